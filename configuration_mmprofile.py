@@ -1,0 +1,304 @@
+"""What a profile is (`ProfileSchema`) and what the model is (`MMProfileConfig`)."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig, T5Config, ViTConfig
+
+ATTRIBUTE_SEPARATOR = " | "
+NAME_SEPARATOR = ": "
+VALUE_SEPARATOR = ", "
+
+# One profile: attribute key -> its value, a list of values where the attribute takes several, None where unknown.
+Profile = dict[str, str | list[str] | None]
+
+
+@dataclass(frozen=True)
+class ProfileAttribute:
+    """One attribute of a profile.
+
+    Args:
+        name: what the profile's text calls it, e.g. "Favorite Category".
+        values: the values that it may take, in the order in which several are written.
+        count: how many different values a profile takes, from 1 to `len(values)`.
+
+    Raises:
+        ValueError: if the name or a value is empty, repeated, padded with blanks or holds a separator of the text
+            form, or if `count` does not fit.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    count: int = 1
+
+    def __post_init__(self):
+        object.__setattr__(self, "values", tuple(self.values))
+        for word in (self.name, *self.values):
+            if not isinstance(word, str) or not word or " ".join(word.split()) != word or "<" in word:
+                raise ValueError(
+                    f"a name or value is non-empty text with single blanks between words and no '<', got {word!r}"
+                    f" in attribute {self.name!r}"
+                )
+            if any(separator.strip() in word for separator in (ATTRIBUTE_SEPARATOR, NAME_SEPARATOR)):
+                raise ValueError(f"a name or value holds neither '|' nor ':', got {word!r}")
+        if not self.values or len(set(self.values)) < len(self.values):
+            raise ValueError(f"attribute {self.name!r} needs different values, at least one, got {list(self.values)}")
+        if type(self.count) is not int or not 1 <= self.count <= len(self.values):
+            raise ValueError(
+                f"attribute {self.name!r} takes from 1 to {len(self.values)} of its values, got count={self.count!r}"
+            )
+        if self.count > 1 and any(VALUE_SEPARATOR.strip() in value for value in self.values):
+            raise ValueError(f"values of {self.name!r}, which takes {self.count}, hold no ',': {list(self.values)}")
+
+    @property
+    def key(self) -> str:
+        """The name in lower case with underscores: the column in a dataset and the key in a profile."""
+        return self.name.lower().replace(" ", "_")
+
+
+@dataclass(frozen=True)
+class ProfileSchema:
+    """The attributes of a profile, in order; it is data, and lives in `config.json`.
+
+    Renders a profile to its one line of text, `Stars: 4 | Favorite Category: Pizza, Coffee & Tea | ...`, parses such
+    a line back, and masks attributes. Several values stand in schema order, so that a profile has one text form.
+
+    Args:
+        attributes: `ProfileAttribute`s, or mappings with their fields. Default: the six attributes of the paper
+            (section 3, appendix A).
+
+    Raises:
+        ValueError: if there are no attributes, or two have the same key.
+    """
+
+    attributes: tuple[ProfileAttribute, ...] | None = None
+
+    def __post_init__(self):
+        if self.attributes is not None and not isinstance(self.attributes, list | tuple):
+            raise ValueError(f"a schema is a list of attributes, got {self.attributes!r}")
+        attributes = tuple(
+            item if isinstance(item, ProfileAttribute) else _attribute_from_mapping(item)
+            for item in (YELP_ATTRIBUTES if self.attributes is None else self.attributes)
+        )
+        keys = [attribute.key for attribute in attributes]
+        if not keys or len(set(keys)) < len(keys):
+            raise ValueError(f"a schema has at least one attribute and different keys, got {keys}")
+        object.__setattr__(self, "attributes", attributes)
+
+    @classmethod
+    def from_features(cls, features: Mapping) -> "ProfileSchema":
+        """The schema of a dataset's `profile` column, from its `datasets` features.
+
+        Args:
+            features: key -> `ClassLabel`, or a list of `ClassLabel` whose length is the attribute's count. The name
+                is the key with capitals: `favorite_category` becomes "Favorite Category".
+
+        Raises:
+            ValueError: if a feature is neither, or a list has no fixed length.
+        """
+        attributes = []
+        for key, feature in features.items():
+            label, count = feature, 1
+            if hasattr(feature, "feature"):  # a list of labels
+                label, count = feature.feature, feature.length
+            if not hasattr(label, "names") or count < 1:
+                raise ValueError(f"profile.{key} must be a ClassLabel or a List(ClassLabel, length=n), got {feature}")
+            attributes.append(ProfileAttribute(key.replace("_", " ").title(), tuple(label.names), count))
+            if attributes[-1].key != key:
+                raise ValueError(f"a profile's columns are lower case with underscores, got {key!r}")
+        return cls(tuple(attributes))
+
+    def to_list(self) -> list[dict]:
+        """The schema as JSON: one `{"name": ..., "values": [...], "count": ...}` an attribute."""
+        return [{"name": a.name, "values": list(a.values), "count": a.count} for a in self.attributes]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(attribute.key for attribute in self.attributes)
+
+    def profile_from_labels(self, labels: Mapping) -> Profile:
+        """Class indices as a dataset stores them (int, or list of int) -> values.
+
+        Raises:
+            ValueError: if a key is missing or an index has no value.
+        """
+        profile = {}
+        for attribute in self.attributes:
+            indices = labels.get(attribute.key)
+            many = indices if isinstance(indices, list | tuple) else [indices]
+            if not all(type(index) is int and 0 <= index < len(attribute.values) for index in many):
+                raise ValueError(f"{attribute.key} takes indices from 0 to {len(attribute.values) - 1}, got {indices}")
+            values = [attribute.values[index] for index in many]
+            profile[attribute.key] = values[0] if attribute.count == 1 and len(values) == 1 else values
+        return self.validate(profile)
+
+    def validate(self, profile: Mapping) -> Profile:
+        """The profile with its attributes and values in schema order.
+
+        Raises:
+            ValueError: if an attribute is missing or unknown, a value is not one of the attribute's, or their number
+                is not its count.
+        """
+        if not isinstance(profile, Mapping) or set(profile) != set(self.keys):
+            given = sorted(profile) if isinstance(profile, Mapping) else profile
+            raise ValueError(f"a profile has the attributes {list(self.keys)}, got {given!r}")
+        checked = {attribute.key: _checked_value(attribute, profile[attribute.key]) for attribute in self.attributes}
+        for attribute in self.attributes:
+            if checked[attribute.key] is None:
+                raise ValueError(
+                    f"{attribute.name} takes {attribute.count} of {list(attribute.values)},"
+                    f" got {profile[attribute.key]!r}"
+                )
+        return checked
+
+    def render(self, profile: Mapping, masked: Collection[str] = (), mask_token: str = "<extra_id_0>") -> str:
+        """A profile's one line of text, the attributes whose keys are in `masked` as `mask_token`.
+
+        The default mask is T5's first sentinel, the paper's `<mask>` (section 5.1).
+
+        Raises:
+            ValueError: if the profile is not valid, or `masked` names no attribute of it.
+        """
+        profile = self.validate(profile)
+        if unknown := set(masked) - set(self.keys):
+            raise ValueError(f"only {list(self.keys)} can be masked, got {sorted(unknown)}")
+        parts = []
+        for attribute in self.attributes:
+            value = profile[attribute.key]
+            text = value if isinstance(value, str) else VALUE_SEPARATOR.join(value)
+            parts.append(attribute.name + NAME_SEPARATOR + (mask_token if attribute.key in masked else text))
+        return ATTRIBUTE_SEPARATOR.join(parts)
+
+    def parse(self, text: str, strict: bool = True) -> Profile:
+        """A line of text back to a profile.
+
+        Args:
+            text: e.g. `Stars: 4 | Budget Range: Low`.
+            strict: if True, only a text that `render` gives back to the letter is taken. If False, every attribute
+                that is missing, repeated with another value, or has a value that is not one of its own becomes
+                `None`; blanks, capitals, the order of attributes and of values do not matter. Never an exception.
+
+        Raises:
+            ValueError: if `strict` and the text is not a valid profile's.
+        """
+        profile: Profile = dict.fromkeys(self.keys)
+        by_name = {attribute.name.lower(): attribute for attribute in self.attributes}
+        seen: dict[str, set] = {key: set() for key in self.keys}
+        for part in str(text).split(ATTRIBUTE_SEPARATOR.strip()):
+            name, _, values = part.partition(NAME_SEPARATOR.strip())
+            attribute = by_name.get(" ".join(name.split()).lower())
+            if attribute is None:
+                continue
+            value = _parsed_value(attribute, values)
+            seen[attribute.key].add(str(value))
+            profile[attribute.key] = value if len(seen[attribute.key]) == 1 else None
+        if strict and (None in profile.values() or self.render(profile) != text):
+            raise ValueError(f"not a profile of {list(self.keys)}: {text!r}, understood as {profile}")
+        return profile
+
+
+def _attribute_from_mapping(item: Mapping) -> ProfileAttribute:
+    if not isinstance(item, Mapping) or not {"name", "values"} <= set(item) <= {"name", "values", "count"}:
+        raise ValueError(f'an attribute is {{"name": ..., "values": [...], "count": ...}}, got {item!r}')
+    if isinstance(item["values"], str) or not isinstance(item["values"], Iterable):
+        raise ValueError(f"the values of {item['name']!r} are a list of texts, got {item['values']!r}")
+    return ProfileAttribute(**item)
+
+
+def _checked_value(attribute: ProfileAttribute, value) -> str | list[str] | None:
+    """The value, several in schema order; None where it is not valid."""
+    many = [value] if isinstance(value, str) else value
+    if not isinstance(many, list | tuple) or not all(isinstance(item, str) for item in many):
+        return None
+    if len(many) != attribute.count or len(set(many)) < len(many) or not set(many) <= set(attribute.values):
+        return None
+    ordered = sorted(many, key=attribute.values.index)
+    return ordered[0] if attribute.count == 1 else ordered
+
+
+def _parsed_value(attribute: ProfileAttribute, text: str) -> str | list[str] | None:
+    spelled = {value.lower(): value for value in attribute.values}
+    words = text.split(VALUE_SEPARATOR.strip()) if attribute.count > 1 else [text]
+    values = [" ".join(word.split()) for word in words]
+    return _checked_value(attribute, [v if v in attribute.values else spelled.get(v.lower(), v) for v in values])
+
+
+YELP_ATTRIBUTES = (
+    ProfileAttribute("Stars", ("1", "2", "3", "4", "5")),
+    ProfileAttribute(
+        "Favorite Category",
+        (
+            "Automotive",
+            "Shopping",
+            "Event Planning & Services",
+            "Pizza",
+            "Coffee & Tea",
+            "Active Life",
+            "Beauty & Spas",
+            "Local Services",
+            "Health & Medical",
+            "Home Services",
+        ),
+        count=2,
+    ),
+    ProfileAttribute("Preferred Meal", ("Lunch", "Dinner")),
+    ProfileAttribute("Budget Range", ("Low", "High")),
+    ProfileAttribute("Discount Preference", ("True", "False")),
+    ProfileAttribute("Service Preference", ("True", "False")),
+)
+
+
+class MMProfileConfig(PreTrainedConfig):
+    r"""Configuration of `MMProfileForConditionalGeneration`.
+
+    Args:
+        text_config: `T5Config`, or its fields.
+        vision_config: `ViTConfig`, or its fields.
+        fusion: "gated" (text-guided attention and tanh gate, Eq. 6-8) or "concat" (the basic model, Eq. 3).
+        vision_feature: "cls", the [CLS] state of each photo (section 4.2), or "patches", its patch states.
+        profile_schema: `ProfileSchema`, or its list of attributes; default: the paper's six.
+        paradigm: how the model was trained, and so what it expects (section 5): "multimodal", photos; "unimodal",
+            captions; "combined", both.
+
+    Raises:
+        ValueError: if a switch has another value, or the schema is not valid.
+    """
+
+    model_type = "mmprofile"
+    sub_configs_defaults = {"text_config": T5Config, "vision_config": ViTConfig}
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    text_config: dict | PreTrainedConfig | None = None
+    vision_config: dict | PreTrainedConfig | None = None
+    fusion: str = "gated"
+    vision_feature: str = "cls"
+    profile_schema: ProfileSchema | list | None = None
+    paradigm: str = "combined"
+    is_encoder_decoder: bool = True
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = None
+    eos_token_id: int | None = None
+    decoder_start_token_id: int | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.fusion not in ("gated", "concat"):
+            raise ValueError(f"fusion must be 'gated' or 'concat', got {self.fusion!r}")
+        if self.vision_feature not in ("cls", "patches"):
+            raise ValueError(f"vision_feature must be 'cls' or 'patches', got {self.vision_feature!r}")
+        if self.paradigm not in ("multimodal", "unimodal", "combined"):
+            raise ValueError(f"paradigm must be 'multimodal', 'unimodal' or 'combined', got {self.paradigm!r}")
+        if not isinstance(self.profile_schema, ProfileSchema):
+            self.profile_schema = ProfileSchema(self.profile_schema)
+        self.pad_token_id = self.text_config.pad_token_id
+        self.eos_token_id = self.text_config.eos_token_id
+        # T5 starts the decoder with the padding token.
+        self.decoder_start_token_id = getattr(self.text_config, "decoder_start_token_id", None)
+        if self.decoder_start_token_id is None:
+            self.decoder_start_token_id = self.text_config.decoder_start_token_id = self.pad_token_id
+
+    def to_dict(self) -> dict:
+        return super().to_dict() | {"profile_schema": self.profile_schema.to_list()}
+
+
+MMProfileConfig.register_for_auto_class()

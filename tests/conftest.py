@@ -1,0 +1,47 @@
+"""Tests run offline, on one thread and from fixed seeds; whatever they cache lies in a folder of this session."""
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+
+CACHE = tempfile.mkdtemp(prefix="mmprofile-tests-")
+# Read when transformers and torch are imported, so set before any test file is.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_HOME=f"{CACHE}/huggingface",
+    HF_MODULES_CACHE=f"{CACHE}/modules",
+    TOKENIZERS_PARALLELISM="false",
+)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)  # the models are too small to be shared out
+
+
+def pytest_unconfigure():
+    shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Connections beyond this machine fail at once."""
+    connect = socket.socket.connect
+
+    def connect_here(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"tests are offline, this one connects to {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)

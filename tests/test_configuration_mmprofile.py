@@ -1,0 +1,189 @@
+"""`ProfileSchema` is data with one text form; `MMProfileConfig` keeps it, and both towers, through config.json."""
+
+import pytest
+from datasets import ClassLabel, Value
+from datasets import List as ListFeature
+
+from mmprofile.configuration_mmprofile import MMProfileConfig, ProfileAttribute, ProfileSchema
+
+PROFILE = {
+    "stars": "4",
+    "favorite_category": ["Pizza", "Coffee & Tea"],
+    "preferred_meal": "Dinner",
+    "budget_range": "Low",
+    "discount_preference": "True",
+    "service_preference": "True",
+}
+TEXT = (
+    "Stars: 4 | Favorite Category: Pizza, Coffee & Tea | Preferred Meal: Dinner | Budget Range: Low"
+    " | Discount Preference: True | Service Preference: True"
+)
+UNKNOWN = dict.fromkeys(PROFILE)
+
+
+def changed(**values) -> dict:
+    return PROFILE | values
+
+
+def test_a_profile_has_one_text_form_and_is_read_back_from_it():
+    schema = ProfileSchema()
+    assert schema.render(PROFILE) == TEXT
+    assert schema.render(changed(favorite_category=["Coffee & Tea", "Pizza"])) == TEXT
+    assert schema.render(dict(reversed(PROFILE.items()))) == TEXT
+    assert schema.parse(TEXT) == PROFILE
+
+
+def test_masked_attributes_are_written_as_the_mask():
+    text = ProfileSchema().render(PROFILE, masked={"stars", "favorite_category"}, mask_token="[M]")
+    assert text.startswith("Stars: [M] | Favorite Category: [M] | Preferred Meal: Dinner | ")
+    assert ProfileSchema().render(PROFILE, ["stars"]).startswith("Stars: <extra_id_0> | Favorite Category: Pizza, ")
+
+
+def test_masking_an_attribute_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"can be masked, got \['age'\]"):
+        ProfileSchema().render(PROFILE, masked=["age"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ({"stars": "4"}, r"a profile has the attributes .*, got \['stars'\]"),
+        (changed(age="4"), "a profile has the attributes"),
+        (None, "got None"),
+        (changed(stars="6"), "Stars takes 1 of .*, got '6'"),
+        (changed(stars=4), "got 4"),
+        (changed(stars=None), "got None"),
+        (changed(stars=["4", "5"]), "takes 1 of"),
+        (changed(favorite_category="Pizza"), "Favorite Category takes 2 of .*, got 'Pizza'"),
+        (changed(favorite_category=["Pizza", "Pizza"]), "takes 2 of"),
+        (changed(favorite_category=["Pizza", "Sushi"]), "got .*'Sushi'"),
+    ],
+)
+def test_an_invalid_profile_is_refused_with_what_was_given(profile, message):
+    with pytest.raises(ValueError, match=message):
+        ProfileSchema().render(profile)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Stars: 4",
+        TEXT.lower(),
+        TEXT + " ",
+        TEXT + " | Stars: 4",
+        TEXT.replace("Pizza, ", "Sushi, "),
+        TEXT.replace("Pizza, ", "Shopping, Pizza, "),
+    ],
+)
+def test_strict_parsing_takes_nothing_but_the_text_form(text):
+    with pytest.raises(ValueError, match="not a profile of"):
+        ProfileSchema().parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TEXT.lower().replace(" | ", "|"), PROFILE),
+        (" | ".join(reversed(TEXT.split(" | "))), PROFILE),
+        (TEXT + " | Stars: 4 | Age: 40 | nonsense", PROFILE),
+        (TEXT + " | Stars: 5", changed(stars=None)),
+        (TEXT + " | Stars: 5 | Stars: 5", changed(stars=None)),
+        (TEXT.replace("Stars: 4", "Stars: 44"), changed(stars=None)),
+        (TEXT.replace("Pizza, ", ""), changed(favorite_category=None)),
+        (TEXT.replace("Pizza, ", "Pizza, Shopping, "), changed(favorite_category=None)),
+        (TEXT.replace("Coffee & Tea", "Pizza"), changed(favorite_category=None)),
+        ("Stars: 4 | Favorite Cat", UNKNOWN | {"stars": "4"}),
+        ("|||:::, <extra_id_0> \x00", UNKNOWN),
+        ("", UNKNOWN),
+    ],
+)
+def test_lenient_parsing_keeps_what_it_understands_and_never_fails(text, expected):
+    assert ProfileSchema().parse(text, strict=False) == expected
+
+
+def test_users_define_their_own_attributes():
+    schema = ProfileSchema([{"name": "Pet", "values": ["cat", "dog"]}, ProfileAttribute("Trips", ("sea", "hills"), 2)])
+    assert schema.keys == ("pet", "trips")
+    assert schema.render({"pet": "dog", "trips": ["hills", "sea"]}) == "Pet: dog | Trips: sea, hills"
+    assert ProfileSchema(schema.to_list()) == schema
+    assert schema.to_list() == [
+        {"name": "Pet", "values": ["cat", "dog"], "count": 1},
+        {"name": "Trips", "values": ["sea", "hills"], "count": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ([], r"at least one attribute and different keys, got \[\]"),
+        ([{"name": "A", "values": ["x"]}, {"name": "a", "values": ["y"]}], r"got \['a', 'a'\]"),
+        ([{"name": "A", "values": ["x", "x"]}], r"different values, at least one, got \['x', 'x'\]"),
+        ([{"name": "A", "values": []}], r"got \[\]"),
+        ([{"name": "A", "values": ["x", ""]}], "got ''"),
+        ([{"name": "", "values": ["x"]}], "got ''"),
+        ([{"name": "A", "values": [" x"]}], "got ' x'"),
+        ([{"name": "A", "values": [1]}], "got 1"),
+        ([{"name": "A", "values": ["<x"]}], "got '<x'"),
+        ([{"name": "A", "values": ["x|y"]}], r"got 'x\|y'"),
+        ([{"name": "A:", "values": ["x"]}], "got 'A:'"),
+        ([{"name": "A", "values": ["x, y", "z"], "count": 2}], "hold no ','"),
+        ([{"name": "A", "values": ["x"], "count": 2}], "from 1 to 1 of its values, got count=2"),
+        ([{"name": "A", "values": ["x"], "count": True}], "got count=True"),
+        ([{"name": "A", "values": "xyz"}], "are a list of texts, got 'xyz'"),
+        ([{"name": "A"}], "got {'name': 'A'}"),
+        (["A"], "got 'A'"),
+    ],
+)
+def test_a_schema_that_has_no_one_text_form_is_refused(attributes, message):
+    with pytest.raises(ValueError, match=message):
+        ProfileSchema(attributes)
+
+
+def test_a_schema_is_read_from_a_datasets_features():
+    features = {"stars": ClassLabel(names=["1", "2"]), "pet_names": ListFeature(ClassLabel(names=["a", "b"]), 2)}
+    schema = ProfileSchema.from_features(features)
+    assert schema.to_list() == [
+        {"name": "Stars", "values": ["1", "2"], "count": 1},
+        {"name": "Pet Names", "values": ["a", "b"], "count": 2},
+    ]
+    assert schema.profile_from_labels({"stars": 1, "pet_names": [1, 0]}) == {"stars": "2", "pet_names": ["a", "b"]}
+
+
+@pytest.mark.parametrize("feature", [Value("string"), ListFeature(ClassLabel(names=["a"]))])
+def test_features_that_are_no_labels_are_refused(feature):
+    with pytest.raises(ValueError, match=r"profile\.stars must be a ClassLabel"):
+        ProfileSchema.from_features({"stars": feature})
+
+
+@pytest.mark.parametrize("labels", [{}, {"a": 2}, {"a": -1}, {"a": None}, {"a": "x"}, {"a": [0, 1]}])
+def test_labels_without_a_value_are_refused(labels):
+    with pytest.raises(ValueError, match="got"):
+        ProfileSchema([{"name": "A", "values": ["x", "y"]}]).profile_from_labels(labels)
+
+
+def test_a_config_keeps_its_schema_and_towers_through_the_disk(tmp_path):
+    schema = ProfileSchema([{"name": "Pet", "values": ["cat", "dog"]}])
+    text_config = {"vocab_size": 40, "d_model": 32, "tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}
+    vision_config = {"hidden_size": 16, "num_attention_heads": 2}
+    config = MMProfileConfig(
+        text_config=text_config, vision_config=vision_config, fusion="concat", profile_schema=schema
+    )
+    config.save_pretrained(tmp_path)
+    loaded = MMProfileConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert (loaded.fusion, loaded.profile_schema) == ("concat", schema)
+    assert (loaded.text_config.d_model, loaded.vision_config.hidden_size) == (32, 16)
+    assert (loaded.pad_token_id, loaded.eos_token_id, loaded.decoder_start_token_id) == (0, 1, 0)
+    # What this field of Flan-T5's files means to transformers 5: decoder states go to the head unscaled.
+    assert not loaded.text_config.scale_decoder_outputs
+    assert MMProfileConfig(text_config={"tie_word_embeddings": True}).text_config.scale_decoder_outputs
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"fusion": "sum"}, "'sum'"), ({"vision_feature": "pool"}, "'pool'"), ({"profile_schema": []}, r"got \[\]")],
+)
+def test_a_config_refuses_other_switches(options, message):
+    with pytest.raises(ValueError, match=message):
+        MMProfileConfig(**options)
