@@ -1,0 +1,185 @@
+"""Bad input: what a raw folder can hold wrongly is dropped and counted by its reason, or refused by name."""
+
+import gzip
+import json
+import os
+import struct
+import zlib
+
+import pytest
+from raw_corpus import PROFILES, hand_written, jpeg, review
+
+from dataset_script.corpus import MMProfileYelpConfig, plan_corpus
+from dataset_script.raw_files import MAX_LINE_BYTES, Rejected, find_raw_files, parse_photo, parse_review
+
+
+def plan(folder, **thresholds):
+    return plan_corpus(find_raw_files(folder), MMProfileYelpConfig(name="default", version="1.0.0", **thresholds))
+
+
+def profiles(corpus):
+    return {row.user_id: row.profile for rows in corpus.splits.values() for row in rows}
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of some kilobytes that claims a size, and would fill the memory with it."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b"\0" * 2**20))
+    packed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+GOOD = review("ann", 31, "pizzeria", 4)
+BAD_REVIEWS = [
+    ('{"review_id": "x", "text": "cut o', "malformed JSON"),
+    ("[1, 2]", "not a JSON object"),
+    ("[" * 100_000, "malformed JSON"),
+    (GOOD | {"text": None}, "text is missing or null"),
+    (GOOD | {"text": ["a", "b"]}, "text is not a string"),
+    (GOOD | {"text": "half a pair \ud800 of four words"}, "text is not valid Unicode"),
+    (GOOD | {"user_id": 7}, "user_id is not a string"),
+    (GOOD | {"user_id": ""}, "user_id is empty"),
+    (GOOD | {"date": "last May"}, "date is no date"),
+    (GOOD | {"stars": "4"}, "stars is missing, null or not a number"),
+    (GOOD | {"stars": True}, "stars is missing, null or not a number"),
+    (GOOD | {"stars": 0}, "stars is outside 1 to 5"),
+    (GOOD | {"stars": 5.5}, "stars is outside 1 to 5"),
+    (GOOD | {"stars": float("nan")}, "stars is outside 1 to 5"),
+    (GOOD | {"review_id": "ann-00"}, "duplicate review_id"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_REVIEWS)
+def test_a_bad_review_is_dropped_and_counted(tmp_path, line, reason):
+    raw = hand_written()
+    raw.reviews.append(line)
+    corpus = plan(raw.write(tmp_path / "raw"))
+    assert corpus.ledger.dropped["review", reason] == 1
+    assert profiles(corpus).keys() == PROFILES.keys()
+
+
+BAD_PHOTOS = [
+    ({"photo_id": "../photos/bistro-0"}, "photo_id is no plain name"),
+    ({"photo_id": ".hidden"}, "photo_id is no plain name"),
+    ({"photo_id": "a/b"}, "photo_id is no plain name"),
+    ({"photo_id": "nul\0"}, "photo_id is no plain name"),
+    ({"photo_id": None}, "photo_id is missing or null"),
+    ({"photo_id": "p", "business_id": None}, "business_id is missing or null"),
+    ({"photo_id": "p", "user_id": 3}, "user_id is not a string"),
+    ({"photo_id": "bistro-0"}, "duplicate photo_id"),
+    ({"photo_id": "nowhere"}, "photo has no file"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), BAD_PHOTOS)
+def test_a_bad_photo_line_is_dropped_and_counted(tmp_path, change, reason):
+    raw = hand_written()
+    raw.photos.append({"business_id": "bistro", "caption": ""} | change)
+    corpus = plan(raw.write(tmp_path / "raw"))
+    assert corpus.ledger.dropped["photos", reason] == 1
+    assert profiles(corpus) == PROFILES
+
+
+BAD_FILES = [
+    (b"<html><body>404 Not Found</body></html>", "photo does not decode"),
+    (b"", "photo does not decode"),
+    (jpeg(size=(64, 64))[:300], "photo does not decode"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "photo does not decode"),
+    (bomb(60_000, 60_000), "photo has too many pixels"),
+    (bomb(8_000, 8_000), "photo has too many pixels"),
+    (jpeg() + b"\0" * 2**16, "photo file has too many bytes"),
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), BAD_FILES)
+def test_a_bad_photo_file_is_dropped_and_counted(tmp_path, content, reason):
+    raw = hand_written()
+    raw.files["pizzeria-0"] = content
+    corpus = plan(raw.write(tmp_path / "raw"), max_photo_bytes=2**16)
+    assert corpus.ledger.dropped["photos", reason] == 1
+    shown = {
+        photo.photo_id for rows in corpus.splits.values() for row in rows for r in row.reviews for photo in r.photos
+    }
+    assert "pizzeria-0" not in shown and "pizzeria-1" in shown
+
+
+def test_no_file_outside_the_folder_is_opened(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    raw = hand_written()
+    del raw.files["pizzeria-0"], raw.files["pizzeria-1"]
+    folder = raw.write(tmp_path / "raw")
+    (folder / "photos" / "pizzeria-0.jpg").symlink_to(tmp_path / "secret.jpg")
+    (folder / "photos" / "pizzeria-1.jpg").symlink_to("pizzeria-1.jpg")
+    os.mkfifo(folder / "photos" / "pizzeria-9.jpg")
+    corpus = plan(folder)
+    assert corpus.ledger.dropped["photos", "photo leads outside the raw folder"] == 1
+    assert corpus.ledger.dropped["photos", "photo cannot be read"] == 1
+
+
+@pytest.mark.parametrize("linked", ["yelp_review.json", "photos"])
+def test_a_required_file_that_leads_outside_is_refused(tmp_path, linked):
+    folder = hand_written().write(tmp_path / "raw")
+    (folder / linked).rename(tmp_path / linked)
+    (folder / linked).symlink_to(tmp_path / linked)
+    with pytest.raises(ValueError, match=f"{linked} leads to .* outside the raw folder"):
+        find_raw_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "yelp_review.json").unlink(), r"\*review.json or \*review.json.gz, found none"),
+        (lambda folder: (folder / "review.json.gz").touch(), "found review.json.gz, yelp_review.json"),
+        (lambda folder: (folder / "photos").rename(folder / "pictures"), "holds no folder 'photos'"),
+    ],
+)
+def test_a_missing_or_ambiguous_file_is_refused_by_name(tmp_path, change, message):
+    folder = hand_written().write(tmp_path / "raw")
+    change(folder)
+    with pytest.raises(ValueError, match=message):
+        find_raw_files(folder)
+
+
+def test_a_folder_that_is_empty_or_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\*business.json"):
+        find_raw_files(tmp_path)
+    with pytest.raises(ValueError, match="data_dir must be a folder"):
+        find_raw_files(tmp_path / "nowhere")
+
+
+def test_a_truncated_gz_file_keeps_what_was_read(tmp_path):
+    folder = hand_written().write(tmp_path / "raw", gz=True)
+    path = folder / "yelp_photos.json.gz"
+    path.write_bytes(path.read_bytes()[:-12])
+    corpus = plan(folder)
+    assert corpus.ledger.dropped["photos", "compressed file is cut short or broken from here on"] == 1
+
+
+def test_a_line_without_end_is_skipped(tmp_path):
+    folder = hand_written().write(tmp_path / "raw", gz=True)
+    path = folder / "yelp_business.json.gz"
+    long_line = b'{"business_id": "' + b"x" * (2 * MAX_LINE_BYTES) + b'"}\n'
+    path.write_bytes(gzip.compress(long_line, 1) + path.read_bytes())
+    corpus = plan(folder)
+    assert corpus.ledger.dropped["business", "line is too long"] == 1
+    assert profiles(corpus) == PROFILES
+
+
+def test_too_few_users_say_where_the_others_went(tmp_path):
+    with pytest.raises(ValueError, match=r"leaves 0\. Left: .*fewer than 31 reviews of a fitting length \(12\)"):
+        plan(hand_written().write(tmp_path / "raw"), min_reviews=31)
+
+
+def test_a_photo_names_what_it_belongs_to():
+    ids = {"photo_id": "p", "business_id": "b", "user_id": "u", "review_id": "r"}
+    assert parse_photo(ids).owner == ("review", "r")
+    assert parse_photo(ids | {"review_id": None}).owner == ("visit", "u", "b")
+    assert parse_photo({"photo_id": "p", "user_id": "u"}).owner == ("user", "u")
+    assert parse_photo({"photo_id": "p", "business_id": "b"}).owner == ("business", "b")
+
+
+def test_dates_are_brought_to_one_form():
+    dates = ["2020-01-02", "2020-01-02 03:04:05", "2020-01-02T03:04:05+03:00"]
+    read = [parse_review(json.loads(json.dumps(GOOD | {"date": date}))).date for date in dates]
+    assert read == ["2020-01-02 00:00:00", "2020-01-02 03:04:05", "2020-01-02 00:04:05"]
+    with pytest.raises(Rejected):
+        parse_review(GOOD | {"date": "0001-01-01T00:00:00+09:00"})
