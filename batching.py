@@ -1,0 +1,217 @@
+"""From rows of the corpus to batches: which reviews and photos of a user are drawn, and the views made of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Image
+from datasets import List as ListFeature
+
+from .configuration_mmprofile import Profile, ProfileSchema
+from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, select_views, text_parts
+
+REVIEW_COLUMNS = ("text", "images", "captions")
+
+
+@dataclass
+class Example:
+    """What of a user goes into one batch. `captions` are the photos' own, None where a photo has none."""
+
+    user_id: str
+    reviews: list[str]
+    images: list
+    captions: list[str | None]
+    profile: Profile
+    rng: np.random.Generator | None = field(default=None, repr=False)
+
+
+def check_columns(dataset: Dataset, needs_captions: bool) -> None:
+    """Raises a `ValueError` where a dataset lacks what training reads, before it starts."""
+    missing = {"user_id", "reviews", "profile"} - set(dataset.column_names)
+    if missing:
+        raise ValueError(f"the dataset needs the columns user_id, reviews and profile, {sorted(missing)} missing")
+    fields = _review_fields(dataset.features)
+    if missing := set(REVIEW_COLUMNS) - set(fields):
+        raise ValueError(f"each review needs {list(REVIEW_COLUMNS)}, got {list(fields)}")
+    if not len(dataset):
+        raise ValueError("the dataset has no rows")
+    if needs_captions and not any(c for row in dataset["reviews"] for review in row for c in review["captions"] or ()):
+        raise ValueError("this paradigm reads captions, and every caption of the dataset is empty")
+
+
+def undecoded(dataset: Dataset) -> Dataset:
+    """A dataset as `load_dataset` returns it, with photos as their files' bytes: only those drawn are decoded."""
+    fields = dict(_review_fields(dataset.features)) | {"images": ListFeature(Image(decode=False))}
+    info = dataset.info.copy()
+    info.features = Features(dict(dataset.features) | {"reviews": ListFeature(fields)})
+    return Dataset(dataset.data, info=info, split=dataset.split)  # `cast` would write a second copy to the disk
+
+
+def _review_fields(features: Features) -> Mapping:
+    reviews = features["reviews"]
+    return reviews.feature if isinstance(reviews, ListFeature) else reviews[0]
+
+
+class UserExamples(torch.utils.data.Dataset):
+    """A user's reviews and photos, some drawn anew each epoch for training, always the same for evaluation.
+
+    Args:
+        dataset: rows of the corpus, see `undecoded`.
+        schema: names the labels of its `profile`.
+        num_reviews: how many reviews of a user (Figure 5), of those that he has.
+        num_images: how many photos of each review.
+        seed: for training: the draw is a function of (seed, epoch, row). None: the newest reviews, first photos.
+        photos_from: "self"; "nobody", reviews alone; or "stranger", photos and captions of the row before, the
+            unpaired condition of Figure 6.
+
+    Raises:
+        ValueError: if a number is below its least, or `photos_from` is another.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        schema: ProfileSchema,
+        num_reviews: int = 3,
+        num_images: int = 1,
+        seed: int | None = None,
+        photos_from: str = "self",
+    ):
+        if num_reviews < 1 or num_images < 0:
+            raise ValueError(f"num_reviews is at least 1 and num_images at least 0, got {num_reviews}, {num_images}")
+        if photos_from not in ("self", "nobody", "stranger"):
+            raise ValueError(f"photos_from must be 'self', 'nobody' or 'stranger', got {photos_from!r}")
+        self.dataset = dataset
+        self.schema = schema
+        self.num_reviews = num_reviews
+        self.num_images = num_images
+        self.seed = seed
+        self.photos_from = photos_from
+        # Shared, so that workers that outlive an epoch see the next.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Other reviews and photos are drawn in another epoch; Accelerate's data loader calls this."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Example:
+        rng = None if self.seed is None else np.random.default_rng([self.seed, int(self._epoch), index])
+        row = self.dataset[index]
+        reviews = self._draw(row["reviews"], self.num_reviews, rng)
+        if self.photos_from == "stranger":
+            stranger = self.dataset[index - 1]["reviews"]
+            photos = self._photos(self._draw(stranger, self.num_reviews, rng), rng)
+        else:
+            photos = self._photos(reviews, rng) if self.photos_from == "self" else []
+        return Example(
+            user_id=row["user_id"],
+            reviews=[review["text"] for review in reviews],
+            images=[image for image, _ in photos],
+            captions=[caption for _, caption in photos],
+            profile=self.schema.profile_from_labels(row["profile"]),
+            rng=rng,
+        )
+
+    def _photos(self, reviews: list[dict], rng: np.random.Generator | None) -> list[tuple]:
+        photos = []
+        for review in reviews:
+            images = [image["bytes"] or image["path"] for image in review["images"] or ()]
+            captions = review["captions"] or [None] * len(images)
+            photos += self._draw(list(zip(images, captions, strict=True)), self.num_images, rng)
+        return photos
+
+    @staticmethod
+    def _draw(items: list, number: int, rng: np.random.Generator | None) -> list:
+        if rng is None or len(items) <= number:
+            return items[:number]
+        return [items[index] for index in sorted(rng.choice(len(items), number, replace=False))]
+
+
+class JointCollator:
+    """Examples to the batch of `JointTrainingModel`: each text and each set of photos that a view names, once.
+
+    Args:
+        processor: `MMProfileProcessor`.
+        views: of `objectives.select_views`.
+        mask_probability: of a pixel or a caption's word, under `mask_image`.
+        profile_mask_probability: of an attribute, under `mask_profile`.
+
+    Raises:
+        ValueError: if a probability is not from 0 to 1.
+    """
+
+    def __init__(self, processor, views: dict[str, View], mask_probability: float, profile_mask_probability: float):
+        self.processor = processor
+        self.texts = sorted({view.text for view in views.values()})
+        self.photos = {view.photos for view in views.values()} - {None}
+        self.mask_probability = check_probability("mask_probability", mask_probability)
+        self.profile_mask_probability = check_probability("profile_mask_probability", profile_mask_probability)
+
+    def __call__(self, examples: Sequence[Example]) -> dict:
+        batch = {"labels": self.processor.encode_targets([example.profile for example in examples])}
+        ids: dict[str, list] = {name: [] for name in self.texts}
+        for example in examples:
+            corrupted = self._corrupted(example)
+            for name in self.texts:
+                ids[name].append(self.processor.encode_text(**self._text_arguments(name, example, *corrupted)))
+        batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
+        if self.photos and any(example.images for example in examples):
+            batch |= self.processor.encode_images([example.images for example in examples])
+            if "masked_photos" in self.photos:
+                batch["pixel_mask"] = self._pixel_mask(batch["pixel_values"], examples)
+        return batch
+
+    def _corrupted(self, example: Example) -> tuple[list[str], list[str]]:
+        """The example's masked captions and the keys of its masked attributes."""
+        parts = set().union(*(text_parts(name) for name in self.texts))
+        captions, masked = [], []
+        if "masked_captions" in parts:
+            captions = [caption for caption in example.captions if caption]
+            captions = mask_captions(captions, self.mask_probability, self.processor.mask_token, example.rng)
+        if "masked_profile" in parts:
+            masked = mask_profile(list(example.profile), self.profile_mask_probability, example.rng)
+        return captions, masked
+
+    @staticmethod
+    def _text_arguments(name: str, example: Example, masked_captions: list[str], masked_keys: list[str]) -> dict:
+        parts = text_parts(name)
+        arguments: dict = {"reviews": example.reviews} if "reviews" in parts else {}
+        if "captions" in parts:
+            arguments["captions"] = example.captions
+        elif "masked_captions" in parts:
+            arguments["captions"] = masked_captions
+        if "masked_profile" in parts:
+            arguments |= {"profile": example.profile, "masked": masked_keys}
+        return arguments
+
+    def _pixel_mask(self, pixel_values: torch.Tensor, examples: Sequence[Example]) -> torch.Tensor:
+        _, images, _, height, width = pixel_values.shape
+        mask = torch.zeros(len(examples), images, height, width, dtype=torch.bool)
+        for row, example in zip(mask, examples, strict=True):
+            shape = (len(example.images), height, width)
+            row[: len(example.images)] = mask_pixels(shape, self.mask_probability, example.rng)
+        return mask
+
+
+class EvaluationCollator:
+    """Examples to the inputs of `generate`, as the `fusion` objective of a paradigm has them, and their labels."""
+
+    def __init__(self, processor, paradigm: str):
+        self.processor = processor
+        self.view = select_views(paradigm, ["fusion"])["fusion"]
+
+    def __call__(self, examples: Sequence[Example]) -> dict:
+        with_captions = "captions" in text_parts(self.view.text)
+        ids = [
+            self.processor.encode_text(reviews=e.reviews, captions=e.captions if with_captions else ())
+            for e in examples
+        ]
+        batch = dict(self.processor.pad_text(ids))
+        batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
+        if self.view.photos and any(example.images for example in examples):
+            batch |= self.processor.encode_images([example.images for example in examples])
+        return batch
