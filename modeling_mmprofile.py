@@ -1,0 +1,413 @@
+"""The multimodal user profile model: T5 encoder-decoder and ViT, joined by text-guided attention and a tanh gate.
+
+Shapes, throughout:
+    batch   users
+    seq     text tokens
+    images  photos a user, padded; `image_mask` (batch, images) is True where there is one
+    states  visual states a user: images, or images x patches with `vision_feature="patches"`
+    d_model width of T5
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoConfig, GenerationMixin, PreTrainedModel, T5ForConditionalGeneration, ViTModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from .configuration_mmprofile import MMProfileConfig
+from .generation_mmprofile import ProfileGenerationMixin
+
+AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
+
+
+@dataclass
+class FusedEncoderOutput(BaseModelOutput):
+    """What the decoder attends to.
+
+    Args:
+        last_hidden_state: H_fused (batch, seq, d_model); with `fusion="concat"` (batch, seq + states, d_model).
+        attention_mask: (batch, seq or seq + states), 1 where the decoder may look.
+        image_attentions: weights of the text-guided attention (batch, seq, images), if asked for; a row sums to 1,
+            or is 0 for a user without photos.
+        gate: the gate of Eq. 7 (batch, seq, d_model) in -1..1, if asked for; without photos there is one too, and
+            nothing for it to let in.
+    """
+
+    attention_mask: torch.Tensor | None = None
+    image_attentions: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
+
+
+@dataclass
+class MMProfileOutput(Seq2SeqLMOutput):
+    """`Seq2SeqLMOutput` with `image_attentions` and `gate` of `FusedEncoderOutput`."""
+
+    image_attentions: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
+
+
+def sparsemax(scores: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Euclidean projection of each row of scores onto the probability simplex (Martins and Astudillo, 2016).
+
+    Args:
+        scores: (..., n).
+        mask: boolean, broadcastable to scores; False gets weight exactly 0.
+
+    Returns:
+        (..., n), rows sum to 1; a row with nothing unmasked is all 0.
+    """
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    shifted = scores - scores.amax(dim=-1, keepdim=True)
+    descending = shifted.sort(dim=-1, descending=True).values
+    rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
+    excess = descending.cumsum(dim=-1) - 1
+    support = (rank * descending > excess).sum(dim=-1, keepdim=True)
+    threshold = excess.gather(-1, support - 1) / support
+    weights = (shifted - threshold).clamp(min=0)
+    return weights if mask is None else weights * mask
+
+
+class TextGuidedAttention(nn.Module):
+    """TGA of Eq. 6: each text position attends to the user's photos, weights by sparsemax, one head."""
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model, bias=False)
+        self.key = nn.Linear(d_model, d_model, bias=False)
+        self.value = nn.Linear(d_model, d_model, bias=False)
+        self.output = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(
+        self, text: torch.Tensor, visual: torch.Tensor, visual_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        query, key, value = self.query(text), self.key(visual), self.value(visual)
+        scores = query @ key.transpose(-1, -2) * key.shape[-1] ** -0.5  # (batch, seq, states)
+        # Half precision has too few digits for the threshold's running sum.
+        precise = torch.promote_types(scores.dtype, torch.float32)
+        weights = sparsemax(scores.to(precise), visual_mask[:, None]).to(value.dtype)
+        return self.output(weights @ value), weights
+
+
+class PhotoOutput(nn.Linear):
+    """The layer that photos come in through; it starts out small, so that a pre-trained T5 is nearly as it was."""
+
+
+class GatedFusion(nn.Module):
+    """Eq. 6 to 8: H_fused = H_txt + tanh(W_T H_txt + W_I H_img') * H_img', H_img' = FFN(TGA(H_txt, H_img, H_img)).
+
+    Nothing here has a bias, so a user without photos has H_img' = 0 and keeps H_txt to the bit: IF(img) of Eq. 8.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float):
+        super().__init__()
+        self.attention = TextGuidedAttention(d_model)
+        self.ffn_in = nn.Linear(d_model, d_ff, bias=False)
+        self.ffn_out = PhotoOutput(d_ff, d_model, bias=False)
+        self.gate_text = nn.Linear(d_model, d_model, bias=False)
+        self.gate_image = nn.Linear(d_model, d_model, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, text: torch.Tensor, visual: torch.Tensor, visual_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(batch, seq, d_model), (batch, states, d_model), (batch, states) -> H_fused, weights, gate."""
+        attended, weights = self.attention(text, visual, visual_mask)
+        image = self.ffn_out(self.dropout(torch.relu(self.ffn_in(attended))))  # (batch, seq, d_model)
+        gate = torch.tanh(self.gate_text(text) + self.gate_image(image))
+        return text + gate * self.dropout(image), weights, gate
+
+
+class MMProfilePreTrainedModel(PreTrainedModel):
+    """Weights and loading, shared by the models of this package."""
+
+    config_class = MMProfileConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["T5Block", "ViTEmbeddings", "ViTLayer", "GatedFusion"]
+    _supports_sdpa = True
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        # transformers knows one Auto class a model; the others are written here.
+        module = __name__.rpartition(".")[2]
+        class_name = f"{module}.{MMProfileForConditionalGeneration.__name__}"
+        self.config.auto_map = dict.fromkeys(AUTO_CLASSES, class_name)
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.Linear):  # the fusion's; the towers initialise their own
+            gain = 0.1 if isinstance(module, PhotoOutput) else 1.0
+            init.normal_(module.weight, std=gain * module.in_features**-0.5)
+
+
+class FusingEncoder(nn.Module):
+    """What `generate` takes for the encoder: `encode` of the model, which it refers to and does not own."""
+
+    def __init__(self, model: "MMProfileForConditionalGeneration"):
+        super().__init__()
+        self._encode = model.encode
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ) -> FusedEncoderOutput:
+        return self._encode(input_ids, attention_mask, pixel_values, image_mask, inputs_embeds, **kwargs)
+
+
+class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrainedModel, GenerationMixin):
+    """Generates a user's profile from reviews and photos (sections 4 and 5 of the paper).
+
+    With no photo the model is T5: the same weights give the same logits, to the bit.
+    """
+
+    def __init__(self, config: MMProfileConfig):
+        super().__init__(config)
+        d_model = config.text_config.d_model
+        self.text_model = T5ForConditionalGeneration(config.text_config)
+        self.vision_model = ViTModel(config.vision_config, add_pooling_layer=False)
+        self.visual_projection = nn.Linear(config.vision_config.hidden_size, d_model, bias=False)
+        self.fusion = None
+        if config.fusion == "gated":
+            self.fusion = GatedFusion(d_model, config.text_config.d_ff, config.text_config.dropout_rate)
+        self.post_init()
+
+    @classmethod
+    def from_text_vision_pretrained(cls, text: str, vision: str, dtype="auto", **config):
+        """A model from two pre-trained towers and a fusion with fresh weights.
+
+        Args:
+            text: a T5 checkpoint, by Hub name or folder, e.g. "google/flan-t5-base".
+            vision: a ViT checkpoint, likewise, e.g. "google/vit-base-patch16-224".
+            dtype: of the weights, as in `from_pretrained`.
+            config: further fields of `MMProfileConfig`.
+
+        Raises:
+            ValueError: if a checkpoint is of another kind.
+        """
+        for checkpoint, model_type in ((text, "t5"), (vision, "vit")):
+            given = AutoConfig.from_pretrained(checkpoint).model_type
+            if given != model_type:
+                raise ValueError(f"{checkpoint!r} must be a checkpoint of type {model_type!r}, it is {given!r}")
+        text_model = T5ForConditionalGeneration.from_pretrained(text, dtype=dtype)
+        vision_model = ViTModel.from_pretrained(vision, add_pooling_layer=False, dtype=dtype)
+        model = cls(cls.config_class(text_config=text_model.config, vision_config=vision_model.config, **config))
+        model = model.to(text_model.dtype)
+        model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)
+        return model.eval()
+
+    def get_encoder(self, modality: str | None = None) -> nn.Module:
+        return FusingEncoder(self) if modality is None else super().get_encoder(modality)
+
+    def get_decoder(self) -> nn.Module:
+        return self.text_model.get_decoder()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.text_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module):
+        self.text_model.set_output_embeddings(new_embeddings)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        return self.text_model.prepare_decoder_input_ids_from_labels(labels)
+
+    def get_text_features(self, input_ids=None, attention_mask=None, inputs_embeds=None, **kwargs) -> BaseModelOutput:
+        """H_txt of Eq. 1, `last_hidden_state` (batch, seq, d_model)."""
+        return self.text_model.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
+        )
+
+    def get_image_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """H_img of Eq. 2, projected. The vision tower runs on the photos that are there, never on padding.
+
+        Args:
+            pixel_values: (batch, images, 3, height, width), normalised.
+            image_mask: (batch, images) boolean; default: every photo is there.
+
+        Returns:
+            (batch, images, d_model) with `vision_feature="cls"`, else (batch, images, patches, d_model); 0 where
+            there is no photo.
+
+        Raises:
+            ValueError: if the shapes do not fit each other.
+        """
+        image_mask = self._checked_image_mask(pixel_values, image_mask)
+        photos = pixel_values[image_mask]
+        if not len(photos):
+            patches = self.vision_model.embeddings.patch_embeddings.num_patches
+            shape = (*image_mask.shape, self.config.text_config.d_model)
+            return photos.new_zeros(shape if self.config.vision_feature == "cls" else (*shape[:2], patches, shape[2]))
+        states = self.vision_model(photos).last_hidden_state  # (photos, 1 + patches, hidden)
+        states = states[:, 0] if self.config.vision_feature == "cls" else states[:, 1:]
+        states = self.visual_projection(states)
+        features = states.new_zeros(*image_mask.shape, *states.shape[1:])
+        features[image_mask.to(features.device)] = states
+        return features
+
+    def fuse(
+        self,
+        text: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_features: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        output_fusion: bool = False,
+    ) -> FusedEncoderOutput:
+        """H_fused, by Eq. 6 to 8 or, with `fusion="concat"`, Eq. 3.
+
+        Args:
+            text: H_txt (batch, seq, d_model).
+            attention_mask: (batch, seq), 1 where there is a token.
+            image_features: as `get_image_features` returns them; None without photos.
+            image_mask: (batch, images); default: every photo is there.
+            output_fusion: also return `image_attentions` and `gate` (of `fusion="gated"`).
+
+        Raises:
+            ValueError: if the mask is not of as many users and photos as the features.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones(text.shape[:2], dtype=torch.long)
+        attention_mask = attention_mask.to(text.device)
+        if image_features is None or image_features.shape[1] == 0:
+            return FusedEncoderOutput(last_hidden_state=text, attention_mask=attention_mask)
+        if image_mask is None:
+            image_mask = torch.ones(image_features.shape[:2], dtype=torch.bool, device=text.device)
+        if image_mask.shape != image_features.shape[:2]:
+            raise ValueError(
+                f"image_mask is of {tuple(image_mask.shape)} photos, image_features of {tuple(image_features.shape[:2])}"
+            )
+        image_mask = image_mask.to(text.device, torch.bool)
+        images, states = image_mask.shape[1], image_features.flatten(1, -2).shape[1]
+        visual = image_features.flatten(1, -2).to(text.device, text.dtype)  # (batch, states, d_model)
+        visual_mask = image_mask.repeat_interleave(states // images, dim=1)
+        if self.fusion is None:
+            return FusedEncoderOutput(
+                last_hidden_state=torch.cat([text, visual], dim=1),
+                attention_mask=torch.cat([attention_mask, visual_mask.to(attention_mask.dtype)], dim=1),
+            )
+        fused, weights, gate = self.fusion(text, visual, visual_mask)
+        output = FusedEncoderOutput(last_hidden_state=fused, attention_mask=attention_mask)
+        if output_fusion:
+            output.image_attentions, output.gate = weights.unflatten(2, (images, -1)).sum(dim=-1), gate
+        return output
+
+    def encode(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        pixel_values=None,
+        image_mask=None,
+        inputs_embeds=None,
+        output_fusion: bool = False,
+        **kwargs,
+    ) -> FusedEncoderOutput:
+        """Text and photos to H_fused; arguments as in `forward`."""
+        kwargs.pop("return_dict", None)
+        text = self.get_text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
+        features = None
+        if pixel_values is not None:
+            if len(pixel_values) != len(text.last_hidden_state):
+                raise ValueError(
+                    f"pixel_values are of {len(pixel_values)} users, the text of {len(text.last_hidden_state)}"
+                )
+            features = self.get_image_features(pixel_values, image_mask)
+        output = self.fuse(text.last_hidden_state, attention_mask, features, image_mask, output_fusion)
+        output.hidden_states, output.attentions = text.hidden_states, text.attentions
+        return output
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values=None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        output_fusion: bool = False,
+        return_dict: bool | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs,
+    ) -> MMProfileOutput | tuple:
+        """Next-token logits (Eq. 5) and, with labels, the loss (the mean of Eq. 4's negative logarithm per token).
+
+        Args:
+            input_ids: (batch, seq).
+            attention_mask: (batch, seq), 1 where there is a token.
+            pixel_values: (batch, images, 3, height, width), normalised; None without photos.
+            image_mask: (batch, images), True where there is a photo; default: everywhere.
+            encoder_outputs: of `encode`, to skip the encoders.
+            labels: (batch, target), -100 where there is none.
+            output_fusion: also return `image_attentions` and `gate`.
+            num_items_in_batch: divide the summed loss by this number (the Trainer's, over accumulated batches).
+
+        Raises:
+            ValueError: if photos are not of as many users as the text, or the mask is not of the photos' shape.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encode(
+                input_ids, attention_mask, pixel_values, image_mask, inputs_embeds, output_fusion, **kwargs
+            )
+        if isinstance(encoder_outputs, FusedEncoderOutput):
+            attention_mask = encoder_outputs.attention_mask
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        decoded = self.text_model(
+            attention_mask=attention_mask,
+            encoder_outputs=encoder_outputs,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        loss = None if labels is None else self._token_loss(decoded.logits, labels, num_items_in_batch)
+        output = MMProfileOutput(loss=loss, **decoded)  # in the order of its fields: the loss comes first
+        if isinstance(encoder_outputs, FusedEncoderOutput):
+            output.image_attentions, output.gate = encoder_outputs.image_attentions, encoder_outputs.gate
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+    @staticmethod
+    def _token_loss(logits: torch.Tensor, labels: torch.Tensor, num_items: int | torch.Tensor | None) -> torch.Tensor:
+        reduction = "mean" if num_items is None else "sum"
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.to(logits.device).flatten(), ignore_index=-100, reduction=reduction
+        )
+        return loss if num_items is None else loss / num_items
+
+    def _checked_image_mask(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None) -> torch.Tensor:
+        if pixel_values.dim() != 5:
+            raise ValueError(
+                f"pixel_values have shape (batch, images, channels, height, width), got {tuple(pixel_values.shape)}"
+            )
+        if image_mask is None:
+            return torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
+        if image_mask.shape != pixel_values.shape[:2]:
+            raise ValueError(
+                f"image_mask has the first two sizes of pixel_values, {tuple(pixel_values.shape[:2])},"
+                f" got {tuple(image_mask.shape)}"
+            )
+        return image_mask.to(pixel_values.device, torch.bool)
+
+
+MMProfileForConditionalGeneration.register_for_auto_class(AUTO_CLASSES[0])

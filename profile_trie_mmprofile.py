@@ -1,0 +1,279 @@
+"""The token trie of a schema: which tokens may follow a prefix of a profile's text.
+
+A profile's line is cut behind every separator, `Stars: 4 |` `Favorite Category: Pizza,` `Coffee & Tea |` ..., one
+piece a value. The pieces of one place are a trie of token ids, and a profile is a walk through one trie after the
+other, so that the trie of a schema with many profiles stays small. This holds where the tokenizer gives a line's
+pieces the same ids as the line; where it does not, the lines themselves are the trie.
+"""
+
+import random
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import combinations, product
+from math import comb, prod
+from typing import NamedTuple
+
+from .configuration_mmprofile import (
+    ATTRIBUTE_SEPARATOR,
+    NAME_SEPARATOR,
+    VALUE_SEPARATOR,
+    Profile,
+    ProfileAttribute,
+    ProfileSchema,
+)
+
+MAX_LINES = 20_000  # so many profiles may be enumerated where the tokenizer cannot be cut
+MAX_PAIRS = 20_000  # so many neighbours are compared with the whole line's ids
+
+
+@dataclass(eq=False)
+class Node:
+    """A place between two tokens of one piece; its edges in schema order."""
+
+    edges: list["Edge"] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Edge:
+    """A token, the values (ascending indices) that it leads to, and the node behind it, None where it ends a value."""
+
+    token: int
+    values: list[int]
+    node: Node | None
+
+
+class Location(NamedTuple):
+    """A prefix as far as its continuations depend on it: its slot, the node, and the smallest value left to take."""
+
+    slot: int
+    node: Node
+    low: int
+
+
+class Branch(NamedTuple):
+    """A token that may follow and all that must follow it, up to the next place with a choice.
+
+    Args:
+        edge: of the first token; the same object wherever the trie is the same.
+        tokens: at least one, except that of `ProfileTrie.start` may be none.
+        choices: indices of the values (of the schema's slots in order) that these tokens end.
+        target: the next place with a choice; None where the profile is complete (the last token is `</s>`).
+    """
+
+    edge: Edge | None
+    tokens: tuple[int, ...]
+    choices: tuple[int, ...]
+    target: Location | None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one value in the line.
+
+    Args:
+        root: of the trie of its pieces.
+        high: the largest value that leaves enough for the slots behind it.
+        ordered: whether the value must stand behind that of the slot before, in schema order.
+    """
+
+    root: Node
+    high: int
+    ordered: bool
+
+
+class ProfileTrie:
+    """All profiles of a schema as token ids, `tokenizer(schema.render(profile)).input_ids`, to walk along.
+
+    The line ends with the tokenizer's `</s>`; it is added where the tokenizer does not.
+
+    Args:
+        schema: any.
+        tokenizer: any that has an `eos_token`.
+
+    Raises:
+        ValueError: if the tokenizer has no `eos_token`, or its ids of a line are not those of the line's pieces and
+            the schema has too many profiles to enumerate.
+    """
+
+    def __init__(self, schema: ProfileSchema, tokenizer):
+        if tokenizer.eos_token_id is None:
+            raise ValueError(f"a profile ends with the tokenizer's eos_token, {type(tokenizer).__name__} has none")
+        self.schema = schema
+        self.size = prod(comb(len(a.values), a.count) for a in schema.attributes)  # how many profiles there are
+        self._lines: list[Profile] | None = None
+        pieces = _ids_of_pieces(schema, tokenizer)
+        if pieces is None:
+            self._lines, pieces = self._enumerate(tokenizer)
+        self._slots = self._build(pieces)
+        self._branches: dict[Location, tuple[Branch, ...]] = {}
+        self.longest = sum(max(map(len, ids.values())) for ids in pieces)  # tokens of a profile, at most
+        self.num_slots = len(self._slots)
+        self.largest_token = max(token for ids in pieces for tokens in ids.values() for token in tokens)
+        self.start = self._start()
+
+    def _enumerate(self, tokenizer) -> tuple[list[Profile], list[dict[int, list[int]]]]:
+        if self.size > MAX_LINES:
+            raise ValueError(
+                f"{type(tokenizer).__name__} joins words of a profile across blanks; such a tokenizer takes schemas of"
+                f" at most {MAX_LINES} profiles, this one has {self.size}"
+            )
+        profiles = list(_all_profiles(self.schema))
+        lines = _line_ids(tokenizer, [self.schema.render(profile) for profile in profiles])
+        return profiles, [dict(enumerate(lines))]
+
+    def _build(self, pieces: list[dict[int, list[int]]]) -> list[Slot]:
+        if self._lines is not None:
+            return [Slot(_trie(pieces[0]), len(self._lines) - 1, False)]
+        places = [(attribute, place) for attribute in self.schema.attributes for place in range(attribute.count)]
+        return [
+            Slot(_trie(ids), len(attribute.values) - attribute.count + place, place > 0)
+            for (attribute, place), ids in zip(places, pieces, strict=True)
+        ]
+
+    def _start(self) -> Branch:
+        location = Location(0, self._slots[0].root, 0)
+        edges = self._edges(location)
+        return self._branch(location, edges[0]) if len(edges) == 1 else Branch(None, (), (), location)
+
+    def branches(self, location: Location) -> tuple[Branch, ...]:
+        """What may follow, in schema order; more than one."""
+        if location not in self._branches:
+            self._branches[location] = tuple(self._branch(location, edge) for edge in self._edges(location))
+        return self._branches[location]
+
+    def profile(self, choices: tuple[int, ...]) -> Profile:
+        """The profile of a walk's choices."""
+        if self._lines is not None:
+            return dict(self._lines[choices[0]])
+        profile, left = {}, list(choices)
+        for attribute in self.schema.attributes:
+            values = [attribute.values[left.pop(0)] for _ in range(attribute.count)]
+            profile[attribute.key] = values[0] if attribute.count == 1 else values
+        return profile
+
+    def _edges(self, location: Location) -> list[Edge]:
+        high = self._slots[location.slot].high
+        return [edge for edge in location.node.edges if _first_from(edge.values, location.low) <= high]
+
+    def _branch(self, location: Location, first: Edge) -> Branch:
+        tokens, choices, edge = [first.token], [], first
+        while True:
+            if edge.node is not None:
+                location = location._replace(node=edge.node)
+            else:
+                choices.append(edge.values[0])
+                if location.slot + 1 == len(self._slots):
+                    return Branch(first, tuple(tokens), tuple(choices), None)
+                slot = self._slots[location.slot + 1]
+                location = Location(location.slot + 1, slot.root, choices[-1] + 1 if slot.ordered else 0)
+            edges = self._edges(location)
+            if len(edges) > 1:
+                return Branch(first, tuple(tokens), tuple(choices), location)
+            edge = edges[0]
+            tokens.append(edge.token)
+
+
+@lru_cache(maxsize=8)
+def profile_trie(schema: ProfileSchema, tokenizer) -> ProfileTrie:
+    """`ProfileTrie`, built once."""
+    return ProfileTrie(schema, tokenizer)
+
+
+def _first_from(values: list[int], low: int) -> float:
+    at = bisect_left(values, low)
+    return values[at] if at < len(values) else float("inf")
+
+
+def _trie(ids: dict[int, list[int]]) -> Node:
+    """The trie of value -> ids. Values with the same ids, or whose ids begin another's, keep a last edge of their own:
+    every value has exactly one walk, whatever the tokenizer makes of it."""
+    root = Node()
+    inner: dict[tuple[Node, int], Edge] = {}
+    for value, tokens in ids.items():
+        node = root
+        for token in tokens[:-1]:
+            edge = inner.get((node, token))
+            if edge is None:
+                edge = inner[node, token] = Edge(token, [], Node())
+                node.edges.append(edge)
+            edge.values.append(value)
+            node = edge.node
+        node.edges.append(Edge(tokens[-1], [value], None))
+    return root
+
+
+def _all_profiles(schema: ProfileSchema):
+    for values in product(*(combinations(a.values, a.count) for a in schema.attributes)):
+        yield {a.key: v[0] if a.count == 1 else list(v) for a, v in zip(schema.attributes, values, strict=True)}
+
+
+def _line_ids(tokenizer, lines: list[str]) -> list[list[int]]:
+    """A label's ids: the whole line's, with `</s>` at the end."""
+    end = tokenizer.eos_token_id
+    return [list(ids) if ids and ids[-1] == end else [*ids, end] for ids in tokenizer(lines).input_ids]
+
+
+def _piece(attribute: ProfileAttribute, place: int, value: str, last: bool) -> str:
+    head = attribute.name + NAME_SEPARATOR if place == 0 else ""
+    tail = VALUE_SEPARATOR if place + 1 < attribute.count else "" if last else ATTRIBUTE_SEPARATOR
+    return head + value + tail.rstrip()
+
+
+def _ids_of_pieces(schema: ProfileSchema, tokenizer) -> list[dict[int, list[int]]] | None:
+    """For each slot value -> ids, special tokens in the first and last slot; None if the line's ids are others."""
+    slots: list[dict[int, str]] = []
+    for attribute in schema.attributes:
+        for place in range(attribute.count):
+            last = attribute is schema.attributes[-1]
+            reachable = range(place, len(attribute.values) - attribute.count + place + 1)
+            slots.append({v: _piece(attribute, place, attribute.values[v], last) for v in reachable})
+    # Every piece's ids are read behind the first pieces of the slots before it, with which the line begins.
+    heads = [" ".join(next(iter(slot.values())) for slot in slots[:at]) for at in range(len(slots))]
+    head_ids = [[]] + tokenizer(heads[1:], add_special_tokens=False).input_ids if len(heads) > 1 else [[]]
+    ids: list[dict[int, list[int]]] = []
+    for slot, head, before in zip(slots, heads, head_ids, strict=True):
+        texts = tokenizer([f"{head} {text}".strip() for text in slot.values()], add_special_tokens=False).input_ids
+        if any(text[: len(before)] != before or len(text) == len(before) for text in texts):
+            return None
+        ids.append({value: list(text[len(before) :]) for value, text in zip(slot, texts, strict=True)})
+    if not _neighbours_agree(slots, heads, head_ids, ids, tokenizer):
+        return None
+    return _with_special_tokens(schema, ids, tokenizer)
+
+
+def _neighbours_agree(slots, heads, head_ids, ids, tokenizer) -> bool:
+    """Whether every two pieces that can stand side by side have their own ids in a line's beginning."""
+    for at in range(1, len(slots)):
+        pairs = list(product(slots[at - 1], slots[at]))
+        pairs = pairs[:: 1 + len(pairs) // MAX_PAIRS]
+        texts = [f"{heads[at - 1]} {slots[at - 1][u]} {slots[at][v]}".strip() for u, v in pairs]
+        for (u, v), found in zip(pairs, tokenizer(texts, add_special_tokens=False).input_ids, strict=True):
+            if list(found) != [*head_ids[at - 1], *ids[at - 1][u], *ids[at][v]]:
+                return False
+    return True
+
+
+def _with_special_tokens(schema: ProfileSchema, ids, tokenizer) -> list[dict[int, list[int]]] | None:
+    """The ids with what the tokenizer puts around a line; None if a sample of whole lines has other ids."""
+    draw = random.Random(0)
+    sample = [[draw.sample(range(len(a.values)), a.count) for a in schema.attributes] for _ in range(64)]
+    choices = [[value for values in line for value in sorted(values)] for line in sample]
+    profiles = [
+        {a.key: [a.values[v] for v in values] for a, values in zip(schema.attributes, line, strict=True)}
+        for line in sample
+    ]
+    lines = _line_ids(tokenizer, [schema.render(profile) for profile in profiles])
+    bare = [[token for slot, v in zip(ids, line, strict=True) for token in slot[v]] for line in choices]
+    around = None
+    for line, inner in zip(lines, bare, strict=True):
+        starts = [at for at in range(len(line) - len(inner)) if line[at : at + len(inner)] == inner]
+        if not starts:
+            return None
+        found = line[: starts[0]], line[starts[0] + len(inner) :]
+        if around not in (None, found):
+            return None
+        around = found
+    ids[0] = {value: [*around[0], *tokens] for value, tokens in ids[0].items()}
+    ids[-1] = {value: [*tokens, *around[1]] for value, tokens in ids[-1].items()}
+    return ids
