@@ -9,7 +9,7 @@ Shapes, throughout:
     memory  earlier tokens that these see, padded
 """
 
-from math import fsum, inf
+from math import fsum, inf, isfinite
 
 import numpy as np
 import torch
@@ -113,12 +113,12 @@ class TreeDecoder:
             scores = self.model.lm_head(hidden[start : start + HEAD_ROWS]).float().log_softmax(dim=-1)
             here = (positions >= start) & (positions < start + HEAD_ROWS)
             parts.append(scores[positions[here] - start, tokens[here]])
-        values = torch.cat(parts).clamp(max=0)
-        if not values.isfinite().all():
+        values = torch.cat(parts).clamp(max=0).tolist()
+        if not all(map(isfinite, values)):
             raise ValueError(
                 f"the model's logits are not finite in {hidden.dtype}; T5 may need torch.bfloat16 or torch.float32"
             )
-        return values.tolist()
+        return values
 
 
 class Memory:
@@ -173,6 +173,7 @@ class Tree:
         self.visible = np.zeros((rows, width, memory + width), bool)
         self.position = np.zeros((rows, memory + width), np.int64)
         self.offsets: list[dict[Run, int]] = []
+        earlier = np.tri(width, dtype=bool)
         for row, (user_runs, user_ancestors) in enumerate(zip(runs, ancestors, strict=True)):
             offsets, at = {}, 0
             for run in user_ancestors:
@@ -188,7 +189,7 @@ class Tree:
                 self.fed[row, mine] = True
                 self.position[row, here] = np.arange(run.start, run.start + run.fed)
                 self._see_ancestors(row, mine, run, offsets, memory)
-                self.visible[row, mine, here] = np.tri(run.fed, dtype=bool)
+                self.visible[row, mine, here] = earlier[: run.fed, : run.fed]
                 at += run.fed
             self.offsets.append({run: offsets[run] - memory for run in user_runs})
 
