@@ -1,0 +1,103 @@
+"""Evaluation by generation: Macro-F1 of the profiles that a model writes, and of the majority class beside it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import evaluate
+import torch
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+
+from .configuration_mmprofile import Profile, ProfileSchema
+
+METRIC = str(Path(__file__).parent / "metrics" / "profile_f1")
+
+
+@dataclass
+class Evaluation:
+    """`f1` in percent: attribute key -> Macro-F1, and "average"; `loss` per token; one profile a user."""
+
+    f1: dict[str, float]
+    loss: float
+    predictions: list[Profile]
+    references: list[Profile]
+
+
+def evaluate_model(model, loader, processor, accelerator: Accelerator, num_beams: int, name: str) -> Evaluation:
+    """Generates a profile for each user of a prepared loader, over all processes, and scores it.
+
+    Args:
+        model: the bare model; it is left in evaluation mode.
+        loader: batches of `batching.EvaluationCollator`, prepared by the accelerator.
+        processor: `MMProfileProcessor`.
+        accelerator: gathers the users of all processes, each once.
+        num_beams: of the beam search.
+        name: for the progress bar.
+    """
+    model.eval()
+    tokenizer = processor.tokenizer
+    max_new_tokens = max_profile_tokens(processor)
+    predictions, references, losses = [], [], []
+    for batch in tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process):
+        labels = batch.pop("labels")
+        with torch.no_grad(), accelerator.autocast():
+            encoded = model.encode(**batch)
+            loss = model(encoder_outputs=encoded, labels=labels).loss
+            tokens = model.generate(
+                encoder_outputs=encoded,
+                attention_mask=batch["attention_mask"],
+                num_beams=num_beams,
+                max_new_tokens=max_new_tokens,
+            )
+        losses.append(accelerator.gather_for_metrics(loss.float().repeat(len(labels))))
+        predictions += _gathered_profiles(tokens, processor, accelerator)
+        references += _gathered_profiles(
+            labels.masked_fill(labels < 0, tokenizer.pad_token_id), processor, accelerator
+        )
+    return Evaluation(
+        f1=profile_f1(predictions, references, processor.profile_schema),
+        loss=torch.cat(losses).mean().item(),
+        predictions=predictions,
+        references=references,
+    )
+
+
+def _gathered_profiles(tokens: torch.Tensor, processor, accelerator: Accelerator) -> list[Profile]:
+    tokens = accelerator.pad_across_processes(tokens, dim=1, pad_index=processor.tokenizer.pad_token_id)
+    return processor.decode_profiles(accelerator.gather_for_metrics(tokens))
+
+
+def max_profile_tokens(processor) -> int:
+    """Tokens of the longest profile of the schema, `</s>` included."""
+    profile: Profile = {}
+    for attribute in processor.profile_schema.attributes:
+        longest = sorted(attribute.values, key=lambda value: -len(processor.tokenizer(value).input_ids))
+        profile[attribute.key] = longest[0] if attribute.count == 1 else longest[: attribute.count]
+    return processor.encode_targets([profile]).shape[1]
+
+
+def profile_f1(predictions: list[Profile], references: list[Profile], schema: ProfileSchema) -> dict[str, float]:
+    """The metric `profile_f1`, in percent."""
+    metric = evaluate.load(METRIC, keep_in_memory=True)
+    scores = metric.compute(predictions=predictions, references=references, schema=schema.to_list())
+    return {key: 100 * score for key, score in scores.items()}
+
+
+def majority_profile(profiles: Iterable[Profile], schema: ProfileSchema) -> Profile:
+    """The most frequent values of each attribute, as many as it takes; ties go to schema order."""
+    counts: dict[str, Counter] = {key: Counter() for key in schema.keys}
+    for profile in profiles:
+        for key, value in profile.items():
+            counts[key].update([value] if isinstance(value, str) else value)
+    majority = {}
+    for attribute in schema.attributes:
+        most = sorted(attribute.values, key=lambda value: -counts[attribute.key][value])[: attribute.count]
+        majority[attribute.key] = most[0] if attribute.count == 1 else most
+    return schema.validate(majority)
+
+
+def majority_f1(train: Sequence[Profile], references: list[Profile], schema: ProfileSchema) -> dict[str, float]:
+    """`profile_f1` of the training split's majority profile, given to every user."""
+    return profile_f1([majority_profile(train, schema)] * len(references), references, schema)

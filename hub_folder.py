@@ -1,0 +1,30 @@
+"""A folder that is ready for the Hub: weights, processor, generation config, code and requirements."""
+
+import os
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+# transformers copies the files that define model, config and processor; these it does not know of.
+EXTRA_FILES = ("pipeline_mmprofile.py", "handler.py")
+REQUIREMENTS = "requirements-inference.txt"
+
+
+def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
+    """Saves everything that `AutoModel` and `AutoProcessor` load, with their code, over what the folder holds.
+
+    All is written beside the folder's files first and moved in file by file, the weights last, so that a killed run
+    leaves the weights of the last save whole.
+    """
+    folder = Path(folder)
+    unfinished = folder / ".unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    model.save_pretrained(unfinished)
+    processor.save_pretrained(unfinished)
+    for name in EXTRA_FILES:
+        shutil.copyfile(ROOT / name, unfinished / name)
+    shutil.copyfile(ROOT / REQUIREMENTS, unfinished / "requirements.txt")
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+        os.replace(path, folder / path.name)
+    unfinished.rmdir()

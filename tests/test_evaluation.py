@@ -1,0 +1,75 @@
+"""Evaluation by generation."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from mmprofile.batching import EvaluationCollator, UserExamples, undecoded
+from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile.evaluation import evaluate_model, majority_f1, majority_profile, max_profile_tokens, profile_f1
+from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
+from mmprofile.presets import tiny_config, tiny_processor
+from tests.tiny_corpus import SCHEMA, tiny_dataset
+
+MEAL = ProfileSchema(({"name": "Meal", "values": ["Lunch", "Dinner"]}, {"name": "Place", "values": list("abc"), "count": 2}))
+
+
+def profile(meal, *places):
+    return {"meal": meal, "place": list(places)}
+
+
+def test_majority_takes_the_most_frequent_values_and_schema_order_on_a_tie():
+    profiles = [profile("Dinner", "b", "c"), profile("Lunch", "a", "c"), profile("Dinner", "b", "c")]
+    assert majority_profile(profiles, MEAL) == profile("Dinner", "b", "c")
+    assert majority_profile(profiles[:2], MEAL) == profile("Lunch", "a", "c")
+
+
+def test_majority_f1_is_the_metric_of_one_profile_for_all():
+    references = [profile("Dinner", "b", "c"), profile("Lunch", "b", "c")]
+    scores = majority_f1([references[0]], references, MEAL)
+    # Meal: F1 of Dinner is 2/3, of Lunch 0; places: a never occurs, b and c are always right.
+    assert scores == pytest.approx({"meal": 100 / 3, "place": 200 / 3, "average": 50})
+
+
+def test_scores_are_percent_and_a_missing_value_is_wrong():
+    references = [profile("Dinner", "a", "b"), profile("Lunch", "b", "c")]
+    assert profile_f1(references, references, MEAL)["average"] == pytest.approx(100)
+    missing = [profile("Dinner", "a", "b"), {"meal": None, "place": None}]
+    assert profile_f1(missing, references, MEAL)["meal"] == pytest.approx(50)
+
+
+def test_evaluation_scores_each_user_once_and_the_loss_per_token():
+    processor = tiny_processor(["user likes a place", "photo of review"], SCHEMA, vocab_size=400, image_size=16)
+    torch.manual_seed(0)
+    model = MMProfileForConditionalGeneration(tiny_config(SCHEMA, len(processor.tokenizer), image_size=16, d_model=32))
+    examples = UserExamples(undecoded(tiny_dataset(5)), SCHEMA)
+    accelerator = Accelerator(cpu=True)
+    results = []
+    for batch_size in (2, 5):
+        loader = DataLoader(examples, batch_size, collate_fn=EvaluationCollator(processor, "combined"))
+        results.append(evaluate_model(model, accelerator.prepare(loader), processor, accelerator, 1, "test"))
+    for result in results:
+        assert result.references == [example.profile for example in map(examples.__getitem__, range(5))]
+        assert len(result.predictions) == 5
+        assert set(result.f1) == {*SCHEMA.keys, "average"}
+    assert results[0].predictions == results[1].predictions
+
+
+def test_the_longest_profile_fits_in_the_tokens_generated():
+    processor = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400, image_size=8)
+    longest = max(len(ids) for ids in (processor.tokenizer(SCHEMA.render(p)).input_ids for p in all_profiles()))
+    assert max_profile_tokens(processor) == longest
+
+
+def all_profiles():
+    """A profile with each pair of categories; the other attributes' values in turn."""
+    categories = SCHEMA.attributes[1].values
+    for first in range(len(categories)):
+        for second in range(first):
+            yield {
+                a.key: a.values[(first + second) % len(a.values)]
+                if a.count == 1
+                else [categories[second], categories[first]]
+                for a in SCHEMA.attributes
+            }

@@ -1,0 +1,190 @@
+"""Metrics, table, JSON and curves: what is written, that it is whole, and that the picture can be read."""
+
+import itertools
+import json
+import math
+import os
+
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile.reporting import append_metrics, best_epoch, format_table, plot_curves, replacing, write_json
+
+SCHEMA = ProfileSchema(
+    (
+        {"name": "Mood", "values": ["Calm", "Wild"]},
+        {"name": "Budget Range", "values": ["Low", "High"]},
+        {"name": "Home Town", "values": ["Tampa", "Tucson"]},
+        {"name": "Stars", "values": ["1", "2", "3"]},
+    )
+)
+
+
+def record(epoch, average, losses=None):
+    losses = losses or {"fusion": 2 / epoch, "text": 3 / epoch}
+    return {
+        "epoch": epoch,
+        "train_loss": sum(losses.values()) / len(losses),
+        **{f"train_loss_{name}": loss for name, loss in losses.items()},
+        "dev_loss": 1 / epoch,
+        "dev_f1": dict.fromkeys(SCHEMA.keys, average) | {"average": average},
+    }
+
+
+@pytest.fixture
+def draw(monkeypatch, tmp_path):
+    """Draws the curves, and gives the figure as it was saved."""
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k))[1])
+
+    def drawn(history, schema=SCHEMA):
+        plot_curves(history, schema, tmp_path / "curves.png")
+        return figures[-1]
+
+    return drawn
+
+
+def names(axes):
+    """The names at the lines' ends, top first."""
+    labels = [text for text in axes.texts if not text.get_text().startswith("best")]
+    return [text.get_text() for text in sorted(labels, key=lambda text: -text.xyann[1])]
+
+
+def test_metrics_are_one_json_line_a_record(tmp_path):
+    append_metrics(tmp_path / "metrics.jsonl", {"epoch": 1, "dev_f1": {"average": 50.5}})
+    append_metrics(tmp_path / "metrics.jsonl", {"epoch": 2})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1, "dev_f1": {"average": 50.5}}\n{"epoch": 2}\n'
+
+
+def test_a_record_is_written_out_before_it_is_synced_to_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "m.jsonl").read_text()))
+    append_metrics(tmp_path / "m.jsonl", {"epoch": 1})
+    assert synced == ['{"epoch": 1}\n']
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path):
+    data = {"loss": math.nan, "best": [-math.inf, 1.5]}
+    append_metrics(tmp_path / "m.jsonl", data)
+    write_json(tmp_path / "m.json", data)
+    for name in ("m.jsonl", "m.json"):
+        assert json.loads((tmp_path / name).read_text()) == {"loss": None, "best": [None, 1.5]}
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_json(tmp_path / "results.json", {"score": 1})
+    with pytest.raises(OSError, match="disk full"), replacing(tmp_path / "results.json") as temporary:
+        temporary.write_text('{"sco')
+        raise OSError("disk full")
+    assert json.loads((tmp_path / "results.json").read_text()) == {"score": 1}
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_the_table_has_the_papers_columns_in_its_order():
+    rows = {
+        "mmprofile": dict(
+            zip((*ProfileSchema().keys, "average"), (53.444, 28, 61.55, 58.16, 58.23, 63.93, 53.91), strict=True)
+        ),
+        "majority class": dict.fromkeys((*ProfileSchema().keys, "average"), 9.5) | {"stars": 100.0},
+    }
+    assert format_table(rows, ProfileSchema()).split("\n") == [
+        "|                |  Stars | Favorite Category | Budget Range | Service Preference | Preferred Meal "
+        "| Discount Preference | Average |",
+        "| :------------- | -----: | ----------------: | -----------: | -----------------: | -------------: "
+        "| ------------------: | ------: |",
+        "| mmprofile      |  53.44 |             28.00 |        58.16 |              63.93 |          61.55 "
+        "|               58.23 |   53.91 |",
+        "| majority class | 100.00 |              9.50 |         9.50 |               9.50 |           9.50 "
+        "|                9.50 |    9.50 |",
+    ]
+
+
+def test_attributes_that_the_paper_does_not_have_stand_behind_in_schema_order():
+    header = format_table({"mmprofile": record(1, 50.0)["dev_f1"]}, SCHEMA).split("\n")[0]
+    cells = [cell.strip() for cell in header.split("|")]
+    assert cells == ["", "", "Stars", "Budget Range", "Mood", "Home Town", "Average", ""]
+
+
+def test_a_row_without_an_attribute_is_refused():
+    with pytest.raises(ValueError, match=r"row 'mine' needs .*'mood', 'home_town'\] missing"):
+        format_table({"mine": {"stars": 1.0, "budget_range": 2.0, "average": 1.5}}, SCHEMA)
+
+
+def test_the_first_of_equal_epochs_is_the_best():
+    assert best_epoch([record(1, 40.0), record(2, 60.0), record(3, 60.0)]) == 2
+
+
+def test_the_curves_are_a_wide_png_and_leave_no_other_file_or_open_figure(tmp_path):
+    plot_curves([record(1, 40.0), record(2, 60.0)], SCHEMA, tmp_path / "curves.png")
+    assert os.listdir(tmp_path) == ["curves.png"]
+    with Image.open(tmp_path / "curves.png") as image:
+        assert (image.format, image.size) == ("PNG", (1760, 704))
+    assert pyplot.get_fignums() == []
+
+
+def test_each_line_is_named_at_its_end_in_the_order_of_the_ends(draw):
+    history = [record(1, 40.0), record(2, 60.0)]
+    history[-1]["dev_f1"] |= {"stars": 90.0, "mood": 80.0, "budget_range": 70.0, "home_town": 30.0}
+    losses, scores = draw(history).axes
+    assert names(losses) == ["text", "all objectives", "fusion", "development"]
+    assert names(scores) == ["Stars", "Mood", "Budget Range", "Average", "Home Town"]
+
+
+def test_only_the_development_loss_is_dashed_and_only_the_summaries_are_bold(draw):
+    losses, scores = draw([record(1, 40.0), record(2, 60.0)]).axes
+    assert [line.get_label() for line in losses.lines if line.get_linestyle() == "--"] == ["development"]
+    weights = {text.get_text(): text.get_fontweight() for text in (*losses.texts, *scores.texts)}
+    assert {name for name, weight in weights.items() if weight == "bold"} == {
+        "all objectives",
+        "development",
+        "Average",
+    }
+
+
+def test_a_single_objective_has_no_line_for_all(draw):
+    losses, _ = draw([record(1, 40.0, {"text": 2.0})]).axes
+    assert names(losses) == ["text", "development"]
+
+
+@pytest.mark.parametrize("attributes", [4, 16])
+@pytest.mark.parametrize("ends", [[50.0], [10.0, 90.0], [90.0, 10.0]])
+def test_names_never_overlap_nor_leave_the_panel_where_all_lines_end_at_one_point(draw, attributes, ends):
+    schema = ProfileSchema(tuple({"name": f"Number {n}", "values": ["Yes", "No"]} for n in range(attributes)))
+    history = [record(epoch, end, dict.fromkeys(("fusion", "text"), end)) for epoch, end in enumerate(ends, 1)]
+    for line, end in zip(history, ends, strict=True):
+        line["dev_f1"] = dict.fromkeys((*schema.keys, "average"), end)
+    figure = draw(history, schema)
+    for axes in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in axes.texts]  # an annotation's own holds its line
+        assert len(boxes) >= 4
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+        middles = [
+            (box.y0 + box.y1) / 2 for box, text in zip(boxes, axes.texts, strict=True) if text.get_va() == "center"
+        ]
+        assert axes.bbox.y0 - 5 <= min(middles) and max(middles) <= axes.bbox.y1 + 5  # pixels
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 40])
+def test_epochs_are_whole_numbers_and_the_best_is_marked_on_both_panels(draw, epochs):
+    best = (epochs + 1) // 2
+    for axes in draw([record(n, 90.0 if n == best else 40.0) for n in range(1, epochs + 1)]).axes:
+        ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+        assert ticks and all(tick == round(tick) for tick in ticks)
+        assert f"best: epoch {best}" in [text.get_text() for text in axes.texts]
+        assert any(set(line.get_xdata()) == {best} for line in axes.lines if line.get_linestyle() == ":")
+
+
+def test_a_loss_that_is_not_a_number_leaves_the_other_lines(draw):
+    losses, _ = draw([record(1, 40.0), record(2, 60.0, {"fusion": math.nan, "text": 1.0})]).axes
+    assert names(losses) == ["text", "development"]
+
+
+def test_curves_of_no_epoch_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one epoch"):
+        plot_curves([], SCHEMA, tmp_path / "curves.png")
+    assert os.listdir(tmp_path) == []

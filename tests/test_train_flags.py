@@ -1,0 +1,143 @@
+"""Flags of train.py whose effect is not in the weights alone, and runs that are refused."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel
+
+import train
+from mmprofile.presets import train_tokenizer
+from mmprofile.training_arguments import parse_arguments
+from tests.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.tiny_corpus import SCHEMA, features, user, write_corpus
+from tests.tiny_models import tiny_t5_config, tiny_vit_config
+
+
+def test_training_goes_on_from_a_checkpoint(corpus, base, tmp_path):  # noqa: F811
+    _, history = run(corpus, tmp_path / "model", model=base[0])
+    assert history[0]["train_loss"] < base[2][0]["train_loss"]
+    assert (tmp_path / "model" / "modeling_mmprofile.py").is_file()
+
+
+def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811
+    tokenizer = train_tokenizer(["user likes a place"], SCHEMA, vocab_size=400)
+    tokenizer.save_pretrained(tmp_path / "t5")
+    text = T5ForConditionalGeneration(tiny_t5_config(vocab_size=len(tokenizer)))
+    text.save_pretrained(tmp_path / "t5")
+    ViTModel(tiny_vit_config()).save_pretrained(tmp_path / "vit")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    flags = {"text_model": tmp_path / "t5", "vision_model": tmp_path / "vit", "learning_rate": 1e-9}
+    run(corpus, tmp_path / "model", **flags)
+    trained = weights(tmp_path / "model")["text_model.shared.weight"]
+    torch.testing.assert_close(trained, text.shared.weight.detach(), atol=1e-6, rtol=0)
+
+
+def test_gradient_checkpointing_recomputes_and_changes_no_weight(corpus, base, tmp_path, monkeypatch):  # noqa: F811
+    calls = []
+    enable = train.MMProfileForConditionalGeneration.gradient_checkpointing_enable
+    monkeypatch.setattr(
+        train.MMProfileForConditionalGeneration,
+        "gradient_checkpointing_enable",
+        lambda self, *args, **kwargs: (calls.append(1), enable(self, *args, **kwargs)),
+    )
+    run(corpus, tmp_path / "model", gradient_checkpointing=True)
+    assert calls == [1]
+    for name, tensor in weights(base[0]).items():
+        torch.testing.assert_close(weights(tmp_path / "model")[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  # noqa: F811
+    seen = []
+    evaluate_model = train.evaluate_model
+
+    def spy(model, loader, processor, accelerator, num_beams, name):
+        seen.append((num_beams, loader.total_batch_size, len(loader.dataset)))
+        return evaluate_model(model, loader, processor, accelerator, num_beams, name)
+
+    monkeypatch.setattr(train, "evaluate_model", spy)
+    run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
+    assert seen == [(3, 2, 3)] * 4
+    assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
+
+
+def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
+    write_corpus(tmp_path / "corpus" / "small", sizes=(4, 2, 2))
+    write_corpus(tmp_path / "corpus" / "large", sizes=(6, 2, 2))
+    configs = "".join(
+        f"- config_name: {name}\n  data_files:\n"
+        + "".join(f"  - split: {s}\n    path: {name}/{s}-*.parquet\n" for s in train.SPLITS)
+        for name in ("small", "large")
+    )
+    (tmp_path / "corpus" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    for name, users in (("small", 4), ("large", 6)):
+        arguments = parse_arguments(
+            ["--dataset", str(tmp_path / "corpus"), "--output_dir", "x", "--dataset_config", name]
+        )
+        assert len(train.load_corpus(arguments)["train"]) == users
+
+
+def test_the_card_names_the_corpus_and_shows_an_example_if_asked(corpus, base, tmp_path):  # noqa: F811
+    run(corpus, tmp_path / "model", dataset_name="synthetic Yelp", publish_example=True)
+    asked, unasked = ((folder / "README.md").read_text() for folder in (tmp_path / "model", base[0]))
+    assert "synthetic Yelp" in asked and "user 200 review 0 likes" in asked
+    assert "synthetic Yelp" not in unasked and "user 200" not in unasked
+
+
+def test_an_output_folder_with_files_is_not_overwritten_unasked(corpus, base, tmp_path):  # noqa: F811
+    before = weights(base[0])
+    with pytest.raises(ValueError, match="overwrite_output_dir"):
+        run(corpus, base[0])
+    assert same(weights(base[0]), before)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "metrics.jsonl").write_text("{}\n{}\n")
+    _, history = run(corpus, tmp_path / "model", overwrite_output_dir=True)
+    assert len(history) == 1
+
+
+def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # noqa: F811
+    stars_alone = features()
+    stars_alone["profile"] = {"stars": stars_alone["profile"]["stars"]}
+    rows = [user(number) | {"profile": {"stars": 0}} for number in range(3)]
+    other = tmp_path / "corpus"
+    other.mkdir()
+    for name in train.SPLITS:
+        Dataset.from_list(rows, features=stars_alone).to_parquet(other / f"{name}-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match="Favorite Category"):
+        run(other, tmp_path / "model", model=base[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"paradigm": "bimodal"}, "'bimodal'"),
+        ({"objectives": ["fusion", "sense"]}, "sense"),
+        ({"objective_weights": [1, 2]}, r"\[1.0, 2.0\]"),
+        ({"mask_probability": 1.5}, "1.5"),
+        ({"profile_mask_probability": -0.5}, "-0.5"),
+        ({"batch_size": 0}, "batch_size is at least 1, got 0"),
+        ({"num_images": -1}, "num_images is at least 0, got -1"),
+        ({"learning_rate": -1.0}, "-1.0"),
+        ({"lr_scheduler": "steep"}, "'steep'"),
+        ({"mixed_precision": "fp8"}, "'fp8'"),
+        ({"vision_model": "google/vit-base-patch16-224"}, "both towers"),
+        ({"fusion": "sum"}, "'sum'"),
+        ({"dataset": ""}, "--dataset"),
+    ],
+)
+def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        run(corpus, tmp_path / "model", **flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not YAML"), ("- a", "flags of train.py"), ("learning_rat: 1", "learning_rat"), ("seed: x", "x")],
+)
+def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse_arguments([str(tmp_path / "recipe.yaml")])
+    with pytest.raises(ValueError, match=r"no recipe 'absent.yaml'"):
+        parse_arguments(["absent.yaml"])

@@ -1,0 +1,153 @@
+"""The arguments of train.py: one flat dataclass, filled from a YAML recipe and the command line."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, SchedulerType
+
+from .objectives import OBJECTIVES, check_probability, select_views
+
+
+def _flag(default, help: str):
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class JointTrainingArguments:
+    """Every flag of train.py. The defaults are the paper's (section 6.1) where it names a value.
+
+    Raises:
+        ValueError: at construction, if a value does not fit.
+    """
+
+    dataset: str = _flag("", "corpus: a folder or Hub name that load_dataset takes")
+    dataset_config: str | None = _flag(None, "configuration of the corpus: default, full, ...")
+    dataset_name: str | None = _flag(None, "what the model card calls the corpus; default: its Hub or folder name")
+    publish_example: bool = _flag(False, "show a test user's reviews and profile in the model card")
+    output_dir: str = _flag("", "where the trained model, its card and its figures go")
+    overwrite_output_dir: bool = _flag(False, "replace an output_dir that is not empty")
+
+    model: str | None = _flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
+    text_model: str = _flag("google/flan-t5-base", "T5 checkpoint, by Hub name or folder, or 'tiny'")
+    vision_model: str = _flag("google/vit-base-patch16-224", "ViT checkpoint, by Hub name or folder, or 'tiny'")
+    vocab_size: int = _flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
+    fusion: str = _flag("gated", "gated (Eq. 6-8) or concat (Eq. 3)")
+    vision_feature: str = _flag("cls", "cls or patches")
+
+    paradigm: str = _flag("combined", "multimodal, unimodal or combined (section 5)")
+    objectives: list[str] = _flag(list(OBJECTIVES), "which of fusion, text, mask_image, mask_profile")
+    objective_weights: list[float] = _flag([], "of the objectives, in the order given; default: equal")
+    mask_probability: float = _flag(0.5, "that mask_image masks a pixel or a caption's word")
+    profile_mask_probability: float = _flag(0.5, "that mask_profile masks an attribute")
+    num_reviews: int = _flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
+    num_images: int = _flag(1, "photos of a review, drawn anew each epoch (Figure 5)")
+    max_text_tokens: int = _flag(600, "longest input text; reviews are shortened evenly")
+
+    batch_size: int = _flag(4, "users a step and process")
+    gradient_accumulation_steps: int = _flag(1, "batches a step")
+    num_epochs: int = _flag(10, "passes over the training split")
+    learning_rate: float = _flag(5e-5, "peak, of Adam")
+    weight_decay: float = _flag(0.0, "decoupled (AdamW)")
+    adam_beta2: float = _flag(0.999, "of Adam")
+    lr_scheduler: str = _flag("linear", "a transformers schedule: linear, cosine, constant_with_warmup, ...")
+    warmup_ratio: float = _flag(0.0, "share of the steps in which the learning rate rises")
+    max_grad_norm: float = _flag(1.0, "gradients are clipped to this norm")
+    gradient_checkpointing: bool = _flag(False, "recompute activations, to save memory")
+    mixed_precision: str = _flag("no", "no, fp16 or bf16")
+    num_workers: int = _flag(0, "processes that prepare batches")
+    seed: int = _flag(0, "of weights, order, draws and masks")
+
+    eval_batch_size: int = _flag(32, "users a batch in evaluation")
+    num_beams: int = _flag(5, "of the beam search in evaluation")
+    max_train_users: int | None = _flag(None, "use the first so many users of the training split")
+    max_eval_users: int | None = _flag(None, "use the first so many users of the other splits")
+
+    def __post_init__(self):
+        for name in ("dataset", "output_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is needed")
+        self.views = select_views(self.paradigm, self.objectives)
+        self._check_weights()
+        check_probability("mask_probability", self.mask_probability)
+        check_probability("profile_mask_probability", self.profile_mask_probability)
+        self._check_least(1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
+        self._check_least(1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
+        self._check_least(0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
+        self._check_choice("lr_scheduler", [schedule.value for schedule in SchedulerType])
+        self._check_choice("mixed_precision", ["no", "fp16", "bf16"])
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0 or not 0 <= self.adam_beta2 < 1:
+            raise ValueError(
+                "learning_rate and max_grad_norm are above 0 and adam_beta2 from 0 to below 1, got"
+                f" {self.learning_rate}, {self.max_grad_norm} and {self.adam_beta2}"
+            )
+        if self.warmup_ratio > 1:
+            raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
+        if (self.text_model == "tiny") != (self.vision_model == "tiny"):
+            raise ValueError(
+                f"the tiny preset makes both towers, got text_model={self.text_model!r},"
+                f" vision_model={self.vision_model!r}"
+            )
+
+    @property
+    def weights(self) -> dict[str, float] | None:
+        """Objective -> weight, or None for equal ones."""
+        return dict(zip(self.objectives, self.objective_weights, strict=True)) if self.objective_weights else None
+
+    def _check_weights(self):
+        given = self.objective_weights
+        if given and (len(given) != len(self.objectives) or min(given) <= 0):
+            raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
+
+    def _check_least(self, least: int, *names: str):
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is at least {least}, got {value}")
+
+    def _check_choice(self, name: str, choices: list[str]):
+        if getattr(self, name) not in choices:
+            raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+
+
+def parse_arguments(argv: Sequence[str] | None) -> JointTrainingArguments:
+    """`[recipe.yaml] [--flag value ...]` to arguments; a flag on the command line wins over the recipe.
+
+    Args:
+        argv: default: the command line.
+
+    Raises:
+        ValueError: if a recipe is no file of known flags, or a value does not fit.
+    """
+    parser = HfArgumentParser(JointTrainingArguments, description="Joint training of a multimodal user profile model.")
+    parser.add_argument("recipe", nargs="?", help="YAML file of flags")
+    recipe = parser.parse_known_args(argv)[0].recipe
+    if recipe is not None:
+        parser.set_defaults(**_read_recipe(recipe))
+    arguments, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    return arguments
+
+
+def _read_recipe(path: str) -> dict:
+    if not Path(path).is_file():
+        raise ValueError(f"no recipe {path!r}")
+    try:
+        flags = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {path!r} is not YAML: {error}") from error
+    fields = {f.name: f for f in dataclasses.fields(JointTrainingArguments)}
+    if not isinstance(flags, dict) or not set(flags) <= set(fields):
+        unknown = sorted(set(flags) - set(fields)) if isinstance(flags, dict) else flags
+        raise ValueError(f"recipe {path!r} holds flags of train.py and their values, not {unknown}")
+    for name, value in flags.items():
+        # YAML reads 5e-5 as text: give each value the type of its flag.
+        kind = type(fields[name].default)
+        if kind in (int, float) and not isinstance(value, bool):
+            flags[name] = kind(value)
+        elif kind is bool and not isinstance(value, bool):
+            raise ValueError(f"{name} is true or false, got {value!r} in recipe {path!r}")
+    return flags
