@@ -1,5 +1,6 @@
 """What a profile is (`ProfileSchema`) and what the model is (`MMProfileConfig`)."""
 
+import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -296,6 +297,17 @@ class MMProfileConfig(PreTrainedConfig):
         self.decoder_start_token_id = getattr(self.text_config, "decoder_start_token_id", None)
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.text_config.decoder_start_token_id = self.pad_token_id
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """T5's configuration; of its decoder alone, if asked for, with the decoder's number of layers.
+
+        `generate` makes a cache of so many layers, and T5 counts its encoder's as `num_layers`.
+        """
+        config = super().get_text_config(decoder=decoder, encoder=encoder)
+        if decoder and not encoder and config.num_decoder_layers != config.num_layers:
+            config = copy.copy(config)
+            config.num_layers = config.num_decoder_layers
+        return config
 
     def to_dict(self) -> dict:
         return super().to_dict() | {"profile_schema": self.profile_schema.to_list()}

@@ -91,10 +91,6 @@ class TextGuidedAttention(nn.Module):
         return self.output(weights @ value), weights
 
 
-class PhotoOutput(nn.Linear):
-    """The layer that photos come in through; it starts out small, so that a pre-trained T5 is nearly as it was."""
-
-
 class GatedFusion(nn.Module):
     """Eq. 6 to 8: H_fused = H_txt + tanh(W_T H_txt + W_I H_img') * H_img', H_img' = FFN(TGA(H_txt, H_img, H_img)).
 
@@ -105,7 +101,7 @@ class GatedFusion(nn.Module):
         super().__init__()
         self.attention = TextGuidedAttention(d_model)
         self.ffn_in = nn.Linear(d_model, d_ff, bias=False)
-        self.ffn_out = PhotoOutput(d_ff, d_model, bias=False)
+        self.ffn_out = nn.Linear(d_ff, d_model, bias=False)
         self.gate_text = nn.Linear(d_model, d_model, bias=False)
         self.gate_image = nn.Linear(d_model, d_model, bias=False)
         self.dropout = nn.Dropout(dropout)
@@ -140,8 +136,7 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         if isinstance(module, nn.Linear):  # the fusion's; the towers initialise their own
-            gain = 0.1 if isinstance(module, PhotoOutput) else 1.0
-            init.normal_(module.weight, std=gain * module.in_features**-0.5)
+            init.normal_(module.weight, std=module.in_features**-0.5)
 
 
 class FusingEncoder(nn.Module):
@@ -201,6 +196,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         vision_model = ViTModel.from_pretrained(vision, add_pooling_layer=False, dtype=dtype)
         model = cls(cls.config_class(text_config=text_model.config, vision_config=vision_model.config, **config))
         model = model.to(text_model.dtype)
+        if model.fusion is not None:  # photos come in softly: the trained T5 starts out nearly as it was
+            model.fusion.ffn_out.weight.data.mul_(0.1)
         model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)
         return model.eval()
 
@@ -286,9 +283,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         if image_mask is None:
             image_mask = torch.ones(image_features.shape[:2], dtype=torch.bool, device=text.device)
         if image_mask.shape != image_features.shape[:2]:
-            raise ValueError(
-                f"image_mask is of {tuple(image_mask.shape)} photos, image_features of {tuple(image_features.shape[:2])}"
-            )
+            given, expected = tuple(image_mask.shape), tuple(image_features.shape[:2])
+            raise ValueError(f"image_mask is of {given} photos, image_features are of {expected}")
         image_mask = image_mask.to(text.device, torch.bool)
         images, states = image_mask.shape[1], image_features.flatten(1, -2).shape[1]
         visual = image_features.flatten(1, -2).to(text.device, text.dtype)  # (batch, states, d_model)

@@ -38,7 +38,9 @@ def test_training_draws_anew_each_epoch_and_the_same_again():
 
     def draws(epoch):
         data.set_epoch(epoch)
-        return [(example.reviews, [red(image) for image in example.images]) for example in map(data.__getitem__, range(5))]
+        return [
+            (example.reviews, [red(image) for image in example.images]) for example in map(data.__getitem__, range(5))
+        ]
 
     first, second = draws(1), draws(2)
     assert first != second
@@ -77,7 +79,12 @@ def test_only_what_a_view_names_is_in_the_batch(processor):
     assert set(batch["texts"]) == {"reviews"}
     unimodal = JointCollator(processor, select_views("unimodal", OBJECTIVES), 0.5, 0.5)([data[0]])
     assert set(unimodal) == {"labels", "texts"}
-    assert set(unimodal["texts"]) == {"reviews", "reviews+captions", "reviews+masked_captions", "masked_profile+captions"}
+    assert set(unimodal["texts"]) == {
+        "reviews",
+        "reviews+captions",
+        "reviews+masked_captions",
+        "masked_profile+captions",
+    }
 
 
 def test_views_hold_what_their_names_say(processor):

@@ -12,7 +12,9 @@ from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from mmprofile.presets import tiny_config, tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 
-MEAL = ProfileSchema(({"name": "Meal", "values": ["Lunch", "Dinner"]}, {"name": "Place", "values": list("abc"), "count": 2}))
+MEAL = ProfileSchema(
+    ({"name": "Meal", "values": ["Lunch", "Dinner"]}, {"name": "Place", "values": list("abc"), "count": 2})
+)
 
 
 def profile(meal, *places):

@@ -124,3 +124,15 @@ def test_without_photos_generation_is_plain_t5s():
 def test_a_misspelt_input_is_named():
     with pytest.raises(ValueError, match="image_masks"):
         tiny_model().generate(**prompts(), image_masks=torch.ones(3, 4))
+
+
+@pytest.mark.parametrize("layers", [(1, 3), (3, 1)])
+def test_encoder_and_decoder_may_differ_in_layers(layers):
+    model = tiny_model(text={"num_layers": layers[0], "num_decoder_layers": layers[1]})
+    batch = random_batch()
+    del batch["labels"]
+    cached, uncached = (
+        model.generate(**batch, num_beams=3, max_new_tokens=6, use_cache=use_cache) for use_cache in (True, False)
+    )
+    assert torch.equal(cached, uncached)
+    assert model.config.text_config.num_layers == layers[0]

@@ -103,9 +103,9 @@ def test_the_configuration_has_two_small_towers():
     assert isinstance(config.text_config, T5Config) and isinstance(config.vision_config, ViTConfig)
     text, vision = config.text_config, config.vision_config
     assert (text.vocab_size, text.d_model, text.d_kv, text.num_heads, text.d_ff) == (300, 96, 24, 4, 256)
-    assert (text.num_layers, text.num_decoder_layers, text.feed_forward_proj) == (2, 2, "gated-gelu")
+    assert (text.num_layers, text.num_decoder_layers, text.feed_forward_proj) == (1, 2, "gated-gelu")
     assert (text.dropout_rate, text.decoder_start_token_id) == (0.0, 0)
-    assert (vision.hidden_size, vision.num_hidden_layers, vision.num_attention_heads) == (96, 3, 4)
+    assert (vision.hidden_size, vision.num_hidden_layers, vision.num_attention_heads) == (96, 2, 4)
     assert (vision.intermediate_size, vision.patch_size, vision.image_size) == (256, 8, 64)
     assert config.profile_schema == schema
 

@@ -8,7 +8,15 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, T5ForConditionalGeneration, ViTForImageClassification
 
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from tests.tiny_models import D_MODEL, VOCAB_SIZE, random_batch, random_text, tiny_t5_config, tiny_vit_config
+from tests.tiny_models import (
+    D_MODEL,
+    VOCAB_SIZE,
+    random_batch,
+    random_photos,
+    random_text,
+    tiny_t5_config,
+    tiny_vit_config,
+)
 
 
 def assert_same(tensors: dict, others: dict):
@@ -72,3 +80,11 @@ def test_a_head_of_its_own_and_unscaled_logits_as_flan_t5_has_them_survive(tower
     assert not loaded.config.text_config.scale_decoder_outputs
     for ours in (model, loaded):
         assert torch.equal(ours(**random_text()).logits, t5(**random_text()).logits)
+
+
+def test_photos_come_in_softly_beside_a_pretrained_t5(towers):
+    model = MMProfileForConditionalGeneration.from_text_vision_pretrained(*towers[:2])
+    text, photos = random_text(), random_photos()
+    t5, ours = model.encode(text["input_ids"]), model.encode(text["input_ids"], **photos)
+    change = (ours.last_hidden_state - t5.last_hidden_state)[:2].norm() / t5.last_hidden_state[:2].norm()
+    assert 0 < change < 0.1

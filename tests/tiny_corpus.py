@@ -9,7 +9,9 @@ from PIL import Image as PILImage
 from mmprofile.configuration_mmprofile import ProfileSchema
 
 SCHEMA = ProfileSchema()
-WORDS = [first + second for first in ("ba", "co", "du", "fi", "ge") for second in ("lamp", "sofa", "tile", "rug", "pan")]
+WORDS = [
+    first + second for first in ("ba", "co", "du", "fi", "ge") for second in ("lamp", "sofa", "tile", "rug", "pan")
+]
 
 
 def png(value: int, size: int = 8) -> dict:

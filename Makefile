@@ -1,0 +1,42 @@
+# Each target does all its set-up on a fresh machine with Python >= 3.11 and make, and can be run again at once.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+USERS ?= 2000
+
+.PHONY: demo app test test-slow clean
+
+# Synthesise -> build -> train -> evaluate -> load the saved folder in a fresh process, print one user's profile.
+demo: outputs/corpus/README.md
+	$(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		train.py recipes/quickstart.yaml --overwrite_output_dir true
+	$(RUN) predict.py --model outputs/quickstart --dataset outputs/corpus --split test --show 1
+
+# The demo's model in the browser.
+app: $(INSTALLED)
+	@test -f outputs/quickstart/config.json || { echo "make app shows the model of make demo: run that first"; exit 1; }
+	$(RUN) app.py --model outputs/quickstart
+
+outputs/corpus/README.md: outputs/raw/photos.json
+	$(RUN) -m dataset_script.mmprofile_yelp --data_dir outputs/raw --output outputs/corpus --captions photo_captions
+
+outputs/raw/photos.json: | $(INSTALLED)
+	$(RUN) -m dataset_script.synthesize --output outputs/raw --users $(USERS)
+
+test: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest -q -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(RUN) -m pytest -q -m slow
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) outputs
