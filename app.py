@@ -1,0 +1,248 @@
+"""A web page that writes profiles from reviews and photos.
+
+    python app.py --model outputs/quickstart
+    python app.py --model org/mmprofile --port 7861
+
+It is also a Space of the Hugging Face Hub, whose variable MODEL_ID names the model: `save_space` writes the Space's
+folder. The page answers with the model's own `handler.py`, so what that file takes and refuses holds here as well.
+"""
+
+import argparse
+import atexit
+import base64
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+from huggingface_hub import metadata_save
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+from app_results import EMPTY, render_answers, render_error, thumbnail
+
+ROOT = Path(__file__).parent
+SPACE_FILES = ("app.py", "app_results.py", "app.css", "app_examples.json")
+EXAMPLES = json.loads((ROOT / "app_examples.json").read_text(encoding="utf-8"))
+UPLOAD_BYTES = 10_000_000  # of a photo, as in handler.py
+WAITING = 32  # visitors in the queue; more are told to come back
+DELETED = (600, 3600)  # every so many seconds, photos that are older than so many
+
+TITLE = "A profile from reviews and photos"
+HEAD = f"""<h1>{TITLE}</h1>
+<p>The model reads what a person wrote about places and looks at photos of these places. It guesses the person's
+profile, and says how sure it is. Texts are not kept, photos are deleted after about an hour.</p>"""
+SEARCH = {"min_coverage": 0.9}
+EVERYTHING = "Everything"
+# An answer's title -> parameters of the request.
+VARIANTS = {
+    "Without photos": {"without_photos": True},
+    "Without captions": {"without_captions": True},
+    "Reviews alone": {"without_photos": True, "without_captions": True},
+}
+# On a phone the results are below the form.
+SHOW_RESULTS = """() => {
+    const results = document.getElementById("results");
+    if (results.getBoundingClientRect().top > innerHeight / 2) results.scrollIntoView();
+}"""
+SWITCHES = list(zip(("photos", "captions", "both"), VARIANTS, strict=True))
+NOTHING = "There is nothing to read yet. Write or paste a review, add a photo, or try an example."
+
+# Fonts of the visitor's system: the page asks no other server for anything. Colours have a contrast of 4.5 and more.
+THEME = gr.themes.Default(
+    primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    block_label_text_color="*neutral_700",
+    block_title_text_color="*neutral_700",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    color_accent="*primary_600",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_800",
+)
+
+
+class Profiler:
+    """Turns the form into a request for the model's handler, and its answers into HTML.
+
+    Args:
+        model_id: a folder or the Hub name of a model, whose code is run.
+    """
+
+    def __init__(self, model_id: str):
+        self.handler = get_class_from_dynamic_module("handler.EndpointHandler", model_id)(model_id)
+        self.processor = self.handler.processor
+        self.names = {attribute.key: attribute.name for attribute in self.processor.profile_schema.attributes}
+
+    def __call__(self, reviews: str, photos: list | None, captions: str, switches: list[str]) -> str:
+        """The page's results.
+
+        Args:
+            reviews: a review a paragraph.
+            photos: the gallery's, each a path and a caption that is not used.
+            captions: one a line.
+            switches: keys of `VARIANTS`, each an answer to compare.
+        """
+        paths = [Path(path) for path, _ in photos or ()]
+        try:
+            user = self._read_form(reviews, paths, captions)
+            answers = {EVERYTHING: self.handler({"inputs": user, "parameters": SEARCH})}
+            shown = [(path.name, source) for path, source in zip(paths, self._thumbnails(user["images"]), strict=True)]
+        except ValueError as error:
+            return render_error(_sentence(error, paths))
+        for title in (title for title in VARIANTS if title in switches):
+            try:
+                answers[title] = self.handler({"inputs": user, "parameters": SEARCH | VARIANTS[title]})
+            except ValueError as error:
+                answers[title] = _sentence(error, paths)
+        return render_answers(answers, self.names, shown)
+
+    def _read_form(self, reviews: str, paths: list[Path], captions: str) -> dict:
+        paragraphs = [text.strip() for text in re.split(r"\n\s*\n", reviews or "")]
+        lines = [line.strip() for line in (captions or "").splitlines()]
+        user = {"reviews": [text for text in paragraphs if text], "captions": [line for line in lines if line]}
+        if not user["reviews"] and not user["captions"] and not paths:
+            raise ValueError(NOTHING)
+        if len(paths) > self.processor.max_images:
+            raise ValueError(f"{len(paths)} photos are too many, the model takes up to {self.processor.max_images}.")
+        return user | {"images": [path.read_bytes() for path in paths]}
+
+    def _thumbnails(self, images: list[bytes]) -> Iterator[str]:
+        for index, image in enumerate(images):
+            try:
+                yield thumbnail(self.processor.load_image(image))
+            except ValueError as error:  # of a model that looks at no photos
+                raise ValueError(f"inputs.images[{index}]: {error}") from None
+
+
+def build_app(model_id: str) -> gr.Blocks:
+    """The page, with the model loaded; `launch` serves it.
+
+    Args:
+        model_id: a folder or the Hub name of a model, whose code is run.
+    """
+    profiler, examples = Profiler(model_id), _example_users()
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETED) as app:
+        gr.HTML(HEAD, elem_id="head", js_on_load=None)
+        with gr.Row():
+            with gr.Column(min_width=320):
+                with gr.Row():
+                    buttons = [gr.Button(f"Example: {title}", size="sm", min_width=120) for title in examples]
+                reviews = gr.Textbox(
+                    label="Reviews",
+                    info="Leave a blank line between two reviews. Shift + Enter writes the profile.",
+                    lines=6,
+                    max_lines=14,
+                    elem_id="reviews",
+                )
+                photos = gr.Gallery(
+                    label="Photos of the places reviewed",
+                    file_types=["image"],
+                    type="filepath",
+                    interactive=True,
+                    height=170,
+                    fit_columns=False,
+                    object_fit="cover",
+                    buttons=[],
+                    elem_id="photos",
+                )
+                captions = gr.Textbox(
+                    label="Captions of the photos, if there are any, one a line", lines=2, max_lines=8
+                )
+                with gr.Row():
+                    clear = gr.Button("Clear", min_width=100)
+                    submit = gr.Button("Write the profile", variant="primary", elem_id="submit", min_width=180)
+            with gr.Column(min_width=320):
+                switches = gr.CheckboxGroup(SWITCHES, label="What if? Compare with the answer without ...")
+                results = gr.HTML(EMPTY, elem_id="results", js_on_load=None)
+        form = [reviews, photos, captions, switches]
+        run = {"fn": profiler, "inputs": form, "outputs": results, "concurrency_limit": 2, "concurrency_id": "model"}
+        written = [submit.click(**run, api_name="profile"), reviews.submit(**run, api_visibility="private")]
+        switches.input(**run, api_visibility="private", trigger_mode="always_last")
+        clear.click(lambda: ("", None, "", [], EMPTY), outputs=[*form, results], api_visibility="private")
+        for button, user in zip(buttons, examples.values(), strict=True):
+            loaded = button.click(lambda user=user: user, outputs=form[:3], api_visibility="private")
+            written.append(loaded.then(**run, api_visibility="private"))
+        for event in written:
+            event.then(None, js=SHOW_RESULTS, api_visibility="private")
+    return app.queue(max_size=WAITING)
+
+
+def launch(app: gr.Blocks, **options):
+    """Serves the page; options as of `gr.Blocks.launch`."""
+    return app.launch(
+        theme=THEME,
+        css_paths=[ROOT / "app.css"],
+        max_file_size=UPLOAD_BYTES,
+        footer_links=[],
+        ssr_mode=False,
+        **options,
+    )
+
+
+def save_space(folder: str | os.PathLike, model_id: str) -> None:
+    """Writes the files of a Space, its header among them; the Space's variable MODEL_ID names the model.
+
+    Args:
+        folder: new, or one that the files may be written over.
+        model_id: the Hub name of the model, which the header links to.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SPACE_FILES:
+        shutil.copyfile(ROOT / name, folder / name)
+    shutil.copyfile(ROOT / "requirements-app.txt", folder / "requirements.txt")
+    card = folder / "README.md"
+    card.write_text(f"# {TITLE}\n\nA page for the model `{model_id}`, by its variable MODEL_ID.\n", encoding="utf-8")
+    header = {"title": TITLE, "emoji": "\U0001f355", "colorFrom": "green", "colorTo": "blue", "sdk": "gradio"}
+    header |= {"sdk_version": gr.__version__, "app_file": "app.py", "models": [model_id], "license": "apache-2.0"}
+    metadata_save(card, header)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=os.environ.get("MODEL_ID"), help="folder or Hub name; its code is run")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    options = parser.parse_args(argv)
+    if not options.model:
+        parser.error("--model is needed, or the environment variable MODEL_ID")
+    try:
+        app = build_app(options.model)
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f"The model {options.model!r} cannot be loaded: {error}")
+    launch(app, server_port=options.port)
+
+
+def _example_users() -> dict[str, tuple[str, list[str], str]]:
+    """Title -> reviews, photos and captions, as the form has them."""
+    folder = Path(tempfile.mkdtemp(prefix="mmprofile-examples-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    users = {}
+    for number, example in enumerate(EXAMPLES):
+        paths = []
+        for index, photo in enumerate(example["photos"]):
+            paths.append(folder / f"example-{number + 1}-{index + 1}.jpg")
+            paths[-1].write_bytes(base64.b64decode(photo))
+        users[example["title"]] = ("\n\n".join(example["reviews"]), paths, "\n".join(example["captions"]))
+    return users
+
+
+def _sentence(error: ValueError, paths: list[Path]) -> str:
+    """What the handler refuses, for a person: photos have names, not places in a request."""
+    place, _, reason = re.match(r"(inputs[^:]*)?(: )?(.*)", str(error), re.DOTALL).groups()
+    photo = re.fullmatch(r"inputs\.images\[(\d+)\]", place or "")
+    if photo:
+        return f"The photo {paths[int(photo[1])].name!r} was not taken: {reason}."
+    return reason[:1].upper() + reason[1:] + ("" if reason.endswith(".") else ".")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Answers of the endpoint handler as HTML for `app.py`. Everything that is not a tag of this file is escaped."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from math import exp
+
+from PIL import Image
+
+THUMBNAIL = (320, 320)  # pixels at most
+
+EMPTY = '<p class="hint">The profile appears here, with how sure the model is of each value.</p>'
+
+
+def render_error(sentence: str) -> str:
+    return f'<p class="problem" role="alert">{escape(sentence)}</p>'
+
+
+def render_answers(answers: Mapping[str, Mapping | str], names: Mapping[str, str], photos: Sequence[tuple]) -> str:
+    """What the page shows.
+
+    Args:
+        answers: what the model was given, e.g. "Everything" -> its answer, or a sentence why there is none. The first
+            one is an answer, the others are compared with it.
+        names: attribute key -> its name.
+        photos: name and thumbnail (a data URL) of each photo, in the order of `image_weights`.
+    """
+    first = next(iter(answers.values()))
+    parts = [_summary(first), _table(answers, names), _compared(first), _photos(first, photos)]
+    return "\n".join([*parts, _runners_up(first, names), _all_values(first, names)])
+
+
+def thumbnail(image: Image.Image) -> str:
+    """A photo as a data URL of a small JPEG, without what the file says of place and camera."""
+    small = image.copy()
+    small.thumbnail(THUMBNAIL)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in whole percent; what is neither nothing nor all is never shown as that."""
+    rounded = round(100 * share)
+    if rounded == 0 and share > 0:
+        return "<1%"
+    return ">99%" if rounded == 100 and share < 1 - 1e-6 else f"{rounded}%"
+
+
+def _summary(answer: Mapping) -> str:
+    proof = "proved the most probable of all" if answer["exact"] else "the most probable one found"
+    probability = escape(percent(exp(answer["log_probability"])))
+    return f'<p class="summary" role="status">The profile is {proof}, with a probability of <b>{probability}</b>.</p>'
+
+
+def _compared(answer: Mapping) -> str:
+    mass = int(100 * answer["coverage"])  # at least
+    known = "all" if answer["coverage"] == 1 else f"at least {mass}%" if mass else "a small part"
+    return f'<p class="note">Bars are shares among the profiles explored, which have {known} of the probability.</p>'
+
+
+def _table(answers: Mapping[str, Mapping | str], names: Mapping[str, str]) -> str:
+    """A row an attribute, a column an answer."""
+    heads = "".join(f'<th scope="col">{escape(title)}</th>' for title in answers)
+    rows = []
+    for key, name in names.items():
+        cells = "".join(_cell(title, key, answers) for title in answers)
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    compared = " compared" if len(answers) > 1 else ""
+    return (
+        f'<table class="answers{compared}"><caption>Profile</caption>'
+        f'<thead><tr><th scope="col">Attribute</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+
+
+def _cell(title: str, key: str, answers: Mapping[str, Mapping | str]) -> str:
+    answer, first = answers[title], next(iter(answers.values()))
+    label = f'data-title="{escape(title)}"'
+    if isinstance(answer, str):
+        return f'<td {label} class="none">{escape(answer)}</td>'
+    shares = answer["probabilities"][key]
+    bars = "".join(_bar(value, shares[value]) for value in _values(answer["profile"][key]))
+    if answer["profile"][key] != first["profile"][key]:
+        return f'<td {label} class="changed"><ul>{bars}</ul><span class="badge">changed</span></td>'
+    return f"<td {label}><ul>{bars}</ul></td>"
+
+
+def _photos(answer: Mapping, photos: Sequence[tuple]) -> str:
+    if not photos:
+        return ""
+    weights = answer["image_weights"]
+    if weights is None:
+        text = "This model reads photos and text as one sequence and does not tell photos' weights."
+    elif not any(weights):
+        text = "The model did not look at the photos."
+    else:
+        text = "How much of its attention the model gave each photo, on average over the words."
+    figures = []
+    for index, (name, source) in enumerate(photos):
+        bar = "" if weights is None else f"<ul>{_bar('attention', weights[index])}</ul>"
+        picture = f'<img src="{escape(source)}" alt="{escape(name)}">'
+        figures.append(f"<figure>{picture}<figcaption>{escape(name)}{bar}</figcaption></figure>")
+    return f'<h3>Photos</h3><p class="note">{text}</p><div class="photos">{"".join(figures)}</div>'
+
+
+def _all_values(answer: Mapping, names: Mapping[str, str]) -> str:
+    groups = []
+    for key, name in names.items():
+        shares = sorted(answer["probabilities"][key].items(), key=lambda item: -item[1])
+        bars = "".join(_bar(value, share) for value, share in shares)
+        groups.append(f"<section><h4>{escape(name)}</h4><ul>{bars}</ul></section>")
+    return f'<details><summary>All values</summary><div class="groups">{"".join(groups)}</div></details>'
+
+
+def _runners_up(answer: Mapping, names: Mapping[str, str]) -> str:
+    if not answer["runners_up"]:
+        return ""
+    items = []
+    for other in answer["runners_up"]:
+        different = [
+            f"{escape(name)}: <strong>{escape(', '.join(_values(other['profile'][key])))}</strong>"
+            for key, name in names.items()
+            if other["profile"][key] != answer["profile"][key]
+        ]
+        odds = percent(exp(other["log_probability"] - answer["log_probability"]))
+        items.append(f"<li>{'; '.join(different)} <span>{escape(odds)} as probable</span></li>")
+    note = '<p class="note">Where they differ from the profile above.</p>'
+    return f'<h3>Runners-up</h3>{note}<ol class="runners">{"".join(items)}</ol>'
+
+
+def _bar(value: str, share: float) -> str:
+    return (
+        f'<li><span class="value">{escape(value)}</span><span class="percent">{escape(percent(share))}</span>'
+        f'<span class="bar" aria-hidden="true"><span style="width:{100 * min(share, 1):.1f}%"></span></span></li>'
+    )
+
+
+def _values(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value

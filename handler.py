@@ -1,0 +1,271 @@
+"""Answers requests for profiles: the custom handler of Hugging Face's Inference Endpoints.
+
+    {"inputs": {"reviews": ["Great pizza."], "images": ["<base64>"], "captions": ["a pizza"]},
+     "parameters": {"num_return_profiles": 3, "without_photos": true}}
+
+`inputs` is a user or a list of users. A user is such a dict, of which any part may be left out; a text, which is one
+review; or a photo, as the server makes one of an image that is the body of a request. A photo is base64, with or
+without `data:image/...;base64,` before it, bytes or a PIL image: no URL is fetched and no path opened.
+
+What is wrong with a request is raised as a ValueError, which the server turns into status 400 and
+`{"error": "inputs[1].images[0]: ..."}`. Calls may come from any number of threads.
+"""
+
+import base64
+import binascii
+import re
+import reprlib
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from PIL import Image
+from transformers import AutoModelForSeq2SeqLM, AutoProcessor
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.utils.versions import require_version
+
+TRANSFORMERS = "transformers>=5.17,<6"  # as in requirements.txt
+# What one request may ask for.
+MAX_USERS = 16
+MAX_TEXTS = 200  # reviews, or captions, of a user
+MAX_CHARACTERS = 100_000  # of a user's reviews and captions; the model reads a few thousand
+MAX_PHOTOS = 64  # of all users; one user's are bounded by the processor's max_images
+MAX_PHOTO_BYTES = 10_000_000
+MAX_PIXELS = 25_000_000  # of a photo, read from its header; at most 400 MB while it is decoded
+MAX_PROFILES = 50
+MAX_DECODER_CALLS = 100  # a search that needs more ends without the proof, `exact` is false
+# Photos are large while they are decoded, so only a few are at a time, whatever the number of threads.
+DECODERS = 4
+
+DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
+USER_FIELDS = ("reviews", "images", "captions")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The `parameters` of a request.
+
+    Args:
+        num_return_profiles: explore at least so many profiles; those behind the best are the `runners_up`.
+        min_coverage: explore until the profiles have this share of the probability mass, 0 to 1.
+        without_photos: answer as if there were none.
+        without_captions: answer as if there were none.
+
+    Raises:
+        ValueError: if a value does not fit.
+    """
+
+    num_return_profiles: int = 5
+    min_coverage: float = 0.0
+    without_photos: bool = False
+    without_captions: bool = False
+
+    def __post_init__(self):
+        number = self.num_return_profiles
+        if type(number) is not int or not 1 <= number <= MAX_PROFILES:
+            raise ValueError(f"num_return_profiles is an integer from 1 to {MAX_PROFILES}, got {_shown(number)}")
+        if type(self.min_coverage) not in (int, float) or not 0 <= self.min_coverage <= 1:
+            raise ValueError(f"min_coverage is a number from 0 to 1, got {_shown(self.min_coverage)}")
+        for name in ("without_photos", "without_captions"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is true or false, got {_shown(getattr(self, name))}")
+
+    @property
+    def search(self) -> dict:
+        """Arguments of `generate_profiles`."""
+        options = {name: value for name, value in asdict(self).items() if not name.startswith("without_")}
+        return options | {"max_calls": MAX_DECODER_CALLS}
+
+
+@dataclass(frozen=True)
+class User:
+    """What a request holds of a user, photos not yet decoded; `place` is where it stands, for errors."""
+
+    place: str
+    reviews: list[str]
+    images: list
+    captions: list[str | None]
+
+
+class EndpointHandler:
+    """Answers requests with a model and its processor.
+
+    Args:
+        path: the folder of the model's repository, with its code, or its Hub name.
+
+    Raises:
+        ImportError: if transformers is too old or too new; it says which version is needed.
+    """
+
+    def __init__(self, path: str = ""):
+        require_version(TRANSFORMERS, "The requirements.txt of the model's repository installs it.")
+        path = str(path) or "."
+        self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
+        self.processor.max_image_pixels = min(self.processor.max_image_pixels, MAX_PIXELS)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True).to(device)
+        # The server loads this file alone, so that it cannot import the other; whatever the function's name says, it
+        # loads anything of the repository's files.
+        self._pad_users, self._profile_users, sees_images, sees_captions = (
+            get_class_from_dynamic_module(f"pipeline_mmprofile.{name}", path)
+            for name in ("pad_users", "profile_users", "SEES_IMAGES", "SEES_CAPTIONS")
+        )
+        paradigm = self.model.config.paradigm
+        self.sees_images, self.sees_captions = sees_images[paradigm], sees_captions[paradigm]
+        self._decoding = threading.BoundedSemaphore(DECODERS)
+        self._running = threading.Lock()  # the tokenizer and the model
+        self({"inputs": "Good."})  # what cannot answer fails here, not at a user's request
+
+    def __call__(self, data: Mapping) -> dict | list[dict]:
+        """The answer for a user, or a list of answers for a list of users, as JSON has them.
+
+        Args:
+            data: `{"inputs": ..., "parameters": {...}}`, the second optional, see above and `Parameters`.
+
+        Returns:
+            For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and
+            whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability) over
+            profiles that have a share `coverage` of the probability mass; `runners_up`; `image_weights`, a number for
+            each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); and the mean `gate`.
+
+        Raises:
+            ValueError: if the request is not valid or asks for too much; it says where and why.
+        """
+        inputs, parameters = read_request(data)
+        many = isinstance(inputs, list)
+        places = [f"inputs[{index}]" for index in range(len(inputs))] if many else ["inputs"]
+        users = [read_user(item, place) for item, place in zip(inputs if many else [inputs], places, strict=True)]
+        self._check_photos(users)
+        photos = [self._encode_photos(user, parameters) for user in users]
+        with self._running:
+            encoded = [
+                {"input_ids": self._encode_text(user, parameters), "pixel_values": pixels}
+                for user, pixels in zip(users, photos, strict=True)
+            ]
+            batch = self._pad_users(self.processor, encoded)
+            answers = self._profile_users(self.model, self.processor.tokenizer, batch, **parameters.search)
+        for user, answer in zip(users, answers, strict=True):
+            if answer["image_weights"] == []:
+                answer["image_weights"] = [0.0] * len(user.images)
+        return answers if many else answers[0]
+
+    def _check_photos(self, users: list[User]):
+        """Their numbers, before any is decoded."""
+        for user in users:
+            if len(user.images) > self.processor.max_images:
+                raise ValueError(
+                    f"{user.place}.images: a user has up to {self.processor.max_images} photos, got {len(user.images)}"
+                )
+        total = sum(len(user.images) for user in users)
+        if total > MAX_PHOTOS:
+            raise ValueError(f"inputs: a request has up to {MAX_PHOTOS} photos, got {total}")
+
+    def _encode_photos(self, user: User, parameters: Parameters) -> torch.Tensor | None:
+        """(images, 3, height, width), None where the model looks at no photo."""
+        looks, pixels = self.sees_images and not parameters.without_photos, []
+        for index, image in enumerate(user.images):
+            with self._decoding:
+                try:
+                    photo = read_photo(image)
+                    if looks:
+                        pixels.append(self.processor.encode_images([[photo]])["pixel_values"][0, 0])
+                except ValueError as error:
+                    raise ValueError(f"{user.place}.images[{index}]: {error}") from None
+        return torch.stack(pixels) if pixels else None
+
+    def _encode_text(self, user: User, parameters: Parameters) -> list[int]:
+        """Token ids. Without a review the text is a profile in which all values are masked: such texts, beside photos
+        or captions, are what the model was trained on by the objective `mask_profile` (section 5.1)."""
+        captions = [] if parameters.without_captions or not self.sees_captions else user.captions
+        if any(review.split() for review in user.reviews):
+            return self.processor.encode_text(user.reviews, captions)
+        looks = user.images and self.sees_images and not parameters.without_photos
+        if not looks and not any(caption and caption.split() for caption in captions):
+            sources = ["reviews with words"] + ["photos"] * self.sees_images + ["captions"] * self.sees_captions
+            raise ValueError(f"{user.place}: there is nothing to read; this model takes {' or '.join(sources)}")
+        schema = self.processor.profile_schema
+        profile = {a.key: list(a.values[: a.count]) if a.count > 1 else a.values[0] for a in schema.attributes}
+        return self.processor.encode_text((), captions, profile, masked=schema.keys)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Requests
+
+
+def read_request(data: Mapping) -> tuple[object, Parameters]:
+    """The `inputs` and `parameters` of a request.
+
+    Raises:
+        ValueError: if it has other fields or parameters, or there are no users, or too many.
+    """
+    if not isinstance(data, Mapping) or "inputs" not in data or not set(data) <= {"inputs", "parameters"}:
+        given = list(data) if isinstance(data, Mapping) else data
+        raise ValueError(f'a request is {{"inputs": ..., "parameters": {{...}}}}, got {_shown(given)}')
+    parameters = {} if data.get("parameters") is None else data["parameters"]
+    names = [field.name for field in fields(Parameters)]
+    if not isinstance(parameters, Mapping) or not set(parameters) <= set(names):
+        given = list(parameters) if isinstance(parameters, Mapping) else parameters
+        raise ValueError(f"parameters: only {', '.join(names)} are known, got {_shown(given)}")
+    inputs = data["inputs"]
+    if isinstance(inputs, list) and not 1 <= len(inputs) <= MAX_USERS:
+        raise ValueError(f"inputs: a request has 1 to {MAX_USERS} users, got {len(inputs)}")
+    return inputs, Parameters(**parameters)
+
+
+def read_user(item, place: str) -> User:
+    """A user of a request.
+
+    Raises:
+        ValueError: if it is none, or its texts are too many or too long.
+    """
+    if isinstance(item, str):
+        item = {"reviews": [item]}
+    elif isinstance(item, bytes | bytearray | Image.Image):
+        item = {"images": [item]}
+    if not isinstance(item, Mapping) or not set(item) <= set(USER_FIELDS):
+        given = list(item) if isinstance(item, Mapping) else item
+        raise ValueError(f"{place}: a user is an object with {', '.join(USER_FIELDS)}, got {_shown(given)}")
+    lists = {name: [] if item.get(name) is None else item[name] for name in USER_FIELDS}
+    for name, values in lists.items():
+        if not isinstance(values, list):
+            raise ValueError(f"{place}.{name}: a list is needed, got {_shown(values)}")
+        if name != "images" and len(values) > MAX_TEXTS:
+            raise ValueError(f"{place}.{name}: a user has up to {MAX_TEXTS}, got {len(values)}")
+    for name, kinds in (("reviews", str), ("captions", str | None)):
+        for index, text in enumerate(lists[name]):
+            if not isinstance(text, kinds):
+                raise ValueError(f"{place}.{name}[{index}]: a text is needed, got {_shown(text)}")
+    characters = sum(len(text or "") for text in lists["reviews"] + lists["captions"])
+    if characters > MAX_CHARACTERS:
+        raise ValueError(f"{place}: reviews and captions have up to {MAX_CHARACTERS} characters, got {characters}")
+    return User(place, **lists)
+
+
+def read_photo(image) -> bytes | Image.Image:
+    """A photo of a request, base64 decoded.
+
+    Raises:
+        ValueError: if it is neither base64, bytes nor a PIL image, or too large.
+    """
+    if isinstance(image, str):
+        header = DATA_URL.match(image)
+        start = header.end() if header else 0
+        # A third more than the bytes; lines of base64 may be broken.
+        if len(image) - start > 1.4 * MAX_PHOTO_BYTES:
+            raise ValueError(f"a photo has up to {MAX_PHOTO_BYTES} bytes, got {len(image)} characters of base64")
+        try:
+            image = base64.b64decode("".join(image[start:].split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError(f"a photo is base64, no URL or path; it cannot be decoded: {_shown(image)}") from None
+    if not isinstance(image, bytes | bytearray | Image.Image):
+        raise ValueError(f"a photo is base64, bytes or a PIL image, got {_shown(image)}")
+    if not isinstance(image, Image.Image) and len(image) > MAX_PHOTO_BYTES:
+        raise ValueError(f"a photo has up to {MAX_PHOTO_BYTES} bytes, got {len(image)}")
+    return image
+
+
+def _shown(value) -> str:
+    """A value of a request in an error: never more than a line of it."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 80 else text[:76] + " ..."

@@ -1,0 +1,162 @@
+"""`app.py` without a browser: form to results, the Space's folder, the start."""
+
+import importlib
+import random
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import metadata_load
+
+pytest.importorskip("gradio", reason="the page needs gradio, see requirements-app.txt")
+
+import app  # noqa: E402
+from app_results import percent  # noqa: E402
+from tests.malformed_requests import photo  # noqa: E402
+from tests.tiny_folder import save_tiny_folder  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_tiny_folder(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def profiler(model):
+    return app.Profiler(model)
+
+
+def gallery(folder, names=("first.jpg", "second.jpg")) -> list:
+    rng = random.Random(0)
+    for name in names:
+        (folder / name).write_bytes(photo(rng))
+    return [(str(folder / name), None) for name in names]
+
+
+def words(html: str) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+def requests_of(profiler, monkeypatch) -> list:
+    seen, handler = [], profiler.handler
+    monkeypatch.setattr(profiler, "handler", lambda request: [seen.append(request), handler(request)][1])
+    return seen
+
+
+def test_results_show_profile_shares_photos_and_runners_up(profiler, tmp_path):
+    answer = profiler.handler({"inputs": "great pizza", "parameters": app.SEARCH})
+    shown = words(profiler("great pizza", gallery(tmp_path), "", []))
+    assert "Mood" in shown and "Favorite Food" in shown and "first.jpg attention" in shown
+    assert "Runners-up" in shown and "as probable" in shown and "All values" in shown
+    text = words(profiler("great pizza", None, "", []))
+    mood = answer["profile"]["mood"]
+    assert f"Mood {mood} {percent(answer['probabilities']['mood'][mood])}" in text and "Photos" not in text
+
+
+def test_paragraphs_are_reviews_and_lines_are_captions(profiler, tmp_path, monkeypatch):
+    seen = requests_of(profiler, monkeypatch)
+    profiler("great\npizza\n \n\n cold soup \n", gallery(tmp_path), "a cake\n\n tea ", [])
+    user = seen[0]["inputs"]
+    assert user["reviews"] == ["great\npizza", "cold soup"] and user["captions"] == ["a cake", "tea"]
+    assert user["images"] == [(tmp_path / name).read_bytes() for name in ("first.jpg", "second.jpg")]
+
+
+def test_each_switch_adds_an_answer_to_compare(profiler, tmp_path, monkeypatch):
+    seen = requests_of(profiler, monkeypatch)
+    html = profiler("great pizza", gallery(tmp_path), "a cake", ["Reviews alone", "Without photos"])
+    assert re.findall('<th scope="col">(.*?)</th>', html) == [
+        *("Attribute", "Everything", "Without photos", "Reviews alone")
+    ]
+    assert [request["parameters"] for request in seen] == [
+        {"min_coverage": 0.9},
+        {"min_coverage": 0.9, "without_photos": True},
+        {"min_coverage": 0.9, "without_photos": True, "without_captions": True},
+    ]
+    alone = profiler.handler({"inputs": "great pizza", "parameters": app.SEARCH})["profile"]["mood"]
+    assert f'<td data-title="Reviews alone"><ul><li><span class="value">{alone}' in html.replace(
+        ' class="changed"', ""
+    )
+
+
+def test_an_answer_that_cannot_be_given_is_a_sentence_beside_the_others(profiler, tmp_path):
+    html = profiler("", gallery(tmp_path), "", ["Without photos"])
+    assert html.count("There is nothing to read; this model takes reviews with words or photos or captions.") == 2
+
+
+@pytest.mark.parametrize(
+    "form, sentence",
+    [
+        (("", None, "", []), app.NOTHING),
+        ((" \n\n ", [], None, ["Without photos"]), app.NOTHING),
+        (("word " * 30_000, None, "", []), "Reviews and captions have up to 100000 characters, got 149999."),
+    ],
+)
+def test_a_form_that_cannot_be_read_gets_a_sentence(profiler, form, sentence):
+    assert profiler(*form) == f'<p class="problem" role="alert">{sentence}</p>'
+
+
+@pytest.mark.parametrize("paradigm", ["combined", "unimodal"])
+def test_a_bad_photo_is_named_without_its_folder(tmp_path, paradigm):
+    save_tiny_folder(tmp_path / "model", paradigm=paradigm)
+    profiler, photos = app.Profiler(str(tmp_path / "model")), gallery(tmp_path)
+    (tmp_path / "second.jpg").write_text("no photo")
+    shown = words(profiler("great pizza", photos, "", []))
+    assert shown.startswith("The photo &#x27;second.jpg&#x27; was not taken: the image of 8 bytes is none of JPEG")
+    assert str(tmp_path) not in shown
+    assert "5 photos are too many, the model takes up to 4." in profiler("great pizza", photos[:1] * 5, "", [])
+
+
+def test_what_visitors_send_is_never_markup(profiler, tmp_path):
+    name = "<img src=x onerror=alert(1)>.jpg"
+    for html in (
+        profiler("<script>alert(1)</script>", gallery(tmp_path, [name]), "<b>", []),
+        profiler("good", [(str(tmp_path / name), None)] * 5, "", []),
+    ):
+        assert "<script" not in html and "<img src=x" not in html and "<b>cake" not in html
+    (tmp_path / name).write_bytes(b"<script>alert(1)</script>")
+    html = profiler("good", [(str(tmp_path / name), None)], "", [])
+    assert html.startswith('<p class="problem"') and html.count("<") == 2 and "&lt;script&gt;" in html
+
+
+def test_shares_are_whole_percent_and_never_falsely_nothing_or_all():
+    assert [percent(share) for share in (0, 0.001, 0.01, 0.304, 0.996, 0.9999, 1)] == [
+        *("0%", "<1%", "1%", "30%", ">99%", ">99%", "100%")
+    ]
+
+
+def test_a_space_holds_the_page_its_header_and_what_it_needs(tmp_path):
+    app.save_space(tmp_path / "space", "org/some-model")
+    app.save_space(tmp_path / "space", "org/model")
+    files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "space").iterdir()}
+    assert sorted(files) == sorted([*app.SPACE_FILES, "README.md", "requirements.txt"])
+    header = metadata_load(tmp_path / "space" / "README.md")
+    assert header["sdk"] == "gradio" and header["app_file"] == "app.py" and header["models"] == ["org/model"]
+    assert header["sdk_version"] == importlib.import_module("gradio").__version__
+    assert len(header["title"]) <= 60
+    needed = (ROOT / "requirements-inference.txt").read_text().split()
+    assert set(needed) < set(files["requirements.txt"].split())
+    imported = set(re.findall(r"^from (app\w*) import", files["app.py"], re.MULTILINE))
+    assert {f"{module}.py" for module in imported} <= set(files)
+
+
+def test_the_page_is_private_and_bounded(model):
+    page = app.build_app(model)
+    assert page.analytics_enabled is False
+    assert [fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"] == ["profile"]
+    assert {fn.concurrency_limit for fn in page.fns.values() if isinstance(fn.fn, app.Profiler)} == {2}
+    assert page._queue.max_size == app.WAITING
+    assert app.UPLOAD_BYTES == importlib.import_module("handler").MAX_PHOTO_BYTES
+
+
+def test_a_start_without_a_model_says_what_is_needed(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("MODEL_ID", raising=False)
+    with pytest.raises(SystemExit):
+        app.main([])
+    assert "--model is needed, or the environment variable MODEL_ID" in capsys.readouterr().err
+    monkeypatch.setenv("MODEL_ID", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit, match="The model '.*nowhere' cannot be loaded: "):
+        app.main([])
