@@ -23,7 +23,7 @@ from .profile_trie_mmprofile import profile_trie
 
 # A call's overhead weighs as much as about 15 tokens on a CPU, as hundreds on a GPU.
 EXPAND_ON_CPU, EXPAND_ON_GPU = 4, 16
-TEXTS_PER_SEARCH = 64  # the default bound on a search's tokens, in texts
+PROFILES_PER_SEARCH = 64  # the default bound on a search's tokens, as so many profiles have
 HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
 
 
@@ -250,12 +250,16 @@ class ProfileGenerationMixin:
         num_return_profiles: int = 5,
         expand_per_call: int | None = None,
         max_calls: int | None = None,
-        max_decoder_tokens: int | None = None,
+        max_decoder_tokens: float | None = None,
         min_coverage: float = 0.0,
         encoder_outputs: BaseModelOutput | None = None,
         schema: ProfileSchema | None = None,
     ) -> list[ProfilePrediction]:
-        """Each user's most probable profile, always a valid one, with the proof where the bounds leave room for it.
+        """Each user's most probable profile under the schema, and whether it is proved to be that.
+
+        The profile is always a valid one. A trained model needs the tokens of some 2 to 15 profiles for the proof;
+        fewer (`max_calls`, `max_decoder_tokens`) make the search a beam, and `exact` tells whether it still proved
+        its best.
 
         Args:
             input_ids: (batch, seq).
@@ -263,14 +267,16 @@ class ProfileGenerationMixin:
             pixel_values: (batch, images, 3, height, width).
             image_mask: (batch, images), True where there is a photo.
             tokenizer: the one that made the model's labels.
-            num_return_profiles: explore at least so many profiles, if the schema has them; the best is proved, the
-                others are the best ones found.
-            expand_per_call: how many prefixes of a user a decoder call expands at most. Few suit a CPU, many save
+            num_return_profiles: explore at least so many profiles, if the schema has them. The best one is proved,
+                the runners-up are the best of the others explored.
+            expand_per_call: how many prefixes of a user a decoder call expands on the way to a first profile;
+                thereafter, when most are needed for the proof, up to four times as many. Few suit a CPU, many save
                 calls on a GPU; the default follows the device.
-            max_calls: decoder calls a user takes part in at most; None for no bound.
-            max_decoder_tokens: tokens that these feed for a user at most; None for no bound.
-            min_coverage: explore until the profiles explored have this share of the schema's probability mass, from 0
-                to 1; 1 explores the whole schema and makes `probabilities` exact.
+            max_calls: decoder calls for a user at most; default: no bound.
+            max_decoder_tokens: tokens fed to the decoder for a user at most; default: those of 64 profiles, which
+                random weights exhaust. `math.inf` for no bound.
+            min_coverage: go on until the profiles explored have this share of the schema's probability mass, from 0
+                to 1. With 1 (and no bound) all are explored and `probabilities` are the exact marginals.
             encoder_outputs: to skip the encoder; with its `attention_mask`, or with the argument of this name.
             schema: default: the config's.
 
@@ -292,7 +298,7 @@ class ProfileGenerationMixin:
             num_return_profiles,
             expand_per_call,
             inf if max_calls is None else max_calls,
-            inf if max_decoder_tokens is None else max_decoder_tokens,
+            PROFILES_PER_SEARCH * trie.longest if max_decoder_tokens is None else max_decoder_tokens,
             min_coverage,
         )
         limits.check(trie.longest)

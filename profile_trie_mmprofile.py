@@ -24,7 +24,7 @@ from .configuration_mmprofile import (
 )
 
 MAX_LINES = 20_000  # so many profiles may be enumerated where the tokenizer cannot be cut
-MAX_PAIRS = 20_000  # so many neighbours are compared with the whole line's ids
+MAX_PAIRS = 2_000  # so many pairs of neighbours are compared with the line's ids; of more, a sample
 
 
 @dataclass(eq=False)
@@ -244,9 +244,14 @@ def _ids_of_pieces(schema: ProfileSchema, tokenizer) -> list[dict[int, list[int]
 
 def _neighbours_agree(slots, heads, head_ids, ids, tokenizer) -> bool:
     """Whether every two pieces that can stand side by side have their own ids in a line's beginning."""
+    draw = random.Random(0)
     for at in range(1, len(slots)):
-        pairs = list(product(slots[at - 1], slots[at]))
-        pairs = pairs[:: 1 + len(pairs) // MAX_PAIRS]
+        lefts, rights = list(slots[at - 1]), list(slots[at])
+        if len(lefts) * len(rights) <= MAX_PAIRS:
+            pairs = list(product(lefts, rights))
+        else:
+            pairs = [(u, rights[0]) for u in lefts] + [(lefts[0], v) for v in rights]
+            pairs += [(draw.choice(lefts), draw.choice(rights)) for _ in range(MAX_PAIRS)]
         texts = [f"{heads[at - 1]} {slots[at - 1][u]} {slots[at][v]}".strip() for u, v in pairs]
         for (u, v), found in zip(pairs, tokenizer(texts, add_special_tokens=False).input_ids, strict=True):
             if list(found) != [*head_ids[at - 1], *ids[at - 1][u], *ids[at][v]]:

@@ -1,0 +1,158 @@
+"""`generate_profiles` over batches, photos, precisions and wrong input."""
+
+import pytest
+import torch
+
+from mmprofile.generation_mmprofile import EXPAND_ON_CPU
+from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
+from tests.tiny_models import random_photos, tiny_model
+from tests.toy_schemas import SCHEMAS, unigram_tokenizer
+
+TOKENIZER = unigram_tokenizer()
+
+
+def predictions(model, inputs, **options):
+    return model.generate_profiles(**inputs, tokenizer=TOKENIZER, **options)
+
+
+def one_user(inputs: dict, user: int) -> dict:
+    return {name: tensor[user : user + 1] for name, tensor in inputs.items()}
+
+
+def assert_same(one, other, tolerance: float = 1e-4):
+    assert (one.profile, one.text, one.exact) == (other.profile, other.text, other.exact)
+    assert one.log_probability == pytest.approx(other.log_probability, abs=tolerance)
+    assert [profile for profile, _ in one.runners_up] == [profile for profile, _ in other.runners_up]
+    assert one.coverage == pytest.approx(other.coverage, abs=tolerance)
+    assert (one.decoder_calls, one.decoder_tokens) == (other.decoder_calls, other.decoder_tokens)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "concat"])
+def test_a_batch_gives_what_its_users_give_one_by_one(fusion):
+    model = model_for(TOKENIZER, "several", 3.0, fusion=fusion)
+    inputs = inputs_for(TOKENIZER) | random_photos()
+    together = predictions(model, inputs)
+    assert len({round(found.log_probability) for found in together}) == USERS
+    for user in range(USERS):
+        (alone,) = predictions(model, one_user(inputs, user))
+        assert_same(together[user], alone)
+        score = teacher_forced(model, TOKENIZER, one_user(inputs, user), [alone.text]).item()
+        assert alone.log_probability == pytest.approx(score, abs=1e-4)
+
+
+def test_padding_changes_nothing():
+    model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER)
+    padded = {name: torch.nn.functional.pad(tensor, (0, 5)) for name, tensor in inputs.items()}
+    for found, expected in zip(predictions(model, padded), predictions(model, inputs), strict=True):
+        assert_same(found, expected)
+
+
+def test_the_photos_count():
+    model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER)
+    with_photos = predictions(model, inputs | random_photos())
+    changed = [
+        abs(one.log_probability - other.log_probability) > 1e-3
+        for one, other in zip(with_photos, predictions(model, inputs), strict=True)
+    ]
+    assert changed == [True, True, False]  # the third user has no photo
+
+
+@pytest.mark.parametrize("fusion", ["gated", "concat"])
+def test_encoder_outputs_stand_for_the_inputs(fusion):
+    model = model_for(TOKENIZER, "several", 3.0, fusion=fusion)
+    inputs = inputs_for(TOKENIZER) | random_photos()
+    encoded = model.encode(**inputs)
+    for found, expected in zip(
+        predictions(model, {"encoder_outputs": encoded}), predictions(model, inputs), strict=True
+    ):
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_scores_are_teacher_forced_ones_whatever_the_attention_and_the_head(attention, tied):
+    model, inputs = model_for(TOKENIZER, "several", 3.0, tied=tied), inputs_for(TOKENIZER)
+    model.set_attn_implementation(attention)
+    for user, found in enumerate(predictions(model, inputs)):
+        score = teacher_forced(model, TOKENIZER, inputs, [found.text])[user].item()
+        assert found.log_probability == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_precisions_give_scores_near_those_of_float32(dtype):
+    model, inputs = model_for(TOKENIZER, "alike"), inputs_for(TOKENIZER)
+    expected = [found.log_probability for found in predictions(model, inputs)]
+    found = predictions(model.to(dtype), inputs)
+    assert all(prediction.exact for prediction in found)
+    assert [p.log_probability for p in found] == pytest.approx(expected, rel=0.02)
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    model = model_for(TOKENIZER)
+    model.text_model.lm_head.weight.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite in torch.float32"):
+        predictions(model, inputs_for(TOKENIZER))
+
+
+def test_the_encoders_keys_and_values_are_computed_once_a_user():
+    model, users = model_for(TOKENIZER, "several"), []
+    for block in model.text_model.decoder.block:
+        block.layer[1].EncDecAttention.k.register_forward_hook(lambda _, args, output: users.append(len(output)))
+    assert max(found.decoder_calls for found in predictions(model, inputs_for(TOKENIZER))) > 1
+    assert users == [USERS, USERS]  # two layers
+
+
+def test_finished_users_leave_the_batch():
+    (model, tokenizer), rows = trained_model(), []
+    hook = model.text_model.decoder.block[0].register_forward_hook(lambda _, args, output: rows.append(len(args[0])))
+    found = model.generate_profiles(**inputs_for(tokenizer), tokenizer=tokenizer, num_return_profiles=1)
+    hook.remove()
+    calls = sorted(prediction.decoder_calls for prediction in found)
+    assert calls[0] < calls[-1]
+    assert rows == [sum(number > call for number in calls) for call in range(calls[-1])]
+
+
+def test_the_same_call_gives_the_same_predictions():
+    model, inputs = model_for(TOKENIZER, "several"), inputs_for(TOKENIZER)
+    assert predictions(model, inputs) == predictions(model, inputs)
+
+
+def test_a_cpu_expands_few_prefixes_a_call_unless_told_otherwise():
+    model, inputs = model_for(TOKENIZER, "several"), inputs_for(TOKENIZER)
+    few, many = (
+        predictions(model, inputs, expand_per_call=EXPAND_ON_CPU),
+        predictions(model, inputs, expand_per_call=64),
+    )
+    assert predictions(model, inputs) == few
+    assert many[0].decoder_calls < few[0].decoder_calls
+    assert many[0].profile == few[0].profile
+
+
+def test_another_schema_than_the_models_is_taken():
+    model, inputs = model_for(TOKENIZER, "several"), inputs_for(TOKENIZER)
+    for found in predictions(model, inputs, schema=SCHEMAS["alike"]):
+        assert found.profile == SCHEMAS["alike"].parse(found.text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_return_profiles": 0}, "num_return_profiles must be at least 1"),
+        ({"max_decoder_tokens": 3}, "max_decoder_tokens must be at least"),
+        ({"min_coverage": 2}, "min_coverage must be from 0 to 1, got 2"),
+    ],
+)
+def test_a_number_out_of_range_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        predictions(model_for(TOKENIZER), inputs_for(TOKENIZER), **options)
+
+
+def test_a_call_without_input_is_refused():
+    with pytest.raises(ValueError, match="input_ids or encoder_outputs"):
+        model_for(TOKENIZER).generate_profiles(tokenizer=TOKENIZER)
+
+
+def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused():
+    model = tiny_model(text={"vocab_size": 20}, profile_schema=SCHEMAS["alike"])
+    with pytest.raises(ValueError, match="the model's vocabulary has 20"):
+        predictions(model, {"input_ids": torch.tensor([[3, 4]])})

@@ -1,0 +1,190 @@
+from math import exp, inf, log
+
+import numpy as np
+import pytest
+
+from mmprofile.configuration_mmprofile import ProfileAttribute, ProfileSchema
+from mmprofile.profile_search_mmprofile import ProfileSearch, Run, SearchLimits
+from mmprofile.profile_trie_mmprofile import ProfileTrie
+from tests.toy_processor import toy_tokenizer
+from tests.toy_schemas import SCHEMAS, all_profiles, unigram_tokenizer
+
+START = 0
+TOKENIZER = unigram_tokenizer()
+TRIES = {name: ProfileTrie(schema, TOKENIZER) for name, schema in SCHEMAS.items()}
+
+
+def limits(**fields) -> SearchLimits:
+    free = {"num_return_profiles": 1, "expand_per_call": 4, "max_calls": inf, "max_decoder_tokens": inf}
+    return SearchLimits(**free | {"min_coverage": 0.0} | fields)
+
+
+class Language:
+    """A random language: each prefix of token ids has its own distribution over 50 tokens and over."""
+
+    def __init__(self, seed: int, sharpness: float):
+        self.seed, self.sharpness, self.known = seed, sharpness, {}
+
+    def log_probability(self, prefix: tuple[int, ...], token: int) -> float:
+        if prefix not in self.known:
+            logits = np.random.default_rng([self.seed, *prefix]).normal(0, self.sharpness, 128)
+            self.known[prefix] = logits - np.logaddexp.reduce(logits)
+        return float(self.known[prefix][token])
+
+    def score(self, tokens: list[int]) -> float:
+        return sum(self.log_probability((START, *tokens[:i]), token) for i, token in enumerate(tokens))
+
+    def answer(self, run: Run) -> tuple[float, list[float]]:
+        prefix, ancestor = (), run.parent
+        while ancestor is not None:
+            prefix, ancestor = ancestor.tokens + prefix, ancestor.parent
+        values = [self.log_probability(prefix + run.tokens[:i], run.tokens[i]) for i in range(1, len(run.tokens))]
+        following = [self.log_probability(prefix + run.tokens, child.tokens[0]) for child in run.children]
+        return sum(values), following
+
+
+def search(trie: ProfileTrie, language: Language, **fields) -> ProfileSearch:
+    found = ProfileSearch(trie, START, limits(**fields))
+    while runs := found.select():
+        found.update(runs, [language.answer(run) for run in runs])
+    return found
+
+
+def exhaustive(name: str, language: Language) -> list[tuple[float, dict]]:
+    """All profiles with their scores, the best first."""
+    schema = SCHEMAS[name]
+    scored = [(language.score(TOKENIZER(schema.render(p)).input_ids), p) for p in all_profiles(schema)]
+    return sorted(scored, key=lambda pair: -pair[0])
+
+
+@pytest.mark.parametrize("sharpness", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_what_is_called_exact_is_the_arg_max_of_all_profiles(name, sharpness):
+    for seed in range(15):
+        language = Language(seed, sharpness)
+        scores = exhaustive(name, language)
+        for expand in (1, 4, 100):
+            found = search(TRIES[name], language, expand_per_call=expand).prediction()
+            assert found.exact and found.profile == scores[0][1]
+            assert found.log_probability == pytest.approx(scores[0][0], abs=1e-9)
+
+
+@pytest.mark.parametrize("max_calls", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_bounded_calls_give_a_profile_and_are_honest_about_the_proof(name, max_calls):
+    proved = 0
+    for seed in range(20):
+        language = Language(seed, 5.0)
+        scores = exhaustive(name, language)
+        found = search(TRIES[name], language, max_calls=max_calls).prediction()
+        assert 1 <= found.decoder_calls <= max_calls
+        assert found.profile in [profile for _, profile in scores]
+        assert not found.exact or found.profile == scores[0][1]
+        proved += found.exact
+    assert proved < 20 or max_calls > 1
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_bounded_tokens_are_kept_and_more_of_them_never_lose(name):
+    trie = TRIES[name]
+    for seed in range(10):
+        language, last = Language(seed, 1.0), -inf
+        for bound in (trie.longest, 2 * trie.longest, 4 * trie.longest, 10**6):
+            found = search(trie, language, max_decoder_tokens=bound).prediction()
+            assert found.decoder_tokens <= bound
+            assert found.log_probability >= last - 1e-9
+            last = found.log_probability
+        assert found.exact
+
+
+def test_the_whole_schema_explored_gives_the_exact_marginals():
+    language = Language(3, 1.0)
+    scores = exhaustive("several", language)
+    found = search(TRIES["several"], language, min_coverage=1.0).prediction()
+    total = sum(exp(score) for score, _ in scores)
+    for attribute in SCHEMAS["several"].attributes:
+        for value in attribute.values:
+            mass = sum(exp(s) for s, p in scores if value in (p[attribute.key], *p[attribute.key]))
+            assert found.probabilities[attribute.key][value] == pytest.approx(mass / total)
+    assert found.coverage == pytest.approx(1)
+
+
+def test_an_attributes_probabilities_sum_to_its_count():
+    found = search(TRIES["several"], Language(0, 3.0)).prediction()
+    assert [sum(values.values()) for values in found.probabilities.values()] == pytest.approx([3, 1, 2])
+    assert list(found.probabilities["budget_range"]) == ["Low", "High"]
+
+
+def test_the_coverage_is_never_more_than_the_true_share():
+    for seed in range(20):
+        language = Language(seed, 3.0)
+        total = sum(exp(score) for score, _ in exhaustive("prefixes", language))
+        found = search(TRIES["prefixes"], language, num_return_profiles=3)
+        true = sum(exp(run.score) for run in found.explored) / total
+        assert 0 < found.coverage() <= true + 1e-9
+
+
+def test_more_coverage_is_explored_on_request():
+    language = Language(0, 1.0)
+    little, much = (search(TRIES["alike"], language, min_coverage=c).prediction() for c in (0.0, 0.9))
+    assert little.coverage < 0.9 <= much.coverage
+    assert little.decoder_tokens < much.decoder_tokens
+
+
+def test_runners_up_are_as_many_as_asked_for_and_in_order():
+    found = search(TRIES["several"], Language(0, 5.0), num_return_profiles=7).prediction()
+    scores = [found.log_probability, *(score for _, score in found.runners_up)]
+    assert len(scores) == 7 and scores == sorted(scores, reverse=True)
+    texts = [SCHEMAS["several"].render(profile) for profile, _ in found.runners_up]
+    assert len({found.text, *texts}) == 7
+    assert search(TRIES["alike"], Language(0, 5.0), num_return_profiles=1).prediction().runners_up == []
+
+
+def test_a_schema_has_no_more_runners_up_than_profiles():
+    assert len(search(TRIES["alike"], Language(0, 5.0), num_return_profiles=99).prediction().runners_up) == 26
+
+
+def test_a_tie_goes_to_the_schema_order():
+    class Fair(Language):
+        def log_probability(self, prefix, token):
+            return log(0.5)
+
+    schema = ProfileSchema(
+        (ProfileAttribute("Size", ("small", "large")), ProfileAttribute("Colours", ("red", "green")))
+    )
+    found = search(ProfileTrie(schema, toy_tokenizer()), Fair(0, 1.0), min_coverage=1.0).prediction()
+    assert found.profile == {"size": "small", "colours": "red"}
+    assert found.probabilities == {"size": {"small": 0.5, "large": 0.5}, "colours": {"red": 0.5, "green": 0.5}}
+
+
+def test_more_prefixes_a_call_need_fewer_calls():
+    calls = [search(TRIES["several"], Language(1, 1.0), expand_per_call=n).calls for n in (1, 4, 16)]
+    assert calls[0] > calls[1] > calls[2]
+
+
+def test_a_schema_that_fits_one_call_is_explored_by_it():
+    found = search(TRIES["alike"], Language(0, 1.0), expand_per_call=100).prediction()
+    assert found.decoder_calls == 1 and found.coverage == 1
+
+
+def test_a_schema_of_one_profile_needs_one_call():
+    schema = ProfileSchema((ProfileAttribute("Place", ("Bar Seat",)),))
+    found = search(ProfileTrie(schema, TOKENIZER), Language(0, 1.0), num_return_profiles=5).prediction()
+    assert (found.profile, found.exact, found.decoder_calls) == ({"place": "Bar Seat"}, True, 1)
+    assert (found.probabilities, found.coverage) == ({"place": {"Bar Seat": 1.0}}, 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_return_profiles": 0},
+        {"expand_per_call": 0},
+        {"max_calls": 0},
+        {"max_decoder_tokens": 9},
+        {"min_coverage": 1.1},
+        {"min_coverage": -0.1},
+    ],
+)
+def test_a_number_out_of_range_is_named(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        limits(**fields).check(longest=10)
