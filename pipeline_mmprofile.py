@@ -1,0 +1,236 @@
+"""The `user-profiling` pipeline, and the way from users to answers that it shares with the programs.
+
+    profiler = pipeline("user-profiling", model=repo, trust_remote_code=True)
+    profiler({"reviews": ["Great pizza."], "images": ["pizza.jpg"], "captions": ["a pizza"]})
+
+Shapes: batch = users, seq = tokens, images = photos of the user who has most.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from transformers import Pipeline
+from transformers.dynamic_module_utils import custom_object_save
+
+TASK = "user-profiling"
+# What config.json says of this file, so that `pipeline` finds it.
+CUSTOM_PIPELINES = {
+    TASK: {
+        "impl": "pipeline_mmprofile.UserProfilingPipeline",
+        "pt": ["AutoModelForSeq2SeqLM"],
+        "type": "multimodal",
+    }
+}
+USER_FIELDS = ("reviews", "images", "captions")
+# Paradigm -> what the model was trained to see beside the reviews (section 5 of the paper).
+SEES_IMAGES = {"multimodal": True, "unimodal": False, "combined": True}
+SEES_CAPTIONS = {"multimodal": False, "unimodal": True, "combined": True}
+
+
+def encode_user(
+    processor,
+    paradigm: str,
+    reviews: Sequence[str],
+    images: Sequence = (),
+    captions: Sequence[str | None] = (),
+    max_text_tokens: int | None = None,
+) -> dict:
+    """What a model that was trained in a paradigm sees of one user.
+
+    Args:
+        processor: `MMProfileProcessor`.
+        paradigm: of the model's config. "multimodal" leaves captions out, "unimodal" photos.
+        reviews: at least one with a word in it.
+        images: as `MMProfileProcessor.load_image` takes them.
+        captions: of the photos; None and blank ones are left out.
+        max_text_tokens: another limit than the processor's.
+
+    Returns:
+        `input_ids`, a list of int, and `pixel_values` (images, 3, height, width), None without photos.
+
+    Raises:
+        ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
+    """
+    captions = captions if SEES_CAPTIONS[paradigm] else ()
+    ids = processor.encode_text(reviews=reviews, captions=captions, max_text_tokens=max_text_tokens)
+    if not any(review.split() for review in reviews):
+        raise ValueError(f"a user needs a review with words, got {list(reviews)!r}")
+    pixels = processor.encode_images([images])["pixel_values"][0] if images and SEES_IMAGES[paradigm] else None
+    return {"input_ids": ids, "pixel_values": pixels}
+
+
+def pad_users(processor, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+    """Users as `encode_user` returns them -> the model's inputs, `input_ids`, `attention_mask` (batch, seq),
+    `pixel_values` (batch, images, 3, height, width) and `image_mask` (batch, images), the last two where there is a
+    photo."""
+    batch = processor.pad_text([user["input_ids"] for user in users])
+    photos = [user["pixel_values"] for user in users]
+    some = next((pixels for pixels in photos if pixels is not None), None)
+    if some is not None:
+        photos = [some[:0] if pixels is None else pixels for pixels in photos]
+        batch["pixel_values"] = pad_sequence(photos, batch_first=True)
+        masks = [torch.ones(len(pixels), dtype=torch.bool) for pixels in photos]
+        batch["image_mask"] = pad_sequence(masks, batch_first=True)
+    return batch
+
+
+@torch.no_grad()
+def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:
+    """Profiles of a batch, as JSON has them.
+
+    Args:
+        model: on any device; the batch is moved there.
+        tokenizer: the processor's.
+        batch: as `pad_users` returns it.
+        options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
+
+    Returns:
+        For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and whether
+        it is `exact`; `probabilities` (key -> value -> probability, in schema order) over profiles that have a share
+        `coverage` of the schema's probability mass; `runners_up`, each a `profile`, `text` and `log_probability`;
+        `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions, summing to 1; and
+        `gate`, the mean of Eq. 7's gate over positions and channels, from -1 to 1. Without photos the weights are
+        empty and the gate is None; with `fusion="concat"`, which has neither, both are None.
+    """
+    inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
+    encoded = model.encode(**inputs, output_fusion=True)
+    predictions = model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer, **options)
+    weights, gates = _photo_weights(encoded, inputs, has_attention=model.config.fusion == "gated")
+    schema = model.config.profile_schema
+    return [
+        {
+            "profile": found.profile,
+            "text": found.text,
+            "log_probability": found.log_probability,
+            "exact": found.exact,
+            "probabilities": found.probabilities,
+            "coverage": found.coverage,
+            "runners_up": [
+                {"profile": profile, "text": schema.render(profile), "log_probability": score}
+                for profile, score in found.runners_up
+            ],
+            "image_weights": weights[row],
+            "gate": gates[row],
+        }
+        for row, found in enumerate(predictions)
+    ]
+
+
+def _photo_weights(encoded, inputs: Mapping[str, torch.Tensor], has_attention: bool) -> tuple[list, list]:
+    """For each user the photos' weights and the gate's mean, over the positions that hold text."""
+    users = len(inputs["input_ids"])
+    if not has_attention:
+        return [None] * users, [None] * users
+    if encoded.image_attentions is None:
+        return [[] for _ in range(users)], [None] * users
+    text = inputs["attention_mask"].float()
+    text = (text / text.sum(dim=1, keepdim=True)).unsqueeze(2)  # (batch, seq, 1), each user's sum to 1
+    weights = (encoded.image_attentions.float() * text).sum(dim=1).tolist()  # (batch, images)
+    gates = (encoded.gate.float().mean(dim=2, keepdim=True) * text).sum(dim=(1, 2)).tolist()
+    counts = inputs["image_mask"].sum(dim=1).tolist()
+    weights = [row[:count] for row, count in zip(weights, counts, strict=True)]
+    return weights, [gate if count else None for gate, count in zip(gates, counts, strict=True)]
+
+
+class UserProfilingPipeline(Pipeline):
+    """Writes the profiles of users, each from `{"reviews": [...], "images": [...], "captions": [...]}`.
+
+    `images` and `captions` may be left out. An image is a path, bytes, a PIL image or an array; no URL is fetched.
+    What the model was not trained to see (`config.paradigm`) is not used. Parameters, of the constructor or of a
+    call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and `num_workers`.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+
+    def __call__(self, users: Mapping | Iterable[Mapping], **options) -> dict | list[dict] | Iterator[dict]:
+        """The answer of `profile_users` for one user, a list for a list, an iterator for a generator or `Dataset`.
+
+        `image_weights` has a number for each image given, 0 for one that the model does not look at.
+
+        Raises:
+            ValueError: if a user's entries are not valid; it says the position of a user in a list.
+        """
+        if isinstance(users, Mapping):
+            return next(self((user for user in [users]), **options))
+        if isinstance(users, str) or not isinstance(users, Iterable | Dataset):
+            raise ValueError(f"a user is a dict with {list(USER_FIELDS)}, several are a list, got {users!r}")
+        if isinstance(users, Sequence) and not isinstance(users, list):
+            users = list(users)
+        return super().__call__(users, **options) if not isinstance(users, list) or users else []
+
+    def _sanitize_parameters(self, max_text_tokens: int | None = None, **generation) -> tuple[dict, dict, dict]:
+        return {} if max_text_tokens is None else {"max_text_tokens": max_text_tokens}, generation, {}
+
+    def preprocess(self, user: Mapping, max_text_tokens: int | None = None) -> dict:
+        """`encode_user`'s fields, and the number of images given."""
+        if not isinstance(user, Mapping) or "reviews" not in user or not set(user) <= set(USER_FIELDS):
+            given = sorted(user) if isinstance(user, Mapping) else user
+            raise ValueError(f"a user is a dict with reviews and perhaps images and captions, got {given!r}")
+        fields = {name: user[name] for name in USER_FIELDS if user.get(name) is not None}
+        for name, values in fields.items():
+            if not isinstance(values, list | tuple):
+                raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {values!r}")
+        paradigm = self.model.config.paradigm
+        encoded = encode_user(self.processor, paradigm, **fields, max_text_tokens=max_text_tokens)
+        return encoded | {"num_images": len(fields.get("images", ()))}
+
+    def _forward(self, batch: dict, **generation) -> list[dict]:
+        answers = profile_users(self.model, self.processor.tokenizer, batch["inputs"], **generation)
+        return [a | {"num_images": number} for a, number in zip(answers, batch["num_images"], strict=True)]
+
+    def postprocess(self, answer: dict) -> dict:
+        num_images, weights = answer.pop("num_images"), answer["image_weights"]
+        return answer | {"image_weights": [0.0] * num_images if weights == [] else weights}
+
+    def get_iterator(self, users, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
+        """Answers one after the other. The library's own iterator pads no photos."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
+        if isinstance(users, Sized):
+            encoded = _EncodedUsers(users, self.preprocess, preprocess_params)
+        else:
+            encoded, num_workers = _EncodedStream(users, self.preprocess, preprocess_params), 0
+        for batch in DataLoader(encoded, batch_size, num_workers=num_workers, collate_fn=self._collate):
+            for answer in self.forward(batch, **forward_params):
+                yield self.postprocess(answer, **postprocess_params)
+
+    def _collate(self, users: list[dict]) -> dict:
+        return {"inputs": pad_users(self.processor, users), "num_images": [user["num_images"] for user in users]}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+        """Everything that `pipeline(TASK, model=save_directory, trust_remote_code=True)` loads."""
+        self.model.config.custom_pipelines = CUSTOM_PIPELINES
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+        custom_object_save(self, save_directory)
+
+
+class _EncodedUsers(Dataset):
+    """Users encoded where they are read: in a data loader's workers, if there are any."""
+
+    def __init__(self, users: Sequence[Mapping], encode, parameters: Mapping):
+        self.users, self.encode, self.parameters = users, encode, parameters
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            return self.encode(self.users[index], **self.parameters)
+        except ValueError as error:
+            raise ValueError(f"user {index}: {error}") from error
+
+
+class _EncodedStream(IterableDataset):
+    def __init__(self, users: Iterable[Mapping], encode, parameters: Mapping):
+        self.users, self.encode, self.parameters = users, encode, parameters
+
+    def __iter__(self) -> Iterator[dict]:
+        for user in self.users:
+            yield self.encode(user, **self.parameters)

@@ -1,0 +1,354 @@
+"""Profiles of a whole dataset, with probabilities, in one process or many.
+
+    accelerate launch predict.py --model org/mmprofile --dataset org/corpus --split test --output out --evaluate
+    accelerate launch predict.py --model outputs/quickstart --dataset users.jsonl --output out
+    python predict.py --model outputs/quickstart --dataset outputs/corpus --split test --show 1
+
+Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 predict.py ...
+
+A JSONL file has a line for each user, `{"user_id": "u1", "reviews": ["..."], "images": ["photos/1.jpg"], "captions":
+["..."]}`; paths are relative to the file, and `images` and `captions` may be left out. A model sees of it what it was
+trained to see (`config.paradigm`).
+
+The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
+where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
+a photo that cannot be read is left out: column `problems` says why, and the run ends with their numbers. It fails if
+no user at all could be predicted. Whatever is wrong with the input as a whole is said before the work starts.
+"""
+
+import hashlib
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
+
+from mmprofile import ProfileSchema
+from mmprofile.evaluation import profile_f1
+from mmprofile.pipeline_mmprofile import SEES_CAPTIONS, SEES_IMAGES, profile_users
+from mmprofile.prediction_arguments import parse_arguments
+from mmprofile.prediction_inputs import (
+    DatasetUsers,
+    EncodedUser,
+    EncodedUsers,
+    LineUsers,
+    PredictionBatch,
+    PredictionCollator,
+    User,
+    bucketed_batches,
+    open_users,
+)
+from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
+from mmprofile.predictions import RESULTS, PredictionFolder
+from mmprofile.reporting import format_table, write_json
+
+SHOWN_CHARACTERS = 300  # of a review
+SHOWN_PROBLEMS = 5
+UNBROKEN = "\u00a0"  # a blank at which no line is broken
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model and input
+
+
+def load_processor(name: str):
+    """The processor and the configuration of a checkpoint.
+
+    Raises:
+        ValueError: if there is none of this package's.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=True)
+        if config.model_type != "mmprofile":
+            raise ValueError(f"{name!r} must be a checkpoint of type 'mmprofile', it is {config.model_type!r}")
+        return AutoProcessor.from_pretrained(name, trust_remote_code=True), config
+    except OSError as error:
+        raise ValueError(f"there is no model {name!r}: {error}") from error
+
+
+def check_input(users: DatasetUsers | LineUsers, paradigm: str, evaluate: bool) -> None:
+    """Raises a `ValueError` where the users cannot be what was asked for, and says what the model will miss."""
+    if evaluate and not users.has_profiles:
+        raise ValueError("--evaluate needs the true profile of every user, and the input has not got it")
+    if isinstance(users, LineUsers) and SEES_IMAGES[paradigm]:
+        users.look_for_photos()
+    if SEES_CAPTIONS[paradigm] and not users.has_captions:
+        print(f"the model was trained with captions ({paradigm}), and the input has none", file=sys.stderr)
+
+
+def fingerprint(model, processor, users: DatasetUsers | LineUsers) -> dict[str, str]:
+    """What tells models and inputs apart: digests of a sample of each weight, and of the users' ids and lengths."""
+    weights, people = hashlib.sha256(), hashlib.sha256(users.lengths.astype("int64").tobytes())
+    for name, tensor in model.state_dict().items():
+        flat = tensor.flatten()
+        weights.update(name.encode() + flat[:: 1 + len(flat) // 16].float().cpu().numpy().tobytes())
+    for user_id in users.ids:
+        people.update(user_id.encode() + b"\n")
+    return {
+        "model": weights.hexdigest(),
+        "users": people.hexdigest(),
+        "paradigm": model.config.paradigm,
+        "max_text_tokens": processor.max_text_tokens,
+    }
+
+
+def input_loader(users, batches: Sequence[list[int]], processor, paradigm: str, num_workers: int) -> DataLoader:
+    """Batches in the order given, read and decoded by the workers while the device computes."""
+    return DataLoader(
+        EncodedUsers(users, processor, paradigm),
+        batch_sampler=batches,
+        collate_fn=PredictionCollator(processor),
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Prediction
+
+
+class Clock:
+    """Times how long a loop over batches runs, and how much of this it waits for the next one."""
+
+    def __init__(self):
+        self.users, self.waiting, self.seconds = 0, 0.0, 0.0
+
+    def over(self, loader: Iterable[PredictionBatch]) -> Iterator[PredictionBatch]:
+        started = asked = time.monotonic()
+        for batch in loader:
+            self.seconds = time.monotonic() - started
+            self.waiting += time.monotonic() - asked
+            yield batch
+            asked = time.monotonic()
+            self.users += len(batch.users) + len(batch.failed)
+            self.seconds = asked - started
+
+    @property
+    def wait_share(self) -> float:
+        return self.waiting / self.seconds if self.seconds else 0.0
+
+
+def predict_rows(model, tokenizer, batches: Iterable[PredictionBatch], search: dict) -> Iterator[tuple[int, dict]]:
+    """Each user's row number in the input and its columns, see `predictions.arrow_schema`."""
+    for batch in batches:
+        answers = profile_users(model, tokenizer, batch.inputs, **search) if batch.users else []
+        for user, answer in zip(batch.users, answers, strict=True):
+            yield user.index, columns_of(user, answer)
+        for user in batch.failed:
+            yield user.index, columns_of(user, {})
+
+
+def columns_of(user: EncodedUser, answer: dict) -> dict:
+    """A user's row; an empty answer stands for none."""
+    weights = answer.get("image_weights")
+    if weights is not None:
+        seen = dict(zip(user.positions, weights, strict=False))  # no weights at all: no photo was looked at
+        weights = [seen.get(position, 0.0) for position in range(user.num_images)]
+    notes = {"truth": user.profile, "photos_left_out": user.photos_left_out, "problems": user.problems}
+    return answer | {"image_weights": weights} | notes
+
+
+def write_predictions(
+    rows: Iterator[tuple[int, dict]], folder: PredictionFolder, shards: Sequence[int], clock: Clock, name: str | None
+) -> None:
+    """Writes shards as they are finished; rows come shard after shard.
+
+    Args:
+        name: of the progress bar; None for no bar.
+    """
+    total = sum(len(folder.shards[shard]) for shard in shards)
+    unwritten, found = list(shards), {}
+    with tqdm(total=total, unit=" users", desc=name, disable=name is None) as progress:
+        for index, columns in rows:
+            found[index] = columns
+            if len(found) == len(folder.shards[unwritten[0]]):
+                folder.write(unwritten.pop(0), found)
+                found = {}
+            progress.set_postfix_str(f"waiting for input {clock.wait_share:.0%}", refresh=False)
+            progress.update()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Output
+
+
+def summarise(folder: PredictionFolder, measured: list[tuple[int, float, float]], device: torch.device) -> dict:
+    """Numbers of the run, from its folder and each process' users, seconds and share of waiting."""
+    number, predicted, exact, coverage, left_out = 0, 0, 0, 0.0, 0
+    for row in folder.read(["text", "exact", "coverage", "photos_left_out"]):
+        number += 1
+        predicted += row["text"] is not None
+        exact += bool(row["exact"])
+        coverage += row["coverage"] or 0
+        left_out += row["photos_left_out"]
+    users, seconds = sum(m[0] for m in measured), max(m[1] for m in measured)
+    return {
+        "users": number,
+        "predicted": predicted,
+        "not_predicted": number - predicted,
+        "photos_left_out": left_out,
+        "exact_share": exact / predicted if predicted else None,
+        "mean_coverage": coverage / predicted if predicted else None,
+        "users_this_time": users,
+        "seconds": seconds,
+        "users_per_second": users / seconds if seconds else None,
+        "input_wait_share": sum(m[2] for m in measured) / len(measured),
+        "num_processes": len(measured),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def report(folder: PredictionFolder, results: dict) -> None:
+    """Prints what was done, and the first problems."""
+    speed = f"{results['users_this_time']} of them now"
+    if results["users_this_time"]:
+        speed += f" in {results['seconds']:.1f} s, {results['users_per_second']:.1f} users/s"
+        speed += f", {results['input_wait_share']:.1%} of the time waiting for input"
+    print(f"{results['predicted']} of {results['users']} users predicted, {speed}. Written to {folder.folder}")
+    if results["not_predicted"] or results["photos_left_out"]:
+        print(f"{results['not_predicted']} users without a prediction, {results['photos_left_out']} photos left out:")
+        print("\n".join(first_problems(folder)))
+
+
+def first_problems(folder: PredictionFolder) -> list[str]:
+    lines = []
+    for row in folder.read(["user_id", "problems"]):
+        lines += [f"  {row['user_id']}: {problem}" for problem in row["problems"]]
+        if len(lines) > SHOWN_PROBLEMS:
+            return [*lines[:SHOWN_PROBLEMS], "  ..."]
+    return lines
+
+
+def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: str) -> dict:
+    """Scores the folder's predictions, prints the table and draws the figures.
+
+    Raises:
+        ValueError: if a user's true profile is not known.
+    """
+    rows = list(folder.read(["profile", "probabilities", "truth"]))
+    if unknown := sum(row["truth"] is None for row in rows):
+        raise ValueError(f"--evaluate needs every true profile, {unknown} of {len(rows)} are not valid")
+    nothing = dict.fromkeys(schema.keys)  # counts as wrong
+    scores = profile_f1([row["profile"] or nothing for row in rows], [row["truth"] for row in rows], schema)
+    found = calibration(rows, schema)
+    plot_confusion(rows, schema, folder.folder / "confusion.png")
+    plot_calibration(found, schema, folder.folder / "calibration.png")
+    print(f"\nMacro-F1 in percent:\n\n{format_table({name: scores}, schema)}")
+    return {"f1": scores, "calibration": found}
+
+
+def describe(user: User, row: dict, schema: ProfileSchema) -> str:
+    """A user for people to read: reviews, photos, the profile predicted and the true one, and all probabilities."""
+    lines = [f"user {user.user_id}"]
+    for review in user.reviews:
+        text = textwrap.shorten(review, SHOWN_CHARACTERS, placeholder=" ...")
+        lines += textwrap.wrap(text, 112, initial_indent="  review     ", subsequent_indent=" " * 13)
+    if row.get("image_weights"):
+        seen = [f"{number} with weight {w:.2f}" for number, w in enumerate(row["image_weights"], 1) if w]
+        lines.append(f"  photos     {len(row['image_weights'])}, looked at: {', '.join(seen) or 'none'}")
+    lines += [f"  problem    {problem}" for problem in row["problems"]]
+    if row.get("profile") is not None:
+        proof = "the most probable profile" if row["exact"] else "perhaps not the most probable profile"
+        lines.append(f"  predicted  {row['text']}")
+        lines.append(f"  {'':10} log-probability {row['log_probability']:.2f}, {proof}")
+    if row["truth"] is not None:
+        lines.append(f"  true       {schema.render(row['truth'])}")
+    if row.get("profile") is not None:
+        lines.append(f"  probabilities, over profiles with {row['coverage']:.0%} of the probability mass:")
+        width = max(len(attribute.name) for attribute in schema.attributes)
+        for attribute in schema.attributes:
+            probabilities = sorted(row["probabilities"][attribute.key].items(), key=lambda item: -item[1])
+            items = [f"{value} {probability:.2f}".replace(" ", UNBROKEN) for value, probability in probabilities]
+            head = f"    {attribute.name:{width}}  "
+            wrapped = textwrap.wrap(", ".join(items), 112, initial_indent=head, subsequent_indent=" " * len(head))
+            lines += [line.replace(UNBROKEN, " ") for line in wrapped]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
+    arguments = parse_arguments(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
+    # A process waits for the others at the end, however long they take.
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    num_workers = arguments.num_workers
+    if num_workers is None:
+        num_workers = max(1, cores // accelerator.num_processes - 1)
+
+    with accelerator.main_process_first():
+        processor, config = load_processor(arguments.model)
+        schema, paradigm = ProfileSchema(tuple(processor.profile_schema.to_list())), config.paradigm
+        users = open_users(
+            arguments.dataset,
+            arguments.dataset_config,
+            arguments.split,
+            schema,
+            arguments.num_reviews,
+            arguments.num_images,
+        )
+        if accelerator.is_main_process:
+            check_input(users, paradigm, arguments.evaluate)
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            arguments.model, trust_remote_code=True, dtype=getattr(torch, arguments.dtype)
+        )
+    model = model.to(accelerator.device).eval()
+
+    shown = range(min(arguments.show, len(users)))
+    if arguments.output is None:
+        batches = list(bucketed_batches(users.lengths, shown, arguments.batch_size))
+        loader = input_loader(users, batches, processor, paradigm, num_workers=0)
+        rows = dict(predict_rows(model, processor.tokenizer, loader, arguments.search))
+        if accelerator.is_main_process:
+            print("\n\n".join(describe(users[index], rows[index], schema) for index in shown))
+        return {}
+
+    folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
+    if accelerator.is_main_process:
+        settings = {"dtype": arguments.dtype, "shard_users": arguments.shard_users, **arguments.search}
+        chosen = {"num_reviews": arguments.num_reviews, "num_images": arguments.num_images}
+        folder.begin(fingerprint(model, processor, users) | settings | chosen, arguments.overwrite_output)
+    accelerator.wait_for_everyone()
+    pending = folder.pending()
+    accelerator.wait_for_everyone()  # all have looked before anyone writes
+    mine = pending[accelerator.process_index :: accelerator.num_processes]
+    batches = [b for s in mine for b in bucketed_batches(users.lengths, folder.shards[s], arguments.batch_size)]
+    loader = input_loader(users, batches, processor, paradigm, num_workers)
+    clock = Clock()
+    rows = predict_rows(model, processor.tokenizer, clock.over(loader), arguments.search)
+    name = "predicting" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
+    write_predictions(rows, folder, mine, clock, name if accelerator.is_main_process else None)
+
+    measured = gather_object([(clock.users, clock.seconds, clock.wait_share)])
+    results = {}
+    if accelerator.is_main_process:
+        results = summarise(folder, measured, accelerator.device)
+        report(folder, results)
+        if arguments.evaluate and results["predicted"]:
+            results |= evaluate_predictions(folder, schema, Path(arguments.model).name)
+        write_json(folder.folder / RESULTS, results)
+        for index, row in zip(shown, folder.read(), strict=False):
+            print(f"\n{describe(users[index], row, schema)}")
+        if not results["predicted"]:
+            raise ValueError(f"none of {len(users)} users could be predicted:\n" + "\n".join(first_problems(folder)))
+    accelerator.end_training()
+    return results
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"predict.py: {error}")

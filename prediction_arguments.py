@@ -1,0 +1,76 @@
+"""The arguments of predict.py: one flat dataclass, filled from the command line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import HfArgumentParser
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def _flag(default, help: str):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class PredictionArguments:
+    """Every flag of predict.py.
+
+    Raises:
+        ValueError: at construction, if a value does not fit.
+    """
+
+    model: str = _flag("", "an mmprofile checkpoint, by folder or Hub name; its code is run")
+    dataset: str = _flag("", "corpus: a folder or Hub name that load_dataset takes, or a JSONL file")
+    dataset_config: str | None = _flag(None, "configuration of the corpus: default, full, ...")
+    split: str = _flag("test", "of the corpus")
+    output: str | None = _flag(None, "folder for the predictions; one that holds a part of them is completed")
+    overwrite_output: bool = _flag(False, "forget the predictions that the output folder holds")
+    show: int = _flag(0, "print so many users, the first, with their profiles")
+    evaluate: bool = _flag(False, "score the predictions against the true profiles")
+
+    num_reviews: int | None = _flag(None, "reviews of a corpus' user, the newest; default: 3. Of a JSONL file all")
+    num_images: int | None = _flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
+    num_return_profiles: int = _flag(5, "profiles to explore at least; the best is proved")
+    # The few profiles that the proof needs may have a tenth of the mass, and make the best one look certain.
+    min_coverage: float = _flag(0.5, "explore until the profiles have this share of the probability mass, 0 to 1")
+    max_calls: int | None = _flag(None, "decoder calls a user at most; without the proof, exact is false")
+    expand_per_call: int | None = _flag(None, "prefixes a decoder call expands; default: by the device")
+
+    batch_size: int = _flag(32, "users a batch and process")
+    shard_users: int = _flag(512, "users a file of the output; what a kill loses at most of each process' work")
+    num_workers: int | None = _flag(None, "processes that read photos, for each process; default: cores but one")
+    dtype: str = _flag("float32", "of the weights: float32, bfloat16 or float16")
+
+    def __post_init__(self):
+        for name in ("model", "dataset"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is needed")
+        if self.output is None and (self.evaluate or self.show == 0):
+            raise ValueError("--output is needed, or --show N alone")
+        least = {"show": 0, "num_reviews": 1, "num_images": 0, "num_return_profiles": 1, "max_calls": 1}
+        least |= {"expand_per_call": 1, "batch_size": 1, "shard_users": 1, "num_workers": 0}
+        for name, number in least.items():
+            value = getattr(self, name)
+            if value is not None and value < number:
+                raise ValueError(f"{name} is at least {number}, got {value}")
+        if not 0 <= self.min_coverage <= 1:
+            raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {list(DTYPES)}, got {self.dtype!r}")
+
+    @property
+    def search(self) -> dict:
+        """Arguments of `generate_profiles`."""
+        names = ("num_return_profiles", "min_coverage", "max_calls", "expand_per_call")
+        return {name: getattr(self, name) for name in names}
+
+
+def parse_arguments(argv: Sequence[str] | None) -> PredictionArguments:
+    """The command line's flags, or those of `argv`.
+
+    Raises:
+        ValueError: if a value does not fit.
+    """
+    parser = HfArgumentParser(PredictionArguments, description="Profiles of a whole dataset.")
+    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]

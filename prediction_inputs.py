@@ -1,0 +1,330 @@
+"""From a dataset or a JSONL file to batches for prediction: which reviews and photos of a user a model sees.
+
+What is wrong with the input as a whole (a path, a split, a column, a line that is no user, an id that occurs twice) is
+a `ValueError` before any work. What is wrong with one user (no review, a broken photo) is noted with the user.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset, DatasetDict, load_dataset
+from datasets import List as ListFeature
+from datasets.exceptions import DatasetNotFoundError
+
+from .batching import REVIEW_COLUMNS, undecoded
+from .configuration_mmprofile import Profile, ProfileSchema
+from .pipeline_mmprofile import SEES_IMAGES, encode_user, pad_users
+
+LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
+PROBED_USERS = 100  # whose photos are looked for before the work starts
+
+
+@dataclass
+class User:
+    """What there is of one user.
+
+    Attributes:
+        images: the photos that a model may see, each as `MMProfileProcessor.load_image` takes it.
+        positions: of these photos among all photos of the user in the input.
+        num_images: how many photos the user has in the input.
+        profile: the true one; None where it is not known.
+    """
+
+    user_id: str
+    reviews: list[str]
+    images: list = field(default_factory=list)
+    captions: list[str | None] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    num_images: int = 0
+    profile: Profile | None = None
+
+
+class DatasetUsers:
+    """Users of a split of the corpus, each with the reviews and photos that evaluation takes: the newest, the first.
+
+    Attributes:
+        ids: of the users, in order.
+        lengths: in characters, of the reviews taken.
+        has_profiles: whether the true profiles are known.
+        has_captions: whether a photo has a caption.
+
+    Raises:
+        ValueError: if a column is missing or not of the corpus' form, the profiles have another schema, there are no
+            rows, or an id occurs twice.
+    """
+
+    def __init__(self, dataset: Dataset, schema: ProfileSchema, num_reviews: int = 3, num_images: int = 1):
+        if missing := {"user_id", "reviews"} - set(dataset.column_names):
+            raise ValueError(f"the dataset needs the columns user_id and reviews, {sorted(missing)} missing")
+        reviews = dataset.features["reviews"]
+        fields = reviews.feature if isinstance(reviews, ListFeature) else None
+        if not isinstance(fields, Mapping) or not set(REVIEW_COLUMNS) <= set(fields):
+            raise ValueError(f"reviews are a list of {list(REVIEW_COLUMNS)}, got {reviews}")
+        self.has_profiles = "profile" in dataset.column_names
+        if self.has_profiles:
+            given = ProfileSchema.from_features(dataset.features["profile"])
+            if given != schema:
+                raise ValueError(f"the model writes profiles of {schema.to_list()}, the dataset has {given.to_list()}")
+        self.ids = _checked_ids(dataset.data.column("user_id").to_pylist(), "row")
+        self.dataset, self.schema = undecoded(dataset), schema
+        self.num_reviews, self.num_images = num_reviews, num_images
+        self.lengths = self._review_lengths()
+        chunks = self.dataset.data.column("reviews").chunks
+        captions = (chunk.flatten().field("captions").flatten() for chunk in chunks)
+        self.has_captions = any(len(texts) > texts.null_count for texts in captions)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> User:
+        """Raises a `ValueError` where a row is not valid."""
+        row = self.dataset[index]
+        reviews = [review for review in row["reviews"] or () if review]
+        user = User(row["user_id"], [review["text"] or "" for review in reviews[: self.num_reviews]])
+        for number, review in enumerate(reviews):
+            images = [image and (image["bytes"] or image["path"]) for image in review["images"] or ()]
+            captions = review["captions"] or [None] * len(images)
+            if len(captions) != len(images):
+                raise ValueError(f"review {number} has {len(images)} photos and {len(captions)} captions")
+            taken = self.num_images if number < self.num_reviews else 0
+            user.images += images[:taken]
+            user.captions += captions[:taken]
+            user.positions += range(user.num_images, user.num_images + len(images[:taken]))
+            user.num_images += len(images)
+        if self.has_profiles:
+            with suppress(ValueError):  # a label may be missing
+                user.profile = self.schema.profile_from_labels(row["profile"])
+        return user
+
+    def _review_lengths(self) -> np.ndarray:
+        """Read from the texts' column alone: rows hold photos."""
+        lengths = []
+        for chunk in self.dataset.data.column("reviews").chunks:
+            characters = pc.fill_null(pc.utf8_length(chunk.flatten().field("text")), 0)
+            until = np.concatenate([[0], np.cumsum(characters.to_numpy(zero_copy_only=False))])
+            counts = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+            ends = np.cumsum(counts)
+            lengths.append(until[ends - counts + np.minimum(counts, self.num_reviews)] - until[ends - counts])
+        return np.concatenate(lengths)
+
+
+class LineUsers:
+    """Users of a JSONL file, a line each: `{"user_id": "u1", "reviews": ["..."], "images": ["photos/1.jpg"]}`.
+
+    All that stands in a line is taken. `images` (paths, relative to the file), `captions` and `profile`, the true one,
+    may be left out. Attributes as of `DatasetUsers`.
+
+    Raises:
+        ValueError: if a line is not of this form, an id occurs twice, or there are no users.
+    """
+
+    def __init__(self, path: str | Path, schema: ProfileSchema):
+        self.path, self.schema = Path(path), schema
+        self.offsets, self.has_captions, ids, lengths, profiles = [], False, [], [], 0
+        with open(self.path, "rb") as file:
+            offset = 0
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    fields = self._parse(line, f"line {number} of {self.path}")
+                    self.offsets.append(offset)
+                    ids.append(fields["user_id"])
+                    lengths.append(sum(map(len, fields["reviews"])))
+                    profiles += fields["profile"] is not None
+                    self.has_captions |= any(fields["captions"])
+                offset += len(line)
+        self.ids = _checked_ids(ids, "user")
+        self.lengths = np.array(lengths)
+        self.has_profiles = profiles == len(ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> User:
+        with open(self.path, "rb") as file:
+            file.seek(self.offsets[index])
+            fields = self._parse(file.readline(), f"user {self.ids[index]!r}")
+        images = [str(self.path.parent / name) for name in fields["images"]]
+        return User(
+            user_id=fields["user_id"],
+            reviews=fields["reviews"],
+            images=images,
+            captions=fields["captions"],
+            positions=list(range(len(images))),
+            num_images=len(images),
+            profile=fields["profile"],
+        )
+
+    def _parse(self, line: bytes, where: str) -> dict:
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where} is not JSON: {error}") from None
+        if not isinstance(fields, dict) or not {"user_id", "reviews"} <= set(fields) <= set(LINE_FIELDS):
+            given = list(fields) if isinstance(fields, dict) else fields
+            raise ValueError(f"{where} needs user_id and reviews and may have {list(LINE_FIELDS[2:])}, got {given!r}")
+        given = {name: value for name, value in fields.items() if value is not None}
+        fields = {"user_id": None, "reviews": [], "images": [], "captions": [], "profile": None} | given
+        texts, captions = [fields["reviews"], fields["images"]], fields["captions"]
+        if not all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in texts):
+            raise ValueError(f"{where}: reviews and images are lists of texts, got {texts}")
+        if not isinstance(captions, list) or not all(text is None or isinstance(text, str) for text in captions):
+            raise ValueError(f"{where}: captions are a list of texts, got {captions!r}")
+        if fields["profile"] is not None:
+            try:
+                fields["profile"] = self.schema.validate(fields["profile"])
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+        return fields
+
+    def look_for_photos(self) -> None:
+        """Raises a `ValueError` where not one photo of the first users is there: the paths are wrong."""
+        paths = [image for index in range(min(PROBED_USERS, len(self))) for image in self[index].images]
+        if paths and not any(Path(path).is_file() for path in paths):
+            raise ValueError(
+                f"none of the {len(paths)} photos of the first users is there, e.g. {paths[0]!r};"
+                f" paths are relative to {str(self.path.parent)!r}"
+            )
+
+
+def _checked_ids(ids: list, kind: str) -> list[str]:
+    if not ids:
+        raise ValueError("there are no users in the input")
+    seen: dict[str, int] = {}
+    for index, user_id in enumerate(ids):
+        if not isinstance(user_id, str):
+            raise ValueError(f"a user_id is a text, got {user_id!r} in {kind} {index}")
+        if seen.setdefault(user_id, index) != index:
+            raise ValueError(f"user_id {user_id!r} occurs twice, in {kind}s {seen[user_id]} and {index}")
+    return ids
+
+
+def open_users(
+    dataset: str,
+    dataset_config: str | None,
+    split: str,
+    schema: ProfileSchema,
+    num_reviews: int | None,
+    num_images: int | None,
+) -> DatasetUsers | LineUsers:
+    """The users of a JSONL file, or of a split of what `load_dataset` takes.
+
+    Args:
+        num_reviews: of a dataset's user; default: 3, as in training.
+        num_images: of each of these reviews; default: 1.
+
+    Raises:
+        ValueError: if there is no such dataset or split, or as of `LineUsers` and `DatasetUsers`.
+    """
+    if Path(dataset).is_file():
+        if num_reviews is not None or num_images is not None or dataset_config is not None:
+            raise ValueError(f"num_reviews, num_images and dataset_config are for datasets, {dataset!r} is a file")
+        return LineUsers(dataset, schema)
+    try:
+        splits = load_dataset(dataset, dataset_config)
+    except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+        raise ValueError(f"there is no JSONL file or dataset {dataset!r}: {error}") from error
+    if not isinstance(splits, DatasetDict) or split not in splits:
+        raise ValueError(f"{dataset!r} has the splits {list(splits)}, not {split!r}")
+    return DatasetUsers(
+        splits[split], schema, 3 if num_reviews is None else num_reviews, 1 if num_images is None else num_images
+    )
+
+
+@dataclass
+class EncodedUser:
+    """A user as a batch takes it; `inputs` is None where there can be no prediction.
+
+    Attributes:
+        positions: of the photos in `inputs`, among all photos of the user in the input.
+        problems: why there is no prediction, or which photos were left out, as sentences.
+        photos_left_out: how many photos could not be read, or were too many.
+    """
+
+    index: int
+    inputs: dict | None = None
+    positions: list[int] = field(default_factory=list)
+    num_images: int = 0
+    profile: Profile | None = None
+    problems: list[str] = field(default_factory=list)
+    photos_left_out: int = 0
+
+
+class EncodedUsers(torch.utils.data.Dataset):
+    """Users ready for a batch, `EncodedUser`s: read, tokenised, their photos decoded. Runs in a loader's workers."""
+
+    def __init__(self, users: DatasetUsers | LineUsers, processor, paradigm: str):
+        self.users, self.processor, self.paradigm = users, processor, paradigm
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, index: int) -> EncodedUser:
+        encoded = EncodedUser(index)
+        try:
+            user = self.users[index]
+            encoded.num_images, encoded.profile = user.num_images, user.profile
+            photos = self._readable(user, encoded) if SEES_IMAGES[self.paradigm] else []
+            encoded.inputs = encode_user(self.processor, self.paradigm, user.reviews, captions=user.captions)
+        except ValueError as error:
+            encoded.problems.append(str(error))
+            return encoded
+        if photos:
+            encoded.inputs["pixel_values"] = torch.cat(photos)
+        return encoded
+
+    def _readable(self, user: User, encoded: EncodedUser) -> list[torch.Tensor]:
+        """The photos that can be read, as many as the processor takes, each (1, 3, height, width)."""
+        photos, limit = [], self.processor.max_images
+        for position, image in zip(user.positions, user.images, strict=True):
+            try:
+                if len(photos) == limit:
+                    raise ValueError(f"a user has at most {limit} photos (max_images)")
+                photos.append(self.processor.encode_images([[image]])["pixel_values"][0])
+                encoded.positions.append(position)
+            except ValueError as error:
+                encoded.problems.append(f"photo {position}: {error}")
+                encoded.photos_left_out += 1
+        return photos
+
+
+@dataclass
+class PredictionBatch:
+    """`inputs` has a row for each of `users`; it is None where there is no user. `failed` have no prediction."""
+
+    users: list[EncodedUser]
+    failed: list[EncodedUser]
+    inputs: dict[str, torch.Tensor] | None
+
+    def pin_memory(self) -> "PredictionBatch":
+        """Called by the data loader, for faster copies to a GPU."""
+        if self.inputs is not None:
+            self.inputs = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
+        return self
+
+
+class PredictionCollator:
+    """`EncodedUser`s to a batch; what the batch holds, they hold no more."""
+
+    def __init__(self, processor):
+        self.processor = processor
+
+    def __call__(self, encoded: Sequence[EncodedUser]) -> PredictionBatch:
+        inputs = [user.inputs for user in encoded if user.inputs is not None]
+        return PredictionBatch(
+            users=[replace(user, inputs=None) for user in encoded if user.inputs is not None],
+            failed=[user for user in encoded if user.inputs is None],
+            inputs=pad_users(self.processor, inputs) if inputs else None,
+        )
+
+
+def bucketed_batches(lengths: np.ndarray, rows: range, batch_size: int) -> Iterator[list[int]]:
+    """Rows in batches of like length, the longest first."""
+    order = sorted(rows, key=lambda row: (-lengths[row], row))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
