@@ -1,0 +1,63 @@
+"""What README.md says of the repository is so."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from mmprofile import ProfileSchema
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tree_entries():
+    """The paths of the README's file tree; a line is an indented name, two blanks and what it is."""
+    block = README.split("```text\n")[1].split("```")[0]
+    parents, entries = [], set()
+    for line in block.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        parents[depth:] = [name.rstrip("/")]
+        if not name.endswith("/"):
+            entries.add("/".join(parents))
+    return entries
+
+
+def repository_files():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    paths = {path for path in listed.stdout.splitlines() if (ROOT / path).exists()}
+    return {path for path in paths if not path.startswith("tests/")}  # one line in the tree
+
+
+def test_the_file_tree_is_what_is_on_the_disk():
+    assert tree_entries() == repository_files()
+
+
+def test_the_front_matter_is_a_model_cards():
+    card = ModelCard(README)
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "image-text-to-text")
+    assert set(yaml.safe_load(README.split("---")[1])) >= {"license", "tags", "datasets", "metrics", "widget"}
+
+
+def test_every_make_target_and_recipe_that_it_names_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z-]+)", README):
+        assert f"\n{target}:" in makefile
+    for recipe in re.findall(r"recipes/\w+\.yaml", README):
+        assert (ROOT / recipe).is_file()
+
+
+def test_the_schema_example_renders_what_it_says():
+    code, expected = re.search(r"(schema = .*?\n\)\)\n)schema.render\((.*?)\)  # ", README, re.S).groups()
+    names = {"ProfileSchema": ProfileSchema}
+    exec(code, names)
+    rendered = re.search(r"# '(Diet: .*?)'", README).group(1)
+    assert names["schema"].render(eval(expected)) == rendered
