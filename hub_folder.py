@@ -4,11 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-from .pipeline_mmprofile import CUSTOM_PIPELINES
-
 ROOT = Path(__file__).parent
 # transformers copies the files that define model, config and processor; these it does not know of.
-EXTRA_FILES = ("pipeline_mmprofile.py", "handler.py")
+EXTRA_FILES = ("handler.py",)
 REQUIREMENTS = "requirements-inference.txt"
 
 
@@ -22,7 +20,6 @@ def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
     unfinished = folder / ".unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    model.config.custom_pipelines = CUSTOM_PIPELINES
     model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
     for name in EXTRA_FILES:

@@ -8,6 +8,7 @@ Shapes, throughout:
     d_model width of T5
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from .configuration_mmprofile import MMProfileConfig
 from .generation_mmprofile import ProfileGenerationMixin
+from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
 
@@ -131,6 +133,7 @@ class MMProfilePreTrainedModel(PreTrainedModel):
         module = __name__.rpartition(".")[2]
         class_name = f"{module}.{MMProfileForConditionalGeneration.__name__}"
         self.config.auto_map = dict.fromkeys(AUTO_CLASSES, class_name)
+        self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)  # loading a pipeline changes it in place
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()

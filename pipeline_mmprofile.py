@@ -13,7 +13,6 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import Pipeline
-from transformers.dynamic_module_utils import custom_object_save
 
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
@@ -205,10 +204,8 @@ class UserProfilingPipeline(Pipeline):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Everything that `pipeline(TASK, model=save_directory, trust_remote_code=True)` loads."""
-        self.model.config.custom_pipelines = CUSTOM_PIPELINES
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-        custom_object_save(self, save_directory)
 
 
 class _EncodedUsers(Dataset):

@@ -14,7 +14,6 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 from mmprofile.batching import EvaluationCollator, Example
 from mmprofile.objectives import PARADIGMS, select_views, text_parts
 from mmprofile.pipeline_mmprofile import (
-    CUSTOM_PIPELINES,
     SEES_CAPTIONS,
     SEES_IMAGES,
     UserProfilingPipeline,
@@ -48,7 +47,7 @@ ANSWER = {"profile", "text", "log_probability", "exact", "probabilities", "cover
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline") / "model"
-    save_tiny_folder(folder, custom_pipelines=CUSTOM_PIPELINES)
+    save_tiny_folder(folder)
     return folder
 
 
@@ -128,7 +127,7 @@ def test_photos_that_a_model_does_not_look_at_have_no_weight(profiler):
 
 
 def test_a_model_that_concatenates_has_no_photo_weights(tmp_path):
-    save_tiny_folder(tmp_path / "concat", fusion="concat", custom_pipelines=CUSTOM_PIPELINES)
+    save_tiny_folder(tmp_path / "concat", fusion="concat")
     answers = pipeline("user-profiling", model=str(tmp_path / "concat"), trust_remote_code=True)(USERS, batch_size=3)
     assert [answer["image_weights"] for answer in answers] == [None, None, None]
     assert SCHEMA.parse(answers[0]["text"]) == answers[0]["profile"]
