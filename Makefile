@@ -10,6 +10,7 @@ USERS ?= 2000
 # Synthesise -> build -> train -> evaluate -> load the saved folder in a fresh process, print one user's profile.
 demo: outputs/corpus/README.md
 	$(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		--num_cpu_threads_per_process 2 \
 		train.py recipes/quickstart.yaml --overwrite_output_dir true
 	$(RUN) predict.py --model outputs/quickstart --dataset outputs/corpus --split test --show 1
 
