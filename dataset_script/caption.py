@@ -1,0 +1,496 @@
+"""Fills the column `captions` of a corpus: BLIP-2 describes each photo once, however many users share it.
+
+    accelerate launch dataset_script/caption.py --dataset outputs/yelp --output outputs/yelp-captioned
+    accelerate launch dataset_script/caption.py --dataset outputs/yelp --output outputs/yelp --overwrite_output
+    python -m dataset_script.caption --dataset outputs/yelp --output outputs/people --source photo_captions
+
+Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 dataset_script/caption.py ...
+
+The output is a new folder, the corpus with captions and a card that says who wrote them; all else stays byte for byte.
+It appears when it is whole. Until then captions are kept in `.OUTPUT.captioning` beside it, for all processes of all
+machines, which share the file system: a run that was killed goes on where it stopped when it is started again, with as
+many processes as you like. OUTPUT may be DATASET itself with --overwrite_output, and is replaced at the end.
+
+Photos are told apart by their `photo_id`. One that cannot be read has no caption, and is counted and reported. What
+stands in `captions` before is replaced. `--source photo_captions` takes what people wrote under their photos instead,
+and needs no model.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import huggingface_hub
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+from PIL import Image
+from tqdm.auto import tqdm
+from transformers import HfArgumentParser
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+if ROOT not in sys.path:  # `accelerate launch` looks for modules beside this file alone
+    sys.path.insert(0, ROOT)
+
+# torch takes seconds to import, and --source photo_captions does without: functions import it that need it.
+from dataset_script.caption_store import (  # noqa: E402
+    CARD,
+    CaptionRun,
+    Fill,
+    Survey,
+    caption_bytes,
+    corpus_files,
+    fill_from,
+    fill_from_people,
+    find_shards,
+    read_photos,
+    survey_photos,
+    write_shard,
+)
+
+SOURCES = ("blip2", "photo_captions")
+DTYPES = ("bfloat16", "float16", "float32")
+# Around the card's section on captions, for the next run to replace it.
+SECTION = ("<!-- captions -->", "<!-- /captions -->")
+# Of a model in a folder: the digest of these files stands for a commit.
+FOLDER_REVISION = "sha256:"
+MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+SHOWN_PROBLEMS = 5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments
+
+
+def _flag(default, help: str):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class CaptionArguments:
+    """Every flag of caption.py.
+
+    Raises:
+        ValueError: at construction, if a value does not fit.
+    """
+
+    dataset: str = _flag("", "folder of a corpus as the builder writes it")
+    output: str = _flag("", "folder for the captioned corpus; the start of a killed run is completed")
+    overwrite_output: bool = _flag(False, "replace the output folder, and a started run of another model or corpus")
+    source: str = _flag("blip2", "blip2, or photo_captions: what people wrote under their photos")
+
+    model: str = _flag("Salesforce/blip2-opt-2.7b", "BLIP-2 checkpoint, by Hub name or folder")
+    revision: str | None = _flag(None, "branch, tag or commit of a Hub model")
+    dtype: str = _flag("bfloat16", "of the weights: bfloat16, float16 or float32")
+    load_in_8bit: bool = _flag(False, "weights in 8 bits, by bitsandbytes")
+    prompt: str = _flag("", "words that the caption goes on from, such as 'a photo of'; they are no part of it")
+    num_beams: int = _flag(5, "of the beam search")
+    max_new_tokens: int = _flag(30, "longest caption")
+
+    batch_size: int = _flag(32, "photos a batch and process; what a kill makes each process do again")
+    num_workers: int | None = _flag(None, "processes that decode photos, for each process; default: cores but one")
+    max_photo_pixels: int = _flag(50_000_000, "a photo with more gets no caption")
+
+    def __post_init__(self):
+        for name in ("dataset", "output"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is needed")
+        for name, choices in {"source": SOURCES, "dtype": DTYPES}.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(self, name)!r}")
+        least = {"num_beams": 1, "max_new_tokens": 1, "batch_size": 1, "num_workers": 0, "max_photo_pixels": 1}
+        for name, number in least.items():
+            value = getattr(self, name)
+            if value is not None and value < number:
+                raise ValueError(f"{name} is at least {number}, got {value}")
+
+
+def parse_arguments(argv: Sequence[str] | None) -> CaptionArguments:
+    parser = HfArgumentParser(CaptionArguments, description="Captions for the photos of a corpus.")
+    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+
+
+def check_folders(dataset: Path, output: Path, overwrite: bool) -> None:
+    """Raises a `ValueError` where `output` cannot become the captioned corpus of `dataset`."""
+    read_card(dataset)
+    corpus, target = dataset.resolve(), output.resolve()
+    if corpus != target and (target.is_relative_to(corpus) or corpus.is_relative_to(target)):
+        raise ValueError(f"output must be a folder apart from the dataset {dataset}, got {output}")
+    if not os.path.lexists(output):
+        return
+    if not overwrite:
+        raise ValueError(f"output must not exist unless --overwrite_output is given, got {output}")
+    if output.is_symlink() or not (output / CARD).is_file() or not any(output.rglob("*.parquet")):
+        raise ValueError(f"--overwrite_output replaces a corpus, a folder with {CARD} and Parquet files, not {output}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+
+
+def identify_model(name: str, revision: str | None) -> str:
+    """The commit of a Hub model, or a digest of a folder's files.
+
+    Raises:
+        ValueError: if there is no such model, or it is no BLIP-2.
+    """
+    from transformers import AutoConfig
+    from transformers.utils import cached_file, extract_commit_hash
+
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        path = cached_file(name, "config.json", revision=revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"there is no model {name!r}: {error}") from None
+    if config.model_type != "blip-2":
+        raise ValueError(f"{name!r} must be a BLIP-2, it is of type {config.model_type!r}")
+    if config.image_token_index is None:
+        raise ValueError(f"{name!r} is an old BLIP-2, without image_token_index; take a newer revision")
+    if not Path(name).is_dir():
+        commit = extract_commit_hash(path, None)
+        assert commit is not None, path
+        return commit
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in MODEL_FILES for file in Path(name).glob(pattern)):
+        with open(file, "rb") as content:
+            digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return f"{FOLDER_REVISION}{digest.hexdigest()}"
+
+
+class Captioner:
+    """BLIP-2 on one device."""
+
+    def __init__(self, arguments: CaptionArguments, revision: str, device):
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+
+        hub = {} if Path(arguments.model).is_dir() else {"revision": revision}
+        self.processor = AutoProcessor.from_pretrained(arguments.model, **hub)
+        options = {"dtype": getattr(torch, arguments.dtype)} | hub
+        if arguments.load_in_8bit:
+            options |= {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
+        model = AutoModelForImageTextToText.from_pretrained(arguments.model, **options)
+        self.model = (model if arguments.load_in_8bit else model.to(device)).eval()
+        self.device, self.dtype = device, getattr(torch, arguments.dtype)
+        self.search = {"num_beams": arguments.num_beams, "max_new_tokens": arguments.max_new_tokens}
+        # Without a prompt the model itself starts the text, as BLIP-2's authors do for captions.
+        self.prompt = {}
+        if arguments.prompt:
+            # Only beside an image does the processor leave room for it in the text.
+            encoded = self.processor(images=[Image.new("RGB", (1, 1))], text=[arguments.prompt], return_tensors="pt")
+            self.prompt = {name: encoded[name].to(device) for name in ("input_ids", "attention_mask")}
+
+    def __call__(self, pixel_values) -> list[str]:
+        """The captions of photos (batch, 3, height, width) that the image processor has encoded."""
+        pixel_values = pixel_values.to(self.device, self.dtype, non_blocking=True)
+        prompt = {name: row.expand(len(pixel_values), -1) for name, row in self.prompt.items()}
+        tokens = self.model.generate(pixel_values, **prompt, do_sample=False, **self.search)
+        if prompt and not self.model.config.is_encoder_decoder:
+            tokens = tokens[:, prompt["input_ids"].shape[1] :]  # a decoder repeats the prompt
+        texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Photos
+
+
+class PhotoBatch(NamedTuple):
+    """`pixel_values` (batch, 3, height, width) of the photos `ids`; `problems` says why others cannot be read."""
+
+    ids: list[str]
+    pixel_values: Any
+    problems: dict[str, str]
+
+
+class PhotoBatches:
+    """Photos read, decoded and encoded, a batch an index; for the workers of a data loader.
+
+    Args:
+        shards: the paths of the corpus' files.
+        survey: of them.
+        chosen: numbers of the survey's photos, in order; each row group is read as often as it is come back to.
+    """
+
+    def __init__(self, shards: Sequence[Path], survey: Survey, chosen: np.ndarray, image_processor, arguments):
+        # Imported before workers are forked, so that each need not.
+        import torch
+
+        from mmprofile.images_mmprofile import load_rgb
+
+        self._load, self._join = load_rgb, torch.cat
+        self.shards, self.image_processor = shards, image_processor
+        self.ids, self.places = survey.ids.take(chosen), survey.places[chosen]
+        self.batch_size, self.max_pixels = arguments.batch_size, arguments.max_photo_pixels
+        self._at, self._photos = None, None
+
+    def __len__(self) -> int:
+        return -(-len(self.ids) // self.batch_size)
+
+    def __getitem__(self, index: int) -> PhotoBatch:
+        batch = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        ids, pixels, problems = [], [], {}
+        for photo_id, place in zip(self.ids[batch].to_pylist(), self.places[batch].tolist(), strict=True):
+            try:
+                photo = self._load(self._read(*place), self.max_pixels)
+            except ValueError as error:
+                problems[photo_id] = str(error)
+            else:
+                # One by one: a batch of photos as large as they come may not fit the memory.
+                pixels.append(self.image_processor(photo, return_tensors="pt")["pixel_values"])
+                ids.append(photo_id)
+        return PhotoBatch(ids, self._join(pixels) if pixels else None, problems)
+
+    def _read(self, shard: int, group: int, number: int) -> bytes:
+        if self._at != (shard, group):
+            self._photos, self._at = read_photos(self.shards[shard], group), (shard, group)
+        content = self._photos[number].as_py()
+        if content is None:
+            raise ValueError("the shard has not the photo's bytes")
+        return content
+
+
+def caption_rows(captioner: Captioner, batches: Iterable[PhotoBatch]) -> Iterator[list[dict]]:
+    """For each batch its rows of `caption_store.CAPTION_SCHEMA`."""
+    for batch in batches:
+        captions = captioner(batch.pixel_values) if batch.ids else []
+        rows = [{"photo_id": i, "caption": caption} for i, caption in zip(batch.ids, captions, strict=True)]
+        yield rows + [{"photo_id": i, "problem": problem} for i, problem in batch.problems.items()]
+
+
+def caption_photos(
+    arguments: CaptionArguments, accelerator, run: CaptionRun, survey: Survey, pending: np.ndarray, shards: list[Path]
+) -> float:
+    """Captions this process' share of the `pending` photos of the survey, and writes them to the run's journal.
+
+    Returns:
+        The seconds that all processes took for theirs, without the loading of the model.
+    """
+    from torch.utils.data import DataLoader
+
+    mine = np.array_split(pending, accelerator.num_processes)[accelerator.process_index]
+    with accelerator.local_main_process_first():  # which fetches the model for the others
+        captioner = Captioner(arguments, run.settings()["revision"], accelerator.device) if len(mine) else None
+    accelerator.wait_for_everyone()
+    started = time.monotonic()
+    if captioner:
+        workers = default_workers() if arguments.num_workers is None else arguments.num_workers
+        batches = PhotoBatches(shards, survey, mine, captioner.processor.image_processor, arguments)
+        pin = accelerator.device.type == "cuda"
+        loader = DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pin)
+        name = "captioning" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
+        bar = tqdm(total=len(mine), desc=name, unit=" photos", disable=not accelerator.is_main_process)
+        with bar, run.journal(accelerator.process_index) as write:
+            for rows in caption_rows(captioner, loader):
+                write(rows)
+                bar.update(len(rows))
+    accelerator.wait_for_everyone()
+    return time.monotonic() - started
+
+
+def default_workers() -> int:
+    """This process' part of the machine's cores, but one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Output
+
+
+def write_corpus(dataset: Path, run: CaptionRun, shards: Sequence[Path], fill: Fill, process: int = 0, of: int = 1):
+    """Writes this process' share of the shards that are not yet written."""
+    pending = [shard for shard in shards[process::of] if not (run.corpus / shard).exists()]
+    for shard in tqdm(pending, "writing", unit=" shards", disable=process > 0):
+        write_shard(dataset / shard, run.corpus / shard, run.scratch(process), fill)
+
+
+def finish_corpus(dataset: Path, run: CaptionRun, shards: Sequence[Path], section: str) -> None:
+    """Adds what is not a shard, the card with its section on captions, and publishes the corpus."""
+    for path in set(corpus_files(dataset)) - set(shards):
+        (run.corpus / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(dataset / path, run.corpus / path)
+    card = read_card(dataset)
+    update_sizes(card, dataset, run.corpus)
+    before, _, rest = card.text.partition(SECTION[0])
+    after = rest.partition(SECTION[1])[2]
+    card.text = "\n".join([before.rstrip("\n"), "", SECTION[0], "## Captions", "", section, SECTION[1] + after]) + "\n"
+    card.save(run.corpus / CARD)
+    run.publish()
+
+
+def read_card(corpus: Path) -> huggingface_hub.DatasetCard:
+    path = corpus / CARD
+    try:
+        return huggingface_hub.DatasetCard(path.read_text(encoding="utf-8") if path.exists() else "")
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is no dataset card: {error}") from None
+
+
+def update_sizes(card: huggingface_hub.DatasetCard, dataset: Path, corpus: Path) -> None:
+    """Corrects the bytes that the metadata counts, where a card has them as the builder writes them."""
+    configs = {config["config_name"]: config.get("data_files") for config in card.data.get("configs") or []}
+    infos = card.data.get("dataset_info") or []
+    for info in [infos] if isinstance(infos, dict) else infos:
+        entries = configs.get(info.get("config_name", "default"))
+        patterns = {entry["split"]: entry["path"] for entry in entries or () if isinstance(entry, dict)}
+        names = {split["name"] for split in info.get("splits", ())}
+        if not names <= {split for split, path in patterns.items() if isinstance(path, str)}:
+            continue
+        shards = {name: list(corpus.glob(patterns[name])) for name in names}
+        for split in info["splits"]:
+            for shard in shards[split["name"]]:
+                split["num_bytes"] += caption_bytes(shard) - caption_bytes(dataset / shard.relative_to(corpus))
+        info["dataset_size"] = sum(split["num_bytes"] for split in info["splits"])
+        info["download_size"] = sum(shard.stat().st_size for paths in shards.values() for shard in paths)
+
+
+def describe_model(settings: dict, results: dict) -> str:
+    """The card's section on a captioner: which it was, and what it was asked."""
+    name, revision = settings["model"], settings["revision"]
+    on_hub = not revision.startswith(FOLDER_REVISION)
+    link = f"[{name}](https://huggingface.co/{name}/tree/{revision})" if on_hub else f"`{name}`"
+    weights = "8 bits" if settings["load_in_8bit"] else settings["dtype"]
+    prompt = f"the prompt {settings['prompt']!r}" if settings["prompt"] else "no prompt"
+    return (
+        f"`captions` were written by the model {link}, revision `{revision}` ({weights}, {prompt},"
+        f" {settings['num_beams']} beams, at most {settings['max_new_tokens']} new tokens), one for each of"
+        f" {results['captioned']:,} photos; {results['broken']:,} photos that could not be read have none."
+    )
+
+
+def summarise(run: CaptionRun, captions: pa.Table, seconds: float, before: int, processes: int) -> dict:
+    """Numbers of the run; `before` photos were done when it started."""
+    now = len(captions) - before
+    return {
+        "photos": len(captions),
+        "captioned": len(captions) - captions["caption"].null_count,
+        "broken": captions["caption"].null_count,
+        "photos_this_time": now,
+        "seconds": seconds,
+        "photos_per_second": now / seconds if now else None,
+        "num_processes": processes,
+        "revision": run.settings()["revision"],
+    }
+
+
+def report(results: dict, captions: pa.Table, output: Path) -> None:
+    speed = f"{results['photos_this_time']} of them now"
+    if results["photos_this_time"]:
+        speed += f" in {results['seconds']:.1f} s, {results['photos_per_second']:.1f} photos/s"
+    print(f"{results['captioned']} of {results['photos']} photos captioned, {speed}. Written to {output}")
+    if results["broken"]:
+        print(f"{results['broken']} photos could not be read:\n" + "\n".join(first_problems(captions)))
+
+
+def first_problems(captions: pa.Table) -> list[str]:
+    rows = captions.filter(pc.is_valid(captions["problem"])).slice(0, SHOWN_PROBLEMS + 1).to_pylist()
+    lines = [f"  {row['photo_id']}: {row['problem']}" for row in rows]
+    return [*lines[:SHOWN_PROBLEMS], "  ..."] if len(lines) > SHOWN_PROBLEMS else lines
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def corpus_digest(dataset: Path, shards: Sequence[Path]) -> str:
+    """Tells corpora apart, by the names and sizes of their files."""
+    lines = [f"{shard.as_posix()} {(dataset / shard).stat().st_size}\n" for shard in shards]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def run_settings(arguments: CaptionArguments, dataset: Path, shards: Sequence[Path]) -> dict:
+    """All that the captions of a model depend on."""
+    names = ("source", "dtype", "load_in_8bit", "prompt", "num_beams", "max_new_tokens", "max_photo_pixels")
+    settings = {name: getattr(arguments, name) for name in names}
+    folder = Path(arguments.model)
+    settings["model"] = folder.resolve().name if folder.is_dir() else arguments.model  # the card tells no path
+    settings["revision"] = identify_model(arguments.model, arguments.revision)
+    return settings | {"corpus": corpus_digest(dataset, shards)}
+
+
+def take_peoples_captions(arguments: CaptionArguments, run: CaptionRun) -> dict:
+    """`--source photo_captions`."""
+    dataset = Path(arguments.dataset)
+    shards = find_shards(dataset)
+    check_folders(dataset, run.output, arguments.overwrite_output)
+    survey = survey_photos(dataset, shards)
+    run.take()
+    settings = {"source": arguments.source, "corpus": corpus_digest(dataset, shards)}
+    run.begin(settings, arguments.overwrite_output)
+    write_corpus(dataset, run, shards, fill_from_people)
+    finish_corpus(dataset, run, shards, "`captions` are what people wrote under their photos, null where nothing.")
+    print(f"{len(survey.ids)} photos have what people wrote under them as caption. Written to {run.output}")
+    return {"photos": len(survey.ids)}
+
+
+def write_captions(arguments: CaptionArguments, run: CaptionRun, accelerator) -> dict:
+    """`--source blip2`, in every process."""
+    main, process = accelerator.is_main_process, accelerator.process_index
+    dataset = Path(arguments.dataset)
+    shards = find_shards(dataset)
+    check_folders(dataset, run.output, arguments.overwrite_output)
+    if arguments.load_in_8bit and find_spec("bitsandbytes") is None:
+        raise ValueError("--load_in_8bit needs bitsandbytes, which is not installed: pip install bitsandbytes")
+    survey = survey_photos(dataset, shards)
+    if main:
+        settings = run_settings(arguments, dataset, shards)
+        run.take()
+        run.begin(settings, arguments.overwrite_output)
+    accelerator.wait_for_everyone()
+    if not main:
+        run.take(process)
+
+    done = run.captions()["photo_id"]
+    pending = np.flatnonzero(~pc.is_in(survey.ids, value_set=done).to_numpy(zero_copy_only=False))
+    accelerator.wait_for_everyone()  # all have looked before anyone writes
+    paths = [dataset / shard for shard in shards]
+    seconds = caption_photos(arguments, accelerator, run, survey, pending, paths)
+    captions = run.captions()
+    results = summarise(run, captions, seconds, len(done), accelerator.num_processes)
+    if not results["captioned"]:
+        raise ValueError(f"none of {len(captions)} photos can be read:\n" + "\n".join(first_problems(captions)))
+    write_corpus(dataset, run, shards, fill_from(captions), process, accelerator.num_processes)
+    accelerator.wait_for_everyone()
+    if main:
+        finish_corpus(dataset, run, shards, describe_model(run.settings(), results))
+        report(results, captions, run.output)
+    return results if main else {}
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Captions a corpus; returns the numbers of the run, {} where there are none to tell.
+
+    That is in all processes but the main one, and where nothing was left to do but to put the output in its place.
+    """
+    arguments = parse_arguments(argv)
+    run = CaptionRun(Path(os.path.abspath(arguments.output)))
+    if arguments.source == "photo_captions":
+        is_main_process = os.environ.get("RANK", "0") == "0"
+        return take_peoples_captions(arguments, run) if is_main_process and not run.was_published() else {}
+
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.utils import broadcast_object_list
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
+    # A process waits for the others at the end, however long they take.
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
+    done = broadcast_object_list([accelerator.is_main_process and run.was_published()])[0]
+    results = {} if done else write_captions(arguments, run, accelerator)
+    accelerator.end_training()
+    return results
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"caption.py: {error}")
