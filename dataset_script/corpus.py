@@ -1,89 +1,45 @@
-"""From raw files to the rows of the corpus: every threshold, the passes over the files, and who is left at the end.
+"""From raw files to the rows of the corpus: the steps in their order, and who is left at the end.
 
-review.json is passed over twice: first for users, ratings and lengths, then for the texts of the reviews kept. So the
-memory holds no text but those of the rows.
+The engine reads review.json twice: first for the users who wrote enough lines, then for these users' reviews. Python
+sees the users who are left, and the reviews and photos of those who are drawn.
 """
 
 import statistics
-import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from hashlib import blake2b
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import datasets
-from datasets.utils import tqdm
+import ibis
+import pyarrow as pa
+from ibis.backends import BaseBackend
 
-from .derivation import Evidence, Labels, choose_photos, derive_labels, split_users
-from .raw_files import (
-    Ledger,
-    Photo,
-    RawFolder,
-    Rejected,
-    Review,
-    keep_one,
-    parse_business,
-    parse_photo,
-    parse_review,
-    photo_owners,
-    prove_decodable,
-    read_photo,
-    read_records,
-)
-
-CAPTION_SOURCES = ("none", "photo_captions")
+from . import derivation
+from .corpus_config import MMProfileYelpConfig
+from .drawing import choose_photos, split_users
+from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, read_lines
+from .photos import Album
+from .profile_rules import SCALE, Profile, Rule, decide
+from .raw_files import Ledger, RawFolder, plain_lines
 
 
-def _option(default: int | bool | str, explanation: str):
-    return field(default=default, metadata={"help": explanation})
+class Review(NamedTuple):
+    """A review of a row; `date` is `YYYY-MM-DD HH:MM:SS`."""
+
+    review_id: str
+    user_id: str
+    business_id: str
+    date: str
+    stars: float
+    text: str
 
 
-@dataclass
-class MMProfileYelpConfig(datasets.BuilderConfig):
-    """Every threshold of the corpus; the paper gives `min_reviews` and the split sizes (sections 3 and 6.1)."""
-
-    min_words: int = _option(5, "reviews with fewer words are dropped")
-    max_words: int = _option(300, "reviews with more words are dropped")
-    min_reviews: int = _option(30, "users with fewer such reviews are dropped")
-    max_reviews: int = _option(10, "reviews of a row: the newest that have a photo")
-    max_images_per_review: int = _option(3, "photos of a review, drawn by a hash of user and photo")
-    min_photo_reviews: int = _option(3, "users with fewer reviews that have a photo are dropped")
-    train_size: int = _option(3000, "users of the split, or its proportion of the users there are")
-    validation_size: int = _option(500, "as train_size")
-    test_size: int = _option(500, "as train_size")
-    all_users: bool = _option(False, "keep every user, so that the three sizes are proportions")
-    seed: int = _option(0, "of the hash that draws the users and their split")
-    captions: str = _option("none", f"what fills the captions, one of {', '.join(CAPTION_SOURCES)}")
-    max_photo_pixels: int = _option(50_000_000, "a photo with more is dropped by its header, before it is decoded")
-    max_photo_bytes: int = _option(32 * 2**20, "a photo file with more is dropped before it is read")
-
-    def check(self) -> None:
-        """Raises `ValueError` for values that are no thresholds, or that exclude each other."""
-        for option in options():
-            value = vars(self)[option.name]
-            if type(value) is not option.type:
-                raise ValueError(f"{option.name} must be of type {option.type.__name__}, got {value!r}")
-            if option.type is int and option.name != "seed" and value < 1:
-                raise ValueError(f"{option.name} must be at least 1, got {value}")
-        if self.max_words < self.min_words:
-            raise ValueError(f"max_words must be at least min_words, got {self.max_words} and {self.min_words}")
-        if self.max_reviews < self.min_photo_reviews:
-            given = f"{self.max_reviews} and {self.min_photo_reviews}"
-            raise ValueError(f"max_reviews must be at least min_photo_reviews, got {given}")
-        if self.captions not in CAPTION_SOURCES:
-            raise ValueError(f"captions must be one of {', '.join(CAPTION_SOURCES)}, got {self.captions!r}")
-
-    @property
-    def split_sizes(self) -> dict[str, int]:
-        return {"train": self.train_size, "validation": self.validation_size, "test": self.test_size}
-
-
-def options() -> list:
-    """The config's own dataclass fields, without those of every `datasets.BuilderConfig`."""
-    inherited = {option.name for option in fields(datasets.BuilderConfig)}
-    return [option for option in fields(MMProfileYelpConfig) if option.name not in inherited]
+class Photo(NamedTuple):
+    photo_id: str
+    caption: str
 
 
 class RowReview(NamedTuple):
@@ -101,169 +57,243 @@ class UserRow(NamedTuple):
     profile: dict[str, str | list[str]]
 
 
-class Album:
-    """The photos, by what they belong to; each is proved to decode once, when a review first wants it."""
-
-    def __init__(self, raw: RawFolder, config: MMProfileYelpConfig, ledger: Ledger) -> None:
-        self._raw, self._config, self._ledger = raw, config, ledger
-        self._proofs: dict[str, bytes | None] = {}
-        self._photos: dict[str, Photo] = {}
-        for photo in read_records(raw.photos, parse_photo, "photos", ledger):
-            if not keep_one(self._photos, photo.photo_id, photo):
-                ledger.drop("photos", "duplicate photo_id")
-        self._owners = defaultdict(list)
-        for photo in self._photos.values():
-            self._owners[photo.owner].append(photo.photo_id)
-
-    def illustrate(self, reviews: Iterable[Review]) -> list[RowReview]:
-        """Of a user's `reviews`, newest first, those that have a photo, up to the row's limits."""
-        illustrated = []
-        for review in reviews:
-            photo_ids = [photo_id for owner in photo_owners(review) for photo_id in self._owners.get(owner, ())]
-            limit = self._config.max_images_per_review
-            chosen = choose_photos(review.user_id, photo_ids, self._is_usable, limit)
-            if chosen:
-                illustrated.append(RowReview(review, tuple(self._photos[photo_id] for photo_id in chosen)))
-            if len(illustrated) == self._config.max_reviews:
-                break
-        return illustrated
-
-    def content(self, photo_id: str) -> bytes:
-        """The bytes of a photo of a row, the same that were proved to decode.
-
-        Raises:
-            ValueError: if the file is no longer the one that was proved.
-        """
-        try:
-            content = read_photo(self._raw, photo_id, self._config.max_photo_bytes)
-        except Rejected as rejected:
-            raise ValueError(f"photo {photo_id} was there when the build began, now: {rejected}") from None
-        if _digest(content) != self._proofs[photo_id]:
-            raise ValueError(f"the file of photo {photo_id} changed since the build began")
-        return content
-
-    def _is_usable(self, photo_id: str) -> bool:
-        if photo_id not in self._proofs:
-            try:
-                content = read_photo(self._raw, photo_id, self._config.max_photo_bytes)
-                prove_decodable(content, self._config.max_photo_pixels)
-                self._proofs[photo_id] = _digest(content)
-            except Rejected as rejected:
-                self._ledger.drop("photos", str(rejected))
-                self._proofs[photo_id] = None
-        return self._proofs[photo_id] is not None
-
-
-def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
-
-
 @dataclass
 class Corpus:
-    """The rows of each split, their photos, the price above which a budget is High, and what was dropped."""
+    """The rows of each split, their photos, the medians above which a label is high, and what was dropped."""
 
+    rules: tuple[Rule, ...]
     splits: dict[str, tuple[UserRow, ...]]
     album: Album
-    median_price: float
+    medians: dict[str, float]
     ledger: Ledger
 
 
-def plan_corpus(raw: RawFolder, config: MMProfileYelpConfig) -> Corpus:
+def plan_corpus(
+    raw: RawFolder, config: MMProfileYelpConfig, rules: Sequence[Rule], album: Album | None = None
+) -> Corpus:
     """Reads the raw files and derives every row, the photos' bytes apart.
 
+    Args:
+        album: another way to the photos than that of the config.
+
     Raises:
-        ValueError: if fewer users than splits are left; the message says where the others went.
+        ValueError: if fewer users than splits are left; the message says where the others went. Or if the engine
+            cannot go on: a line of endless length, no memory, no space in scratch.
     """
-    ledger = Ledger()
-    businesses = _read_businesses(raw.business, ledger)
-    album = Album(raw, config, ledger)
-    histories = _read_histories(raw.review, config, ledger)
-    histories = _with_at_least(config.min_reviews, histories, "reviews of a fitting length", ledger)
-    chosen = {user: album.illustrate(histories[user]) for user in tqdm(histories, "choosing photos", unit=" users")}
-    chosen = _with_at_least(config.min_photo_reviews, chosen, "reviews with a photo", ledger)
-    labels = _label({user: histories[user] for user in chosen}, businesses, ledger)
-    _check_enough(len(labels), len(config.split_sizes), raw, ledger)
-
-    # The corpus, as far as the median goes, is everyone who could be drawn: `default` and `full` agree on a user.
-    median_price = statistics.median(label.mean_price for label in labels.values())
-    drawn = split_users(labels, config.seed, config.split_sizes, config.all_users)
-    ledger.left["users drawn"] = sum(map(len, drawn.values()))
-    texts = _read_texts(raw.review, {row.review for users in drawn.values() for user in users for row in chosen[user]})
-
-    def row(user: str) -> UserRow:
-        reviews = (RowReview(review._replace(text=texts[review.review_id]), photos) for review, photos in chosen[user])
-        return UserRow(user, tuple(reviews), labels[user].profile(median_price))
-
-    return Corpus({name: tuple(map(row, users)) for name, users in drawn.items()}, album, median_price, ledger)
+    with tempfile.TemporaryDirectory(prefix="mmprofile-", dir=config.scratch or None) as scratch:
+        limits = (config.memory_limit, config.threads, Path(scratch))
+        with connect(config.engine, *limits) as backend:
+            return _Plan(raw, config, tuple(rules), backend, Path(scratch), album).corpus()
 
 
-def _with_at_least(minimum: int, users: dict[str, list], what: str, ledger: Ledger) -> dict[str, list]:
-    kept = {user: items for user, items in users.items() if len(items) >= minimum}
-    ledger.drop("users", f"fewer than {minimum} {what}", len(users) - len(kept))
-    ledger.left[f"users with at least {minimum} {what}"] = len(kept)
-    return kept
+class _Plan:
+    """The steps of a build over one engine, in the order of `corpus`."""
 
+    def __init__(
+        self,
+        raw: RawFolder,
+        config: MMProfileYelpConfig,
+        rules: tuple[Rule, ...],
+        backend: BaseBackend,
+        scratch: Path,
+        album: Album | None,
+    ) -> None:
+        self.raw, self.config, self.rules, self.backend, self.scratch = raw, config, rules, backend, scratch
+        self.ledger = Ledger()
+        self.album = album or Album(raw, config.max_photo_bytes, config.max_photo_pixels, config.image_size)
 
-def _check_enough(users: int, splits: int, raw: RawFolder, ledger: Ledger) -> None:
-    if users < splits:
-        dropped = "; ".join(f"{where}: {reason} ({n})" for (where, reason), n in sorted(ledger.dropped.items()))
-        raise ValueError(
-            f"{splits} splits need a user each, but {raw.root} leaves {users}. "
-            f"Left: {ledger.left}. Dropped: {dropped or 'nothing'}"
+    def corpus(self) -> Corpus:
+        histories = self._histories()
+        photos, ties = self._photos(histories)
+        shown, users = self._shown(histories, photos, ties)
+        totals = derivation.user_totals(histories.semi_join(users, "user_id"), self._evidence(), self.rules)
+        medians, profiles = self._profiles(totals.to_pyarrow().to_pylist())
+        drawn = split_users(profiles, self.config.seed, self.config.split_sizes, self.config.all_users)
+        self.ledger.left["users drawn"] = sum(map(len, drawn.values()))
+        rows = self._rows(histories, shown, photos, ties, [user for users in drawn.values() for user in users])
+        splits = {
+            name: tuple(UserRow(user, tuple(rows[user]), profiles[user]) for user in users)
+            for name, users in drawn.items()
+        }
+        return Corpus(self.rules, splits, self.album, medians, self.ledger)
+
+    def _lines(self, path: Path, fields: Mapping[str, str]) -> ibis.Table:
+        return read_lines(self.backend, plain_lines(path, self.scratch, MAX_LINE_BYTES, self.ledger), fields)
+
+    def _kept(self, table: ibis.Table) -> ibis.Table:
+        return keep(self.backend, table)
+
+    def _histories(self) -> ibis.Table:
+        """The reviews of a fitting length, of the users who wrote enough of them."""
+        config, least = self.config, self.config.min_reviews
+        lines = self._lines(self.raw.review, dict.fromkeys(derivation.REVIEW_FIELDS, TEXT))
+        counts = self._kept(derivation.count_lines(lines))
+        users = counts.filter(counts.user_id.fill_null("") != "")
+        active = self._kept(users.filter(users.lines >= least))
+        read, with_id, of_active, authors = _numbers(
+            counts.lines.sum(), users.lines.sum(), active.lines.sum(), users.count()
         )
+        self.ledger.left |= {"review lines": read, f"of users with at least {least} lines": of_active}
+        self.ledger.drop("review", "malformed JSON, or user_id is missing, null or empty", read - with_id)
+        self.ledger.drop("review", f"of a user with fewer than {least} lines", with_id - of_active)
+
+        ratings = next((rule.rating_range for rule in self.rules if rule.kind == "mean_rating"), range(0))
+        judged = self._kept(derivation.judge_reviews(lines, active, ratings, config.min_words, config.max_words))
+        judged = self._in_plain_dates(judged)
+        fitting = self._keep_one(self._keep_good(judged, "review"), "review_id", "review")
+        enough = self._kept(derivation.with_at_least(fitting, least))
+        histories = fitting.semi_join(enough, "user_id")
+        (self.ledger.left["of a fitting length"],) = _numbers(fitting.count())
+        self._count_users(
+            authors, enough, f"at least {least} of these", f"fewer than {least} reviews of a fitting length"
+        )
+        return histories
+
+    def _in_plain_dates(self, judged: ibis.Table) -> ibis.Table:
+        odd = derivation.odd_dates(judged).to_pyarrow().column("date").to_pylist()
+        if not odd:
+            return judged
+        spellings = pa.table({"date": odd, "plain": pa.array(map(_plain_date, odd), pa.string())})
+        return self._kept(derivation.respell_dates(judged, add_rows(self.backend, spellings)))
+
+    def _keep_good(self, judged: ibis.Table, label: str) -> ibis.Table:
+        """The records without a reason against them; counts the others."""
+        for count in judged.group_by("reason").agg(records=judged.count()).to_pyarrow().to_pylist():
+            if count["reason"] is not None:
+                self.ledger.drop(label, count["reason"], count["records"])
+        return judged.filter(judged.reason.isnull()).drop("reason")
+
+    def _keep_one(self, records: ibis.Table, key: str, label: str) -> ibis.Table:
+        """One record an id; counts the others."""
+        twice = self._kept(derivation.repeated(records, key))
+        if not any(_numbers(twice.count())):
+            return records
+        doubles = records.semi_join(twice, key)
+        chosen = derivation.keep_one(doubles, key, [column for column in records.columns if column != key])
+        several, different = _numbers(doubles.count(), twice.count())
+        self.ledger.drop(label, f"duplicate {key}", several - different)
+        return self._kept(records.anti_join(twice, key).union(chosen.select(records.columns)))
+
+    def _photos(self, histories: ibis.Table) -> tuple[ibis.Table, list[int]]:
+        """The photos that decode of all that the histories could show, and which ties there are."""
+        lines = self._lines(self.raw.photos, dict.fromkeys(derivation.PHOTO_FIELDS, TEXT))
+        judged = self._kept(derivation.judge_photos(lines))
+        photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
+        ties = sorted(photos.tie.to_pyarrow().unique().to_pylist())
+        if not ties:
+            raise ValueError(f"{self.raw.photos} lists no photo that can be used. Dropped: {self._drops()}")
+        wanted = self._kept(derivation.tied_photos(photos, histories, ties))
+        bad = self.album.prove(wanted.photo_id.to_pyarrow().to_pylist(), self.config.workers, self.ledger)
+        if bad:
+            unusable = add_rows(self.backend, pa.table({"photo_id": bad}))
+            wanted = self._kept(wanted.anti_join(unusable, "photo_id"))
+        return wanted, ties
+
+    def _shown(self, histories: ibis.Table, photos: ibis.Table, ties: Sequence[int]) -> tuple[ibis.Table, ibis.Table]:
+        """Each row's reviews, without their texts, and the users who have enough."""
+        least = self.config.min_photo_reviews
+        illustrated = derivation.has_photo(histories.drop("text"), photos, ties)
+        shown = self._kept(derivation.newest(illustrated, self.config.max_reviews))
+        users = self._kept(derivation.with_at_least(shown, least))
+        before = next(reversed(self.ledger.left.values()))
+        self._count_users(
+            before, users, f"at least {least} reviews with a photo", f"fewer than {least} reviews with a photo"
+        )
+        return shown, users
+
+    def _count_users(self, before: int, users: ibis.Table, left: str, dropped: str) -> None:
+        (after,) = _numbers(users.count())
+        self.ledger.left[f"users with {left}"] = after
+        self.ledger.drop("users", dropped, before - after)
+
+    def _evidence(self) -> ibis.Table:
+        """What each business tells. Python parses each different text of an attribute once."""
+        fields = {"business_id": TEXT, "attributes": ATTRIBUTES}
+        fields |= {rule.of[0]: TEXT for rule in self.rules if rule.kind == "top"}
+        lines = self._kept(self._lines(self.raw.business, fields))
+        good = lines.filter(lines.business_id.fill_null("") != "")
+        read, kept, different = _numbers(lines.count(), good.count(), good.business_id.nunique())
+        self.ledger.drop("business", "malformed JSON, or business_id is missing, null or empty", read - kept)
+        self.ledger.drop("business", "duplicate business_id", kept - different)
+        told = {}
+        for rule in (rule for rule in self.rules if rule.is_share):
+            texts = derivation.attribute_texts(good, rule).select(rule.sources).distinct().to_pyarrow()
+            numbers = [rule.evidence(row) for row in zip(*texts.to_pydict().values(), strict=True)]
+            rows = texts.append_column(rule.key, pa.array(numbers, pa.int64()))
+            told[rule.key] = add_rows(self.backend, rows)
+        return self._kept(derivation.business_evidence(good, self.rules, told))
+
+    def _profiles(self, totals: Sequence[Mapping[str, int]]) -> tuple[dict[str, float], dict[str, Profile]]:
+        """The medians over everyone who could be drawn, so that `default` and `full` agree on a user; the profiles."""
+        median_rules = [rule for rule in self.rules if rule.kind == "above_median"]
+        complete = []
+        for user in totals:
+            labels = decide(self.rules, user, dict.fromkeys((rule.key for rule in median_rules), 0.0))
+            missing = next((key for key, label in labels.items() if label is None), None)
+            if missing:
+                self.ledger.drop("users", f"no evidence for {missing}")
+            else:
+                complete.append(user)
+        self.ledger.left["users with evidence for every attribute"] = len(complete)
+        if len(complete) < len(self.config.split_sizes):
+            raise ValueError(
+                f"{len(self.config.split_sizes)} splits need a user each, but {self.raw.root} leaves {len(complete)}. "
+                f"Left: {self.ledger.left}. Dropped: {self._drops()}"
+            )
+        medians = {
+            rule.key: statistics.median(
+                user[f"{rule.key}_sum"] / (SCALE * user[f"{rule.key}_count"]) for user in complete
+            )
+            for rule in median_rules
+        }
+        return medians, {user["user_id"]: decide(self.rules, user, medians) for user in complete}
+
+    def _drops(self) -> str:
+        dropped = sorted(self.ledger.dropped.items())
+        return "; ".join(f"{where}: {reason} ({count})" for (where, reason), count in dropped) or "nothing"
+
+    def _rows(
+        self, histories: ibis.Table, shown: ibis.Table, photos: ibis.Table, ties: Sequence[int], users: Sequence[str]
+    ) -> dict[str, list[RowReview]]:
+        """The reviews of the users drawn, newest first, each with its photos."""
+        drawn = add_rows(self.backend, pa.table({"user_id": users}))
+        drawn = shown.semi_join(drawn, "user_id").select("review_id", "rank")
+        reviews = self._kept(histories.join(drawn, "review_id"))
+        owned = defaultdict(list)
+        for photo in derivation.tied_photos(photos, reviews, ties).to_pyarrow().to_pylist():
+            owner = tuple(photo[key] for key in derivation.TIES[photo["tie"]])
+            owned[photo["tie"], owner].append(Photo(photo["photo_id"], photo["caption"].strip()))
+        rows = defaultdict(list)
+        table = (
+            reviews.select(*Review._fields, "rank")
+            .to_pyarrow()
+            .sort_by([("user_id", "ascending"), ("rank", "ascending")])
+        )
+        for *values, _ in zip(*table.to_pydict().values(), strict=True):
+            review = Review(*values)
+            rows[review.user_id].append(RowReview(review, self._choose(review, owned, ties)))
+        return rows
+
+    def _choose(
+        self, review: Review, owned: Mapping[tuple, Sequence[Photo]], ties: Iterable[int]
+    ) -> tuple[Photo, ...]:
+        owners = ((tie, tuple(getattr(review, key) for key in derivation.TIES[tie])) for tie in ties)
+        photos = {photo.photo_id: photo for owner in owners for photo in owned.get(owner, ())}
+        chosen = choose_photos(review.user_id, photos, self.config.max_images_per_review)
+        return tuple(photos[photo_id] for photo_id in chosen)
 
 
-def _read_businesses(path: Path, ledger: Ledger) -> dict[str, Evidence]:
-    businesses = {}
-    for business in read_records(path, parse_business, "business", ledger):
-        if not keep_one(businesses, business.business_id, business):
-            ledger.drop("business", "duplicate business_id")
-    return {business_id: business.evidence for business_id, business in businesses.items()}
+def _numbers(*expressions: ibis.expr.types.IntegerScalar) -> list[int]:
+    """Values of scalar expressions; the sum of nothing is 0."""
+    return [expression.to_pyarrow().as_py() or 0 for expression in expressions]
 
 
-def _read_histories(path: Path, config: MMProfileYelpConfig, ledger: Ledger) -> dict[str, list[Review]]:
-    """The first pass: each user's reviews of a fitting length, newest first, without their texts."""
-    reviews: dict[str, Review] = {}
-    for review in read_records(path, parse_review, "review", ledger):
-        if review.words < config.min_words:
-            ledger.drop("review", f"fewer than {config.min_words} words")
-        elif review.words > config.max_words:
-            ledger.drop("review", f"more than {config.max_words} words")
-        else:
-            # One string for all reviews of a user or business, not one each.
-            user_id, business_id = sys.intern(review.user_id), sys.intern(review.business_id)
-            slim = review._replace(user_id=user_id, business_id=business_id, text="")
-            if not keep_one(reviews, review.review_id, slim):
-                ledger.drop("review", "duplicate review_id")
-    ledger.left |= {"reviews read": ledger.read["review"], "reviews of a fitting length": len(reviews)}
-    histories = defaultdict(list)
-    for review in sorted(reviews.values(), key=lambda review: review.review_id):
-        histories[review.user_id].append(review)
-    for history in histories.values():
-        history.sort(key=lambda review: review.date, reverse=True)
-    ledger.left["users who wrote them"] = len(histories)
-    return dict(histories)
-
-
-def _read_texts(path: Path, wanted: set[Review]) -> dict[str, str]:
-    """The second pass: the texts of the reviews `wanted`, by review_id."""
-    texts = {}
-    for review in read_records(path, parse_review, "texts", Ledger()):
-        if review._replace(text="") in wanted:
-            texts[review.review_id] = review.text
-    if len(texts) < len(wanted):
-        raise ValueError(f"{path} changed while it was read: {len(wanted)} reviews wanted, {len(texts)} found again")
-    return texts
-
-
-def _label(histories: dict[str, list[Review]], businesses: dict[str, Evidence], ledger: Ledger) -> dict[str, Labels]:
-    labels = {}
-    for user, reviews in histories.items():
-        visited = {review.business_id for review in reviews} & businesses.keys()
-        label = derive_labels([review.stars for review in reviews], map(businesses.get, visited))
-        if missing := label.missing():
-            ledger.drop("users", f"no evidence for {missing}")
-        else:
-            labels[user] = label
-    ledger.left["users with evidence for every attribute"] = len(labels)
-    return labels
+def _plain_date(text: str) -> str | None:
+    """The moment in UTC as `YYYY-MM-DD HH:MM:SS`, of any form of ISO 8601; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+    return moment.isoformat(sep=" ", timespec="seconds")

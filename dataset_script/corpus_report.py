@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .corpus import Corpus, UserRow
-from .derivation import PROFILE_VALUES
+from .profile_rules import Rule
 
 # The paper's Table 1, statistics of the dataset.
 PAPER_STATISTICS = {
@@ -14,7 +14,7 @@ PAPER_STATISTICS = {
     "Avg. images per user": 13.7,
 }
 
-# The paper's Table 6, how often each value of PROFILE_VALUES occurs among 4,000 users.
+# The paper's Table 6, how often each value occurs among 4,000 users, in the order of `yelp_schema.yaml`.
 PAPER_DISTRIBUTION = {
     "stars": (1, 74, 645, 2_987, 293),
     "favorite_category": (199, 1_333, 1_883, 1_899, 1_631, 272, 499, 77, 99, 108),
@@ -32,11 +32,11 @@ def render_report(config_name: str, corpus: Corpus) -> str:
     return "\n\n".join(
         [
             f"### Configuration `{config_name}`",
-            f"Users: {splits}. Budget Range is High above {corpus.median_price:.3f}, the median of users' means.",
+            " ".join([f"Users: {splits}.", *_medians(corpus)]),
             _table(("What is left", "Count"), _integers(corpus.ledger.left.items())),
             _table(("Where", "Dropped because", "Count"), _drops(corpus)),
             _table(("Statistics of the rows", "Paper, Table 1", "This corpus"), _statistics(rows)),
-            _table(("Attribute", "Value", "Paper, Table 6", "This corpus"), _distribution(rows)),
+            _table(("Attribute", "Value", "Paper, Table 6", "This corpus"), _distribution(corpus.rules, rows)),
         ]
     )
 
@@ -55,19 +55,26 @@ def _statistics(rows: Sequence[UserRow]) -> Iterable[tuple[str, ...]]:
     own = (
         f"{len(rows):,}",
         f"{len(reviews) / len(rows):.1f}",
-        f"{sum(review.review.words for review in reviews) / len(reviews):.1f}",
+        f"{sum(len(review.review.text.split()) for review in reviews) / len(reviews):.1f}",
         f"{sum(len(review.photos) for review in reviews) / len(rows):.1f}",
     )
     return ((name, f"{paper:,}", figure) for (name, paper), figure in zip(PAPER_STATISTICS.items(), own, strict=True))
 
 
-def _distribution(rows: Sequence[UserRow]) -> Iterable[tuple[str, ...]]:
-    for key, values in PROFILE_VALUES.items():
-        labels = [row.profile[key] for row in rows]
+def _medians(corpus: Corpus) -> Iterable[str]:
+    rules = [rule for rule in corpus.rules if rule.key in corpus.medians]
+    return (f"{r.name} is {r.yes} above {corpus.medians[r.key]:.3f}, the median of users' means." for r in rules)
+
+
+def _distribution(rules: Sequence[Rule], rows: Sequence[UserRow]) -> Iterable[tuple[str, ...]]:
+    for rule in rules:
+        labels = [row.profile[rule.key] for row in rows]
         own = Counter(value for label in labels for value in (label if isinstance(label, list) else [label]))
-        paper = PAPER_DISTRIBUTION[key]
-        for value, count in zip(values, paper, strict=True):
-            yield key, value, _share(count, sum(paper)), _share(own[value], own.total())
+        paper = PAPER_DISTRIBUTION.get(rule.key, ())
+        for n, value in enumerate(rule.values):
+            # Another platform's attribute has no counterpart in the paper.
+            theirs = _share(paper[n], sum(paper)) if len(paper) == len(rule.values) else "-"
+            yield rule.key, value, theirs, _share(own[value], own.total())
 
 
 def _share(count: int, total: int) -> str:

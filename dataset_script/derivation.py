@@ -1,222 +1,187 @@
-"""From a user's reviews to the user's profile: what businesses tell, labels, which reviews and photos, which split.
+"""Filter, join and aggregate: from raw lines to the users that a corpus may have, as Ibis expressions for any engine.
 
-Pure functions of plain values (section 3 and appendix A of the paper). Where the paper is silent, the choice stands in
-a comment. Nothing here depends on the order in which records arrive.
+Each function takes and gives tables, and runs nothing. Sums are of integers and orders are total, so that neither the
+order of the lines nor the number of threads has a say.
 """
 
-import ast
-import statistics
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from hashlib import blake2b
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
 
-FAVORITE_CATEGORIES = (
-    "Automotive",
-    "Shopping",
-    "Event Planning & Services",
-    "Pizza",
-    "Coffee & Tea",
-    "Active Life",
-    "Beauty & Spas",
-    "Local Services",
-    "Health & Medical",
-    "Home Services",
-)
-FAVORITES = 2
+import ibis
+from ibis import _
 
-# The profile's columns, in order, each with the values that it can take.
-PROFILE_VALUES = {
-    "stars": ("1", "2", "3", "4", "5"),
-    "favorite_category": FAVORITE_CATEGORIES,
-    "preferred_meal": ("Lunch", "Dinner"),
-    "budget_range": ("Low", "High"),
-    "discount_preference": ("True", "False"),
-    "service_preference": ("True", "False"),
-}
+from .profile_rules import SCALE, Rule
 
-# Yelp's longest attribute value has some 200 characters. The bound keeps a hostile one from the parser.
-MAX_LITERAL_CHARACTERS = 2000
+REVIEW_FIELDS = ("review_id", "user_id", "business_id", "date", "stars", "text")
+PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")
+
+# What a photo belongs to, by the ids that its line has: a review; a user's visits of a business; a user; a business.
+TIES = (("review_id",), ("user_id", "business_id"), ("user_id",), ("business_id",))
+
+# What `str.split` takes for blanks, spelt for the regular expressions of RE2 (DuckDB) and Java (Spark) alike.
+_BLANKS = r"\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
+# RE2 repeats no more often.
+MAX_COUNTED_WORDS = 999
+
+PLAIN_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
+PLAIN_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$"
 
 
-class Evidence(NamedTuple):
-    """What one business tells about those who visit it; None is unknown."""
-
-    categories: tuple[str, ...]
-    dinner: bool | None
-    price: float | None
-    happy_hour: bool | None
-    service: bool | None
+def count_lines(reviews: ibis.Table) -> ibis.Table:
+    """Lines a user: `user_id` (null where the line has none), `lines`."""
+    return reviews.group_by("user_id").agg(lines=_.count())
 
 
-def parse_literal(value: object) -> object:
-    """The value of a Python literal inside a string (`"u'no'"`, `"{'lunch': True}"`); None where it is none.
+def with_words(text: ibis.expr.types.StringValue, minimum: int) -> ibis.expr.types.BooleanValue:
+    """Whether the text has at least `minimum` words, from 1 to `MAX_COUNTED_WORDS` + 1, as `str.split` counts them.
 
-    Anything that is no string is taken as it is. Never evaluates code and never raises.
+    A text too short to hold so many is not searched, and the search ends with the last word that it needs.
     """
-    if not isinstance(value, str):
-        return value
-    if len(value) > MAX_LITERAL_CHARACTERS:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a literal is the data's matter
-        try:
-            return ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return None
+    found = text.re_search(rf"^[{_BLANKS}]*(?:[^{_BLANKS}]+[{_BLANKS}]+){{{minimum - 1}}}[^{_BLANKS}]")
+    return ibis.ifelse(text.length() < 2 * minimum - 1, False, found)
 
 
-def business_evidence(business: dict) -> Evidence:
-    """Reads `categories` and `attributes` of a business; null, absent, malformed or foreign values are unknown."""
-    names = business.get("categories")
-    names = {name.strip() for name in names.split(",")} if isinstance(names, str) else set()
-    attributes = business.get("attributes")
-    attributes = attributes if isinstance(attributes, dict) else {}
-    services = [_boolean(attributes.get(key)) for key in ("RestaurantsTakeOut", "Caters")]
-    known_services = [service for service in services if service is not None]
-    return Evidence(
-        categories=tuple(name for name in FAVORITE_CATEGORIES if name in names),
-        dinner=_dinner(attributes.get("GoodForMeal")),
-        price=_price(attributes.get("RestaurantsPriceRange2")),
-        happy_hour=_boolean(attributes.get("HappyHour")),
-        service=any(known_services) if known_services else None,
+def judge_reviews(
+    reviews: ibis.Table, users: ibis.Table, ratings: range, min_words: int, max_words: int
+) -> ibis.Table:
+    """The reviews of `users`, `stars` as a number, each with the `reason` that it cannot be used for, or null."""
+    stars = _.stars.try_cast("float64")
+    # The text of a list or an object: what an engine makes of a text that is none.
+    is_structure = ibis.or_(*(_.text.startswith(opening) for opening in ('["', '{"', "[[", "[{")))
+    low, high = (ratings[0], ratings[-1]) if ratings else (-1e6, 1e6)
+    reason = ibis.cases(
+        *((_is_empty(_[key]), f"{key} is missing, null or empty") for key in ("review_id", "business_id")),
+        (_.stars.isnull(), "stars is missing, null or not a number"),
+        (~_.stars.between(low, high), f"stars is outside {low} to {high}"),
+        (_.date.isnull(), "date is missing or null"),
+        (_.text.isnull(), "text is missing or null"),
+        (is_structure, "text is not a string"),
+        (~with_words(_.text, min_words), f"fewer than {min_words} words"),
+        (with_words(_.text, max_words + 1), f"more than {max_words} words"),
     )
+    return reviews.semi_join(users, "user_id").mutate(stars=stars).mutate(reason=reason)
 
 
-def _boolean(value: object) -> bool | None:
-    value = parse_literal(value)
-    return value if isinstance(value, bool) else None
+def _is_empty(column: ibis.expr.types.StringValue) -> ibis.expr.types.BooleanValue:
+    return column.isnull() | (column == "")
 
 
-def _dinner(value: object) -> bool | None:
-    # A business good for both meals, or for neither, tells nothing of dinner against lunch.
-    meals = parse_literal(value)
-    if not isinstance(meals, dict):
-        return None
-    lunch, dinner = meals.get("lunch") is True, meals.get("dinner") is True
-    return dinner if lunch != dinner else None
+def odd_dates(judged: ibis.Table) -> ibis.Table:
+    """The different dates that are not written `YYYY-MM-DD HH:MM:SS`, or name no day."""
+    is_plain = _.date.re_search(PLAIN_DATE) & _.date.try_cast("timestamp").notnull()
+    return judged.filter(_.reason.isnull() & ~is_plain).select("date").distinct()
 
 
-def _price(value: object) -> float | None:
-    value = parse_literal(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 4:
-        return None
-    return float(value)
+def respell_dates(judged: ibis.Table, spellings: ibis.Table) -> ibis.Table:
+    """Brings odd dates to the plain form: `spellings` has `date` and `plain`, null where it is no date."""
+    spellings = spellings.rename(odd="date").mutate(is_odd=True)
+    joined = judged.left_join(spellings, judged.date == spellings.odd)
+    is_bad = joined.reason.isnull() & joined.is_odd.fill_null(False) & joined.plain.isnull()
+    reason = ibis.ifelse(is_bad, "date is no date", joined.reason)
+    return joined.mutate(date=ibis.coalesce(joined.plain, joined.date), reason=reason).drop("odd", "plain", "is_odd")
 
 
-class Labels(NamedTuple):
-    """A user's attributes in the profile's order, None without evidence; `mean_price` stands in the budget's place."""
-
-    stars: str
-    favorite_category: tuple[str, ...] | None
-    preferred_meal: str | None
-    mean_price: float | None
-    discount_preference: str | None
-    service_preference: str | None
-
-    def missing(self) -> str | None:
-        """The first attribute without evidence, by its key in the profile, or None."""
-        return next((key for key, value in zip(PROFILE_VALUES, self, strict=True) if value is None), None)
-
-    def profile(self, median_price: float) -> dict[str, str | list[str]]:
-        """The profile, once the corpus median of users' mean prices is known; needs all the evidence."""
-        budget = "High" if self.mean_price > median_price else "Low"
-        values = dict(zip(PROFILE_VALUES, self, strict=True))
-        return values | {"favorite_category": list(self.favorite_category), "budget_range": budget}
+def repeated(records: ibis.Table, key: str) -> ibis.Table:
+    """The ids that stand in several records."""
+    return records.group_by(key).agg(times=_.count()).filter(_.times > 1).select(key)
 
 
-def derive_labels(ratings: Sequence[float], visited: Iterable[Evidence]) -> Labels:
-    """Labels of a user who gave `ratings` (1 to 5, one a review) and visited these businesses, each once.
-
-    A business reviewed twice is one business visited: the shares are of businesses, not of reviews.
-    """
-    visited = list(visited)
-    dinner = majority(business.dinner for business in visited)
-    prices = [business.price for business in visited if business.price is not None]
-    return Labels(
-        stars=str(round_half_up(ratings)),
-        favorite_category=favorite_categories(business.categories for business in visited),
-        preferred_meal=None if dinner is None else "Dinner" if dinner else "Lunch",
-        mean_price=statistics.fmean(prices) if prices else None,
-        discount_preference=_text(majority(business.happy_hour for business in visited)),
-        service_preference=_text(majority(business.service for business in visited)),
-    )
+def keep_one(records: ibis.Table, key: str, order: Sequence[str]) -> ibis.Table:
+    """Of the records with one id the first by `order`, columns that are never null."""
+    rank = ibis.row_number().over(group_by=key, order_by=list(order))
+    return records.mutate(rank=rank).filter(_.rank == 0).drop("rank")
 
 
-def _text(value: bool | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def round_half_up(ratings: Sequence[float]) -> int:
-    """The mean of the ratings, rounded to the nearest integer, a half upwards."""
-    return int((2 * sum(ratings) + len(ratings)) // (2 * len(ratings)))
-
-
-def majority(values: Iterable[bool | None]) -> bool | None:
-    """Whether over one half of the known values are true (exactly half are not); None where none is known."""
-    known = [value for value in values if value is not None]
-    return 2 * sum(known) > len(known) if known else None
-
-
-def favorite_categories(categories: Iterable[Iterable[str]]) -> tuple[str, ...] | None:
-    """The two most frequent categories, ties and result in `FAVORITE_CATEGORIES`' order; None for fewer than two."""
-    counts = Counter(name for names in categories for name in names)
-    # `sorted` is stable, so among equals the order of FAVORITE_CATEGORIES decides.
-    ranked = sorted((name for name in FAVORITE_CATEGORIES if counts[name]), key=lambda name: -counts[name])
-    if len(ranked) < FAVORITES:
-        return None
-    return tuple(name for name in FAVORITE_CATEGORIES if name in ranked[:FAVORITES])
-
-
-def hash_order(*parts: str | int) -> bytes:
-    """A key that sorts by a hash of `parts`: the same on every machine, in every run."""
-    return blake2b("\0".join(map(str, parts)).encode(), digest_size=16).digest()
-
-
-def choose_photos(
-    user_id: str, photo_ids: Iterable[str], is_usable: Callable[[str], bool], limit: int
-) -> tuple[str, ...]:
-    """Up to `limit` usable photos, by a hash of (user_id, photo_id); looks at no more of them than it must."""
-    chosen = []
-    for photo_id in sorted(set(photo_ids), key=lambda photo_id: hash_order(user_id, photo_id)):
-        if len(chosen) == limit:
-            break
-        if is_usable(photo_id):
-            chosen.append(photo_id)
-    return tuple(chosen)
-
-
-def split_users(
-    user_ids: Iterable[str], seed: int, sizes: dict[str, int], all_users: bool
-) -> dict[str, tuple[str, ...]]:
-    """Draws the users of each split by a hash of (seed, user_id).
+def business_evidence(businesses: ibis.Table, rules: Sequence[Rule], told: Mapping[str, ibis.Table]) -> ibis.Table:
+    """What each business tells: one 0 or 1 a value of a rule `top`, one number in thousandths, or null, a share.
 
     Args:
-        user_ids: at least one a split.
-        seed: another seed is another draw.
-        sizes: users of each split, by name; the first takes what rounding leaves over. Where there are fewer users
-            than their sum, or `all_users`, they are proportions.
-        all_users: keep every user, not only as many as `sizes` add up to.
-
-    Raises:
-        ValueError: if there are fewer users than splits.
+        businesses: `business_id`, `attributes`, and the field of each rule `top`.
+        told: for each share, by its key, the numbers of the different texts: its `sources`, and the key itself.
     """
-    ordered = sorted(user_ids, key=lambda user_id: hash_order(seed, user_id))
-    if len(ordered) < len(sizes):
-        raise ValueError(f"{len(sizes)} splits need a user each, but {len(ordered)} users are left")
-    total = sum(sizes.values())
-    if not all_users:
-        ordered = ordered[:total]
-    first, *others = sizes
-    counts, left = {}, len(ordered)
-    for name in others:
-        still_empty = len(sizes) - len(counts) - 1
-        counts[name] = min(max(1, len(ordered) * sizes[name] // total), left - still_empty)
-        left -= counts[name]
-    counts = {first: left} | counts
-    splits, start = {}, 0
-    for name, count in counts.items():
-        splits[name] = tuple(ordered[start : start + count])
-        start += count
-    return splits
+    columns = ["business_id"]
+    for rule in rules:
+        if rule.kind == "top":
+            listed = ibis.literal(",") + businesses[rule.of[0]].strip().re_replace(r"\s*,\s*", ",") + ","
+            flags = {
+                column: listed.contains(f",{value},").fill_null(False).cast("int64")
+                for column, value in zip(rule.columns, rule.values, strict=True)
+            }
+            businesses = businesses.mutate(**flags)
+            columns += flags
+        elif rule.is_share:
+            texts = attribute_texts(businesses, rule)
+            businesses = texts.left_join(told[rule.key], list(rule.sources)).drop(
+                *rule.sources, *(f"{source}_right" for source in rule.sources)
+            )
+            columns.append(rule.key)
+    evidence = businesses.select(columns)
+    order = {f"order_{column}": evidence[column].fill_null(-1) for column in columns[1:]}
+    return keep_one(evidence.mutate(**order), "business_id", list(order)).select(columns)
+
+
+def attribute_texts(businesses: ibis.Table, rule: Rule) -> ibis.Table:
+    """The businesses with the texts of a share's attributes as columns; "" where there is none."""
+    texts = {source: businesses.attributes.get(source).fill_null("") for source in rule.sources}
+    return businesses.mutate(**texts)
+
+
+def judge_photos(photos: ibis.Table) -> ibis.Table:
+    """Photo lines with `tie`, the index in `TIES` of what each belongs to, and `reason`, as for reviews."""
+    ids = {key: _[key].fill_null("") for key in (*PHOTO_FIELDS[:-1], "caption")}
+    tie = ibis.cases(
+        (_.review_id != "", 0), ((_.user_id != "") & (_.business_id != ""), 1), (_.user_id != "", 2), else_=3
+    )
+    reason = ibis.cases(
+        (_.photo_id == "", "photo_id is missing, null or empty"),
+        (~_.photo_id.re_search(PLAIN_NAME), "photo_id is no plain name"),
+        ((_.tie == 3) & (_.business_id == ""), "business_id is missing, null or empty"),
+    )
+    return photos.mutate(**ids).mutate(tie=tie).mutate(reason=reason)
+
+
+def tied_photos(photos: ibis.Table, reviews: ibis.Table, ties: Collection[int]) -> ibis.Table:
+    """The photos that belong to one of `reviews`."""
+    found = [
+        photos.filter(_.tie == tie).semi_join(reviews.select(*TIES[tie]).distinct(), list(TIES[tie])) for tie in ties
+    ]
+    return ibis.union(*found) if len(found) > 1 else found[0]
+
+
+def has_photo(reviews: ibis.Table, photos: ibis.Table, ties: Collection[int]) -> ibis.Table:
+    """The reviews that a photo belongs to."""
+    columns = reviews.columns
+    for tie in ties:
+        keys = {f"tie_{key}": key for key in TIES[tie]}
+        owners = photos.filter(_.tie == tie).select(**keys).distinct().mutate(**{f"tied_{tie}": True})
+        reviews = reviews.left_join(owners, [reviews[key] == owners[name] for name, key in keys.items()])
+        reviews = reviews.drop(*keys)
+    tied = [reviews[f"tied_{tie}"].fill_null(False) for tie in ties]
+    return reviews.filter(ibis.or_(*tied)).select(columns)
+
+
+def with_at_least(records: ibis.Table, minimum: int) -> ibis.Table:
+    """The users who have so many records: `user_id`."""
+    return records.group_by("user_id").agg(records=_.count()).filter(_.records >= minimum).select("user_id")
+
+
+def newest(reviews: ibis.Table, limit: int) -> ibis.Table:
+    """Each user's newest reviews, up to `limit`; those of one moment by their ids."""
+    order = [ibis.desc("date"), ibis.asc("review_id")]
+    rank = ibis.row_number().over(group_by="user_id", order_by=order)
+    return reviews.mutate(rank=rank).filter(_.rank < limit)
+
+
+def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
+    """Each user's sums, all integers: `reviews`, `ratings` in thousandths, and of the businesses visited, each once,
+    `<key>_sum` and `<key>_count` of every share, `<key>_<n>` of every value of a rule `top`.
+    """
+    ratings = reviews.group_by("user_id").agg(reviews=_.count(), ratings=(_.stars * SCALE).round().cast("int64").sum())
+    visits = reviews.select("user_id", "business_id").distinct().left_join(evidence, "business_id")
+    sums = {}
+    for rule in rules:
+        if rule.kind == "top":
+            sums |= {column: visits[column].sum().fill_null(0) for column in rule.columns}
+        elif rule.is_share:
+            told = visits[rule.key]
+            sums |= {f"{rule.key}_sum": told.sum().fill_null(0), f"{rule.key}_count": told.count()}
+    return ratings.join(visits.group_by("user_id").agg(**sums), "user_id") if sums else ratings

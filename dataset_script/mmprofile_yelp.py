@@ -7,8 +7,11 @@
 
 The folder holds Parquet shards with the photos' own bytes, and a dataset card. Where `datasets` is older than 4, this
 file also loads as a script: `load_dataset("mmprofile_yelp.py", data_dir="RAW", trust_remote_code=True)`. That version
-fetches the modules that this file imports relatively, but not what they import in turn, so each stands here.
+fetches the modules that this file imports relatively, but not what they import in turn, so each stands here, in a line
+without a comment, which it would take for an address.
 """
+
+# ruff: noqa: F401
 
 import argparse
 import os
@@ -21,12 +24,18 @@ import datasets
 import huggingface_hub
 from datasets.exceptions import DatasetGenerationError
 from datasets.info import DatasetInfosDict
+from datasets.utils.file_utils import cached_path
 from datasets.utils.metadata import MetadataConfigs
 
-from .corpus import Album, Corpus, MMProfileYelpConfig, UserRow, options, plan_corpus
+from .corpus import Corpus, Photo, Review, UserRow, plan_corpus
+from .corpus_config import YELP_SCHEMA, MMProfileYelpConfig, options
 from .corpus_report import render_report
-from .derivation import FAVORITES, PROFILE_VALUES
-from .raw_files import Photo, Review, find_raw_files
+from .derivation import TIES
+from .drawing import split_users
+from .engines import connect
+from .photos import Album
+from .profile_rules import Rule, read_rules
+from .raw_files import find_raw_files
 
 NAME = "mmprofile_yelp"
 CARD = "README.md"
@@ -34,10 +43,10 @@ CARD = "README.md"
 REPORT_MARK = "<!-- the build puts its report here -->"
 
 
-def _features() -> datasets.Features:
-    labels = {key: datasets.ClassLabel(names=list(values)) for key, values in PROFILE_VALUES.items()}
-    # The length tells a reader of the features how many categories a profile takes.
-    labels["favorite_category"] = datasets.Sequence(labels["favorite_category"], length=FAVORITES)
+def _features(rules: Sequence[Rule]) -> datasets.Features:
+    labels = {rule.key: datasets.ClassLabel(names=list(rule.values)) for rule in rules}
+    # The length tells a reader of the features how many values a profile takes.
+    labels |= {rule.key: datasets.Sequence(labels[rule.key], length=rule.count) for rule in rules if rule.count > 1}
     string = datasets.Value("string")
     review = {
         "review_id": string,
@@ -73,12 +82,20 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
-        return datasets.DatasetInfo(description=self.config.description, features=_features())
+        self.rules = read_rules(self._schema())
+        return datasets.DatasetInfo(description=self.config.description, features=_features(self.rules))
+
+    def _schema(self) -> str | Path:
+        if self.config.schema != YELP_SCHEMA:
+            return self.config.schema
+        beside = Path(__file__).with_name(YELP_SCHEMA)
+        # Loaded as a script, this file is a copy, and the YAML stands where the script came from.
+        return beside if beside.exists() else cached_path(f"{self.base_path}/{YELP_SCHEMA}")
 
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         if self.config.data_dir is None:
             raise ValueError("data_dir must name the folder with the raw files, got None")
-        self.corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config)
+        self.corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config, self.rules)
         print(render_report(self.config.name, self.corpus))
         return [
             datasets.SplitGenerator(name=name, gen_kwargs={"rows": rows, "album": self.corpus.album})

@@ -23,6 +23,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from dataset_script.corpus import Corpus, plan_corpus
+from dataset_script.corpus_config import MMProfileYelpConfig
+from dataset_script.profile_rules import read_rules
+from dataset_script.raw_files import find_raw_files
+
+RULES = read_rules(Path(__file__).parent.parent / "dataset_script" / "yelp_schema.yaml")
+
 
 def _attributes(meal: str, price: str, happy_hour: str, takeout: str, caters: str) -> dict[str, str]:
     return {
@@ -175,3 +182,11 @@ def hand_written() -> RawCorpus:
     ]
     files = {photo_id: jpeg((20 * n, 90, 255 - 20 * n)) for n, photo_id in enumerate(photo_ids)}
     return RawCorpus(businesses, reviews, photos, files)
+
+
+def config(**options) -> MMProfileYelpConfig:
+    return MMProfileYelpConfig(name="default", version="1.0.0", **options)
+
+
+def plan(folder: Path, rules=RULES, **options) -> Corpus:
+    return plan_corpus(find_raw_files(folder), config(**options), rules)

@@ -3,20 +3,10 @@
 from collections import Counter
 
 import pytest
-from raw_corpus import DROPPED_USERS, MEDIAN_PRICE, PROFILES, hand_written, jpeg
+from raw_corpus import DROPPED_USERS, MEDIAN_PRICE, PROFILES, RULES, config, hand_written, jpeg, plan
 
-from dataset_script.corpus import MMProfileYelpConfig, options, plan_corpus
+from dataset_script.corpus_config import options
 from dataset_script.corpus_report import PAPER_DISTRIBUTION, PAPER_STATISTICS, render_report
-from dataset_script.derivation import PROFILE_VALUES
-from dataset_script.raw_files import find_raw_files
-
-
-def config(**thresholds):
-    return MMProfileYelpConfig(name="default", version="1.0.0", **thresholds)
-
-
-def plan(folder, **thresholds):
-    return plan_corpus(find_raw_files(folder), config(**thresholds))
 
 
 def rows(corpus):
@@ -42,14 +32,14 @@ def test_users_are_dropped_and_counted_by_reason(corpus):
     assert rows(corpus).keys() == PROFILES.keys()
     dropped = {reason: count for (where, reason), count in corpus.ledger.dropped.items() if where == "users"}
     assert dropped == DROPPED_USERS
-    assert list(corpus.ledger.left.values()) == [361, 359, 12, 11, 10, 8, 8]
-    assert corpus.median_price == MEDIAN_PRICE
+    assert list(corpus.ledger.left.values()) == [361, 361, 359, 11, 10, 8, 8]
+    assert corpus.medians == {"budget_range": MEDIAN_PRICE}
 
 
 def test_five_words_fit_and_four_do_not_nor_301(corpus):
     assert corpus.ledger.dropped["review", "fewer than 5 words"] == 1
     assert corpus.ledger.dropped["review", "more than 300 words"] == 1
-    assert Counter(review.words for review, _ in rows(corpus)["gus"].reviews) == {300: 1, 5: 9}
+    assert Counter(len(review.text.split()) for review, _ in rows(corpus)["gus"].reviews) == {300: 1, 5: 9}
 
 
 def test_a_row_shows_the_newest_reviews_with_a_photo(corpus):
@@ -126,6 +116,10 @@ CHANGED = {
 }
 
 
+# These say how a corpus is made, and change nothing in it: see test_engines.py.
+MACHINE = {"engine", "memory_limit", "threads", "scratch"}
+
+
 @pytest.mark.parametrize("name", CHANGED)
 def test_every_threshold_changes_the_corpus(tmp_path, name):
     raw = hand_written()
@@ -150,6 +144,8 @@ def test_all_users_keeps_who_would_not_be_drawn(raw):
         ({"min_words": 9, "max_words": 8}, "max_words must be at least min_words, got 8 and 9"),
         ({"max_reviews": 2}, "max_reviews must be at least min_photo_reviews, got 2 and 3"),
         ({"min_reviews": "30"}, "min_reviews must be of type int, got '30'"),
+        ({"max_words": 1000}, "max_words must be at most 999, got 1000"),
+        ({"image_size": -1}, "image_size must be at least 0, got -1"),
         ({"captions": "blip"}, "captions must be one of none, photo_captions, got 'blip'"),
     ],
 )
@@ -164,10 +160,17 @@ def test_the_report_stands_beside_the_papers_tables(corpus):
     assert "| favorite_category | Event Planning & Services | 1,883 (23.5%) | 4 (25.0%) |" in report
     assert "| Users | 14,821 | 8 |" in report
     assert "| users | no evidence for preferred_meal | 1 |" in report
-    assert [sum(PAPER_DISTRIBUTION[key]) for key in PROFILE_VALUES] == [4000, 8000, 4000, 4000, 4000, 4000]
+    assert [sum(PAPER_DISTRIBUTION[rule.key]) for rule in RULES] == [4000, 8000, 4000, 4000, 4000, 4000]
     assert all(name in report for name in PAPER_STATISTICS)
 
 
 def test_each_option_says_what_it_is():
-    assert {option.name for option in options()} == {*CHANGED, "all_users", "captions"}
+    assert {option.name for option in options()} == {
+        *CHANGED,
+        "all_users",
+        "captions",
+        *MACHINE,
+        "image_size",
+        "schema",
+    }
     assert all(option.metadata["help"] for option in options())

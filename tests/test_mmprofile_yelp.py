@@ -8,10 +8,9 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 import pytest
-from raw_corpus import PROFILES, hand_written, jpeg
+from raw_corpus import PROFILES, RULES, hand_written, jpeg
 
 from dataset_script import mmprofile_yelp
-from dataset_script.derivation import PROFILE_VALUES
 from dataset_script.mmprofile_yelp import REPORT_MARK, build, main
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +43,7 @@ def test_a_built_folder_loads_with_the_profiles_worked_out_by_hand(built, load):
     corpus = load(built)
     assert {name: len(split) for name, split in corpus.items()} == {"train": 6, "validation": 1, "test": 1}
     features = corpus["train"].features["profile"]
-    assert list(features) == list(PROFILE_VALUES)
+    assert list(features) == [rule.key for rule in RULES]
     assert features[FAVORITE].length == 2
     found = {}
     for row in (row for split in corpus.values() for row in split.remove_columns("reviews")):
@@ -185,7 +184,8 @@ def test_the_script_names_every_module_it_needs():
 
     def siblings(name):
         tree = ast.parse((ROOT / "dataset_script" / f"{name}.py").read_text())
-        return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+        return {name for node in nodes for name in ([node.module] if node.module else [a.name for a in node.names])}
 
     named = siblings("mmprofile_yelp")
     assert {needed for name in named for needed in siblings(name)} <= named

@@ -1,0 +1,49 @@
+"""What is drawn by a hash, the same on every machine, in every run: photos of a review, and users of a split."""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+
+def hash_order(*parts: str | int) -> bytes:
+    """A key that sorts by a hash of `parts`: the same on every machine, in every run."""
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=16).digest()
+
+
+def choose_photos(user_id: str, photo_ids: Iterable[str], limit: int) -> tuple[str, ...]:
+    """Up to `limit` photos, by a hash of (user_id, photo_id)."""
+    return tuple(sorted(set(photo_ids), key=lambda photo_id: hash_order(user_id, photo_id))[:limit])
+
+
+def split_users(
+    user_ids: Iterable[str], seed: int, sizes: dict[str, int], all_users: bool
+) -> dict[str, tuple[str, ...]]:
+    """Draws the users of each split by a hash of (seed, user_id).
+
+    Args:
+        user_ids: at least one a split.
+        seed: another seed is another draw.
+        sizes: users of each split, by name; the first takes what rounding leaves over. Where there are fewer users
+            than their sum, or `all_users`, they are proportions.
+        all_users: keep every user, not only as many as `sizes` add up to.
+
+    Raises:
+        ValueError: if there are fewer users than splits.
+    """
+    ordered = sorted(user_ids, key=lambda user_id: hash_order(seed, user_id))
+    if len(ordered) < len(sizes):
+        raise ValueError(f"{len(sizes)} splits need a user each, but {len(ordered)} users are left")
+    total = sum(sizes.values())
+    if not all_users:
+        ordered = ordered[:total]
+    first, *others = sizes
+    counts, left = {}, len(ordered)
+    for name in others:
+        still_empty = len(sizes) - len(counts) - 1
+        counts[name] = min(max(1, len(ordered) * sizes[name] // total), left - still_empty)
+        left -= counts[name]
+    counts = {first: left} | counts
+    splits, start = {}, 0
+    for name, count in counts.items():
+        splits[name] = tuple(ordered[start : start + count])
+        start += count
+    return splits

@@ -1,0 +1,139 @@
+"""The photos of a raw folder: read from inside it alone, proved to decode in parallel, kept or made small."""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+
+import datasets
+import PIL.Image
+import PIL.ImageOps
+from datasets.utils import tqdm
+
+from .raw_files import Ledger, RawFolder
+
+# Formats whose decoders are Pillow's own; others start programs (EPS) or need plug-ins on the reader's machine.
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+
+# What Pillow's decoders raise on damaged bytes.
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+
+class Rejected(ValueError):
+    """A photo that cannot be used; its message is the reason that the report counts."""
+
+
+def read_photo(raw: RawFolder, photo_id: str, max_bytes: int) -> bytes:
+    """Returns the file's own bytes; raises `Rejected` where there is no such file inside the raw folder."""
+    try:
+        path = (raw.photo_folder / f"{photo_id}.jpg").resolve()
+        if not path.is_relative_to(raw.root):
+            raise Rejected("photo leads outside the raw folder")
+        if not path.is_file():
+            raise Rejected("photo has no file")
+        if path.stat().st_size > max_bytes:
+            raise Rejected("photo file has too many bytes")
+        return path.read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: a symbolic link that leads to itself
+        raise Rejected("photo cannot be read") from None
+
+
+def prove_decodable(content: bytes, max_pixels: int) -> None:
+    """Raises `Rejected` unless `content` decodes as `datasets.Image` will decode it for the reader of a row.
+
+    The pixels are counted from the header, before anything is decoded.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as header:
+            width, height = header.size
+        if width * height <= max_pixels:
+            datasets.Image().decode_example({"bytes": content, "path": None})
+    except PIL.Image.DecompressionBombError:
+        raise Rejected("photo has too many pixels") from None
+    except DECODING_ERRORS:
+        raise Rejected("photo does not decode") from None
+    if width * height > max_pixels:
+        raise Rejected("photo has too many pixels")
+
+
+def shrink(content: bytes, side: int) -> bytes:
+    """The photo with at most `side` pixels a side, as a JPEG; its own bytes where it is no larger."""
+    with PIL.Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as photo:
+        if max(photo.size) <= side:
+            return content
+        small = PIL.ImageOps.exif_transpose(photo).convert("RGB")
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+class Album:
+    """The photos of a build: each is proved to decode once, and is the same file when a row takes it in."""
+
+    def __init__(self, raw: RawFolder, max_bytes: int, max_pixels: int, side: int = 0) -> None:
+        """`side` 0 keeps the files' own bytes; else see `shrink`."""
+        self._raw, self._max_bytes, self._max_pixels, self._side = raw, max_bytes, max_pixels, side
+        self._proofs: dict[str, bytes] = {}
+
+    @property
+    def usable(self) -> list[str]:
+        """The photos that are proved."""
+        return list(self._proofs)
+
+    def prove(self, photo_ids: Sequence[str], threads: int, ledger: Ledger) -> list[str]:
+        """Opens and decodes each photo in `threads`; counts those that cannot be used, and returns their ids."""
+        bad = []
+        # Pillow decodes without the lock of the interpreter. Warnings are the process's own, hence silenced out here.
+        with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+            warnings.simplefilter("ignore")
+            proofs = pool.map(self._proof, photo_ids)
+            for photo_id, proof in zip(photo_ids, tqdm(proofs, "photos", len(photo_ids), unit=" photos"), strict=True):
+                if isinstance(proof, Rejected):
+                    ledger.drop("photos", str(proof))
+                    bad.append(photo_id)
+                else:
+                    self._proofs[photo_id] = proof
+        return bad
+
+    def _proof(self, photo_id: str) -> bytes | Rejected:
+        try:
+            content = read_photo(self._raw, photo_id, self._max_bytes)
+            prove_decodable(content, self._max_pixels)
+        except Rejected as rejected:
+            return rejected
+        return _digest(content)
+
+    def content(self, photo_id: str) -> bytes:
+        """The bytes of a photo of a row, from the same file that was proved to decode.
+
+        Raises:
+            ValueError: if the file is no longer the one that was proved.
+        """
+        try:
+            content = read_photo(self._raw, photo_id, self._max_bytes)
+        except Rejected as rejected:
+            raise ValueError(f"photo {photo_id} was there when the build began, now: {rejected}") from None
+        if _digest(content) != self._proofs[photo_id]:
+            raise ValueError(f"the file of photo {photo_id} changed since the build began")
+        return shrink(content, self._side) if self._side else content
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()

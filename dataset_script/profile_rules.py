@@ -1,0 +1,207 @@
+"""The profile's attributes as data: a YAML of values and rules, what a business tells by a rule, and a user's label.
+
+`yelp_schema.yaml` explains the rules and holds the paper's six (section 3, appendix A). Numbers that are summed up are
+whole thousandths, so that a sum is the same in whatever order an engine adds.
+"""
+
+import ast
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+KINDS = ("mean_rating", "top", "majority", "above_median")
+SCALE = 1000
+
+# Yelp's longest attribute value has some 200 characters. The bound keeps a hostile one from the parser.
+MAX_LITERAL_CHARACTERS = 2000
+
+Profile = dict[str, str | list[str]]
+
+
+def parse_literal(text: str | None) -> object:
+    """The value of a Python literal (`u'no'`, `{'lunch': True}`) or of JSON (`true`); None where it is neither.
+
+    Never evaluates code and never raises.
+    """
+    if text is None or len(text) > MAX_LITERAL_CHARACTERS:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an invalid escape in a literal is the data's matter
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            pass
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One attribute of the profile and how it is derived; see `yelp_schema.yaml`.
+
+    Raises:
+        ValueError: if the rule is none, or lacks what its kind needs.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    kind: str
+    count: int = 1
+    of: tuple[str, ...] = ()
+    against: str | None = None
+    yes: str | None = None
+    between: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        where = f"attribute {self.name!r}"
+        if self.kind not in KINDS:
+            raise ValueError(f"rule of {where} must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not self.values or not all(isinstance(value, str) and value for value in self.values):
+            raise ValueError(f"{where} needs values, each a text (in quotes where YAML sees none), got {self.values}")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError(f"{where} needs different values, got {self.values}")
+        if self.kind == "mean_rating" and self.values != tuple(map(str, self.rating_range)):
+            raise ValueError(f"values of {where} must be ratings like '1', '2', '3', got {self.values}")
+        if self.kind == "top" and not (0 < self.count <= len(self.values) and len(self.of) == 1):
+            raise ValueError(f"{where} needs one field `of` and a count of 1 to {len(self.values)}, got {self.count}")
+        if self.kind != "top" and self.count != 1:
+            raise ValueError(f"{where} takes one value, got count {self.count}")
+        if self.is_share and not (len(self.values) == 2 and self.yes in self.values and self.of):
+            raise ValueError(f"{where} needs an attribute `of`, two values, and `yes`, one of them, got {self.yes!r}")
+        if self.against is not None and (self.kind != "majority" or len(self.of) != 1):
+            raise ValueError(f"`against` fits a majority of one attribute, got it for {where}")
+        if self.kind == "above_median" and len(self.of) != 1:
+            raise ValueError(f"{where} needs one attribute `of`, got {self.of}")
+
+    @property
+    def key(self) -> str:
+        """The column in the dataset and the key in a profile."""
+        return self.name.lower().replace(" ", "_")
+
+    @property
+    def is_share(self) -> bool:
+        """Whether a business tells one number, of which a user has a sum and a count."""
+        return self.kind in ("majority", "above_median")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a business's values of a rule `top` stand in."""
+        return tuple(f"{self.key}_{n}" for n in range(len(self.values)))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The business attributes that the number comes from."""
+        paths = (*self.of, self.against) if self.against else self.of
+        return tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
+
+    @property
+    def rating_range(self) -> range:
+        numbers = [int(value) for value in self.values if value.isdecimal()]
+        return range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+
+    def evidence(self, texts: Sequence[str | None]) -> int | None:
+        """What a business tells, in thousandths, by the texts of its attributes `sources`; None is unknown."""
+        literals = dict(zip(self.sources, map(parse_literal, texts), strict=True))
+        if self.kind == "above_median":
+            return _number(_at(literals, self.of[0]), self.between)
+        if self.against is not None:
+            # A business good for both, or for neither, tells nothing of the one against the other.
+            known = [_at(literals, path) is True for path in (*self.of, self.against)]
+            return SCALE * known[0] if known[0] != known[1] else None
+        known = [value for value in (_at(literals, path) for path in self.of) if isinstance(value, bool)]
+        return SCALE * any(known) if known else None
+
+    def share_label(self, total: int, count: int, median: float | None = None) -> str | None:
+        """A user's value from the sum of what `count` businesses told; exactly half, or the median, is not above.
+
+        Args:
+            median: of all users' means `total / count`, for a rule `above_median`.
+        """
+        if not count:
+            return None
+        is_above = 2 * total > SCALE * count if median is None else total / (SCALE * count) > median
+        return next(value for value in self.values if (value == self.yes) == is_above)
+
+    def rating_label(self, total: int, count: int) -> str:
+        """The mean of ratings in thousandths, rounded to the nearest integer, a half upwards."""
+        return str((2 * total + SCALE * count) // (2 * SCALE * count))
+
+    def top_label(self, counts: Sequence[int]) -> str | list[str] | None:
+        """The most frequent values, ties and result in the order of `values`; None for fewer than `count`."""
+        # `sorted` is stable, so among equals the order of the values decides.
+        ranked = sorted((n for n, times in enumerate(counts) if times), key=lambda n: -counts[n])
+        if len(ranked) < self.count:
+            return None
+        top = [self.values[n] for n in sorted(ranked[: self.count])]
+        return top if self.count > 1 else top[0]
+
+
+def _at(literals: Mapping[str, object], path: str) -> object:
+    name, dot, key = path.partition(".")
+    value = literals[name]
+    if not dot:
+        return value
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _number(value: object, between: tuple[float, float] | None) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    low, high = between or (-1e12, 1e12)  # beyond, and at infinity and NaN, it is no measure of a business
+    return round(value * SCALE) if low <= value <= high else None
+
+
+def read_rules(path: str | Path) -> tuple[Rule, ...]:
+    """The rules of a YAML like `yelp_schema.yaml`.
+
+    Raises:
+        ValueError: if the file is none, or a rule does not fit.
+    """
+    try:
+        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["attributes"]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise ValueError(f"schema must be a YAML file with a list `attributes`, got {str(path)!r}: {error}") from None
+    rules = tuple(_rule(entry) for entry in entries) if isinstance(entries, list) else ()
+    keys = [rule.key for rule in rules]
+    if not rules or len(set(keys)) < len(keys) or sum(rule.kind == "mean_rating" for rule in rules) > 1:
+        raise ValueError(f"a schema has attributes, of different names, and one mean_rating at most, got {keys}")
+    return rules
+
+
+def _rule(entry: object) -> Rule:
+    if not isinstance(entry, dict) or not {"name", "values", "rule"} <= entry.keys():
+        raise ValueError(f"an attribute has a name, values and a rule, got {entry!r}")
+    fields = {**entry, "kind": entry["rule"], "values": _several(entry["values"]), "of": _several(entry.get("of", ()))}
+    fields.pop("rule")
+    if between := fields.get("between"):
+        fields["between"] = _several(between)
+    try:
+        return Rule(**fields)
+    except TypeError as error:
+        raise ValueError(f"attribute {entry['name']!r}: {error}") from None
+
+
+def _several(value: object) -> tuple:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def decide(
+    rules: Iterable[Rule], totals: Mapping[str, int], medians: Mapping[str, float]
+) -> dict[str, str | list[str] | None]:
+    """A user's profile from the user's sums, by the columns of `derivation.user_totals`; None without evidence."""
+    profile = {}
+    for rule in rules:
+        if rule.kind == "mean_rating":
+            profile[rule.key] = rule.rating_label(totals["ratings"], totals["reviews"])
+        elif rule.kind == "top":
+            profile[rule.key] = rule.top_label([totals[column] for column in rule.columns])
+        else:
+            total, count = totals[f"{rule.key}_sum"], totals[f"{rule.key}_count"]
+            profile[rule.key] = rule.share_label(total, count, medians.get(rule.key))
+    return profile
