@@ -1,7 +1,7 @@
 """Evaluation by generation: Macro-F1 of the profiles that a model writes, and of the majority class beside it."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,15 @@ class Evaluation:
     references: list[Profile]
 
 
-def evaluate_model(model, loader, processor, accelerator: Accelerator, num_beams: int, name: str) -> Evaluation:
+def evaluate_model(
+    model,
+    loader,
+    processor,
+    accelerator: Accelerator,
+    num_beams: int,
+    name: str,
+    check: Callable[[int], None] | None = None,
+) -> Evaluation:
     """Generates a profile for each user of a prepared loader, over all processes, and scores it.
 
     Args:
@@ -35,12 +43,27 @@ def evaluate_model(model, loader, processor, accelerator: Accelerator, num_beams
         accelerator: gathers the users of all processes, each once.
         num_beams: of the beam search.
         name: for the progress bar.
+        check: called before each batch with its number; what it raises ends the evaluation, and leaves the random
+            numbers as they were.
     """
+    rng = torch.get_rng_state()
+    try:
+        return _evaluate(model, loader, processor, accelerator, num_beams, name, check or (lambda number: None))
+    except BaseException:
+        torch.set_rng_state(rng)
+        raise
+
+
+def _evaluate(
+    model, loader, processor, accelerator: Accelerator, num_beams: int, name: str, check: Callable[[int], None]
+) -> Evaluation:
     model.eval()
     tokenizer = processor.tokenizer
     max_new_tokens = max_profile_tokens(processor)
     predictions, references, losses = [], [], []
-    for batch in tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process):
+    bar = tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process)
+    for number, batch in enumerate(bar):
+        check(number)
         labels = batch.pop("labels")
         with torch.no_grad(), accelerator.autocast():
             encoded = model.encode(**batch)

@@ -150,10 +150,12 @@ class JointTrainingModel(nn.Module):
                 there is none; if any user has a photo, `pixel_values` (batch, images, 3, height, width),
                 `image_mask` (batch, images) and, with masked photos, `pixel_mask` (batch, images, height, width).
         """
-        texts = {name: self._encode_text(batch["texts"][name]) for name in {v.text for v in self.views.values()}}
-        photos = {name: self._encode_photos(batch, name) for name in {v.photos for v in self.views.values()}}
+        views = self.views.values()
+        # Not by a set: its order, and with it the last digits of the gradients, differs from one process to the next.
+        texts = {name: self._encode_text(batch["texts"][name]) for name in dict.fromkeys(v.text for v in views)}
+        photos = {name: self._encode_photos(batch, name) for name in dict.fromkeys(v.photos for v in views)}
         fused = []
-        for view in self.views.values():
+        for view in views:
             attention_mask = batch["texts"][view.text]["attention_mask"]
             image_mask = batch.get("image_mask") if photos[view.photos] is not None else None
             fused.append(self.model.fuse(texts[view.text], attention_mask, photos[view.photos], image_mask))

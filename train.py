@@ -9,15 +9,13 @@ Evaluates by generation after each epoch, keeps the weights with the best averag
 
 import math
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
-from datasets import Dataset, DatasetDict, load_dataset
-from torch.utils.data import DataLoader
+from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 from transformers import (
     AutoImageProcessor,
@@ -29,57 +27,28 @@ from transformers import (
 )
 
 from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
-from mmprofile.batching import EvaluationCollator, JointCollator, UserExamples, check_columns, undecoded
+from mmprofile.checkpoints import (
+    Checkpoints,
+    TrainingState,
+    describe_run,
+    find_checkpoint,
+    remove_checkpoints,
+    resume,
+    saved_when_stopped,
+)
 from mmprofile.evaluation import Evaluation, evaluate_model, majority_f1, max_profile_tokens
 from mmprofile.hub_folder import save_hub_folder
+from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
 from mmprofile.presets import tiny_config, tiny_processor
 from mmprofile.reporting import append_metrics, best_epoch, format_table, plot_curves, write_json
 from mmprofile.training_arguments import JointTrainingArguments, parse_arguments
+from mmprofile.training_data import corpus_texts, evaluation_loader, load_corpus, training_loader
+from mmprofile.training_guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
 
-SPLITS = ("train", "validation", "test")
 # Row of the results table -> whose photos and captions a user gets (Figure 6 calls strangers' "unpaired").
 TEST_CONDITIONS = {"mmprofile": "self", "reviews alone": "nobody", "photos of another user": "stranger"}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Data
-
-
-def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
-    """The corpus' three splits, photos undecoded, cut to the numbers of users asked for.
-
-    Raises:
-        ValueError: if a split or a column is missing, or captions are needed and there are none.
-    """
-    corpus = load_dataset(arguments.dataset, arguments.dataset_config)
-    if missing := set(SPLITS) - set(corpus):
-        raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
-    needs_captions = any("captions" in view.text for view in arguments.views.values())
-    splits = DatasetDict()
-    for name in SPLITS:
-        split = undecoded(corpus[name])
-        check_columns(split, needs_captions)
-        limit = arguments.max_train_users if name == "train" else arguments.max_eval_users
-        splits[name] = split.select(range(min(limit or len(split), len(split))))
-    return splits
-
-
-def corpus_texts(split: Dataset) -> Iterator[str]:
-    """Every review and caption of a split, for the tiny preset's tokenizer."""
-    for reviews in split["reviews"]:
-        for review in reviews:
-            yield review["text"]
-            yield from (caption for caption in review["captions"] or () if caption)
-
-
-def evaluation_loader(split: Dataset, processor, arguments: JointTrainingArguments, photos_from: str) -> DataLoader:
-    examples = UserExamples(
-        split, processor.profile_schema, arguments.num_reviews, arguments.num_images, photos_from=photos_from
-    )
-    collator = EvaluationCollator(processor, arguments.paradigm)
-    return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, num_workers=arguments.num_workers)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,27 +111,46 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
 
 
 def prepare_output(arguments: JointTrainingArguments) -> Path:
-    """The output folder, empty of an earlier run.
+    """The output folder, empty of an earlier run unless that is to be resumed.
 
     Raises:
-        ValueError: if it holds files and may not be overwritten.
+        ValueError: if it holds files and may not be overwritten, or lacks the checkpoint asked for.
     """
     folder = Path(arguments.output_dir)
-    if folder.exists() and any(folder.iterdir()) and not arguments.overwrite_output_dir:
-        raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    if find_checkpoint(folder, arguments.resume_from_checkpoint) is None:
+        files = folder.exists() and any(not path.name.startswith(".unfinished") for path in folder.iterdir())
+        if files and not arguments.overwrite_output_dir:
+            raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_checkpoints(folder)
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
     return folder
 
 
+def hub_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
+    if not arguments.push_to_hub:
+        return None
+    name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
+    return HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=arguments.hub_strategy)
+
+
+def publish_epoch(model, processor, history: list[dict], output: Path) -> None:
+    """Has the output folder show the epochs so far, with the weights of the last if it is the best."""
+    append_metrics(output / "metrics.jsonl", history[-1])
+    plot_curves(history, processor.profile_schema, output / "curves.png")
+    if best_epoch(history) == history[-1]["epoch"]:
+        save_hub_folder(model, processor, output)
+
+
 def evaluate_conditions(
-    model, processor, split: Dataset, arguments: JointTrainingArguments, accelerator: Accelerator
+    model, processor, split: Dataset, arguments: JointTrainingArguments, accelerator: Accelerator, check: Callable
 ) -> dict[str, Evaluation]:
     """The same checkpoint on a split under each of `TEST_CONDITIONS`."""
     evaluations = {}
     for row, photos_from in TEST_CONDITIONS.items():
         loader = accelerator.prepare(evaluation_loader(split, processor, arguments, photos_from))
-        evaluations[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, f"test, {row}")
+        name = f"test, {row}"
+        evaluations[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
     return evaluations
 
 
@@ -205,26 +193,15 @@ def main(argv: list[str] | None = None) -> dict:
         kwargs_handlers=[unused],
     )
     set_seed(arguments.seed)
-    output = Path(arguments.output_dir)
+    output, uploader = Path(arguments.output_dir), None
     if accelerator.is_main_process:
+        uploader = hub_uploader(arguments)
         prepare_output(arguments)
 
     with accelerator.main_process_first():
         corpus = load_corpus(arguments)
     schema = ProfileSchema.from_features(corpus["train"].features["profile"])
     model, processor = build_model(arguments, schema, corpus["train"])
-
-    train_loader = DataLoader(
-        UserExamples(corpus["train"], schema, arguments.num_reviews, arguments.num_images, seed=arguments.seed),
-        arguments.batch_size,
-        shuffle=True,
-        collate_fn=JointCollator(
-            processor, arguments.views, arguments.mask_probability, arguments.profile_mask_probability
-        ),
-        num_workers=arguments.num_workers,
-        persistent_workers=arguments.num_workers > 0,
-    )
-    dev_loader = evaluation_loader(corpus["validation"], processor, arguments, "self")
 
     joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights)
     optimizer = torch.optim.AdamW(
@@ -233,7 +210,13 @@ def main(argv: list[str] | None = None) -> dict:
         betas=(0.9, arguments.adam_beta2),
         weight_decay=arguments.weight_decay,
     )
-    joint, optimizer, train_loader, dev_loader = accelerator.prepare(joint, optimizer, train_loader, dev_loader)
+    joint, optimizer = accelerator.prepare(joint, optimizer)
+    if arguments.auto_batch_size:
+        fit_batch_size(joint, processor, corpus["train"], arguments, accelerator)
+    train_loader, dev_loader = accelerator.prepare(
+        training_loader(corpus["train"], processor, arguments),
+        evaluation_loader(corpus["validation"], processor, arguments, "self"),
+    )
     steps = math.ceil(len(train_loader) / arguments.gradient_accumulation_steps) * arguments.num_epochs
     scheduler = accelerator.prepare(
         get_scheduler(
@@ -245,62 +228,86 @@ def main(argv: list[str] | None = None) -> dict:
         )
     )
 
-    history, best, step, started = [], -math.inf, 0, time.monotonic()
-    for epoch in range(1, arguments.num_epochs + 1):
-        joint.train()
-        train_loader.set_epoch(epoch)
-        epoch_started, sums = time.monotonic(), dict.fromkeys(("loss", *arguments.views), 0.0)
-        progress = tqdm(
-            train_loader,
-            desc=f"epoch {epoch}/{arguments.num_epochs}",
-            disable=not accelerator.is_local_main_process,
-        )
-        for batch in progress:
-            with accelerator.accumulate(joint):
-                result = joint(batch)
-                accelerator.backward(result.loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(joint.parameters(), arguments.max_grad_norm)
-                    step += 1
-                optimizer.step()
-                scheduler.step()
-                optimizer.zero_grad()
-            for name, loss in {"loss": result.loss, **result.losses}.items():
-                sums[name] += loss.detach()
-            if progress.n % 10 == 0:
-                progress.set_postfix(loss=f"{result.loss.item():.3f}")
+    run = describe_run(arguments.run_flags, corpus["train"]["user_id"], accelerator.num_processes)
+    checkpoints = Checkpoints(accelerator, output, run, arguments.save_steps, arguments.checkpoints_total_limit)
+    state, watch = TrainingState(), LossWatch()
+    if checkpoint := find_checkpoint(output, arguments.resume_from_checkpoint):
+        resume(checkpoint, checkpoints, state, model, processor)
+    with saved_when_stopped(checkpoints, state) as stop, explained_failures(arguments, output):
+        for epoch in range(len(state.history) + 1, arguments.num_epochs + 1):
+            joint.train()
+            train_loader.set_epoch(epoch)
+            state.begin_epoch(("loss", *arguments.views))
+            progress = tqdm(
+                state.remaining(train_loader),
+                desc=f"epoch {epoch}/{arguments.num_epochs}",
+                total=len(train_loader),
+                initial=state.batches,
+                unit=" users",
+                unit_scale=arguments.batch_size * accelerator.num_processes,
+                disable=not accelerator.is_local_main_process,
+            )
+            for batch in progress:
+                with accelerator.accumulate(joint):
+                    result = joint(batch)
+                    accelerator.backward(result.loss)
+                    values = {**result.losses, "loss": result.loss}
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(joint.parameters(), arguments.max_grad_norm)
+                        if arguments.mixed_precision != "fp16":  # which skips a step whose gradient overflows
+                            values["gradient norm"] = norm
+                        state.step += 1
+                    optimizer.step()
+                    scheduler.step()
+                    optimizer.zero_grad()
+                watch.note(state.step, values)
+                for name in state.sums:
+                    state.sums[name] += values[name].detach()
+                if state.batches % 10 == 0:
+                    progress.set_postfix({name: f"{value:.3f}" for name, value in watch.check().items()})
+                if accelerator.sync_gradients and state.batches < len(train_loader):
+                    if checkpoints.due(state.step):
+                        watch.check()
+                        saved = checkpoints.save(state)
+                        if uploader:
+                            uploader.on_save(state.step, saved)
+                    stop.check(state.step)
 
-        losses = accelerator.reduce(torch.stack([torch.as_tensor(value) for value in sums.values()]), "mean")
-        means = dict(zip(sums, (losses / len(train_loader)).tolist(), strict=True))
-        seconds = time.monotonic() - epoch_started
-        evaluation = evaluate_model(model, dev_loader, processor, accelerator, arguments.num_beams, "development")
-        record = {
-            "epoch": epoch,
-            "step": step,
-            "train_loss": means.pop("loss"),
-            **{f"train_loss_{name}": value for name, value in means.items()},
-            "dev_loss": evaluation.loss,
-            "dev_f1": evaluation.f1,
-            "learning_rate": scheduler.get_last_lr()[0],
-            "seconds": seconds,
-            "users_per_second": len(corpus["train"]) / seconds,
-        }
-        history.append(record)
-        if accelerator.is_main_process:
-            append_metrics(output / "metrics.jsonl", record)
-            plot_curves(history, schema, output / "curves.png")
-            if evaluation.f1["average"] > best:
-                save_hub_folder(model, processor, output)
-        best = max(best, evaluation.f1["average"])
-        accelerator.print(
-            f"epoch {epoch}: training loss {record['train_loss']:.3f}, development loss {evaluation.loss:.3f},"
-            f" development Macro-F1 {evaluation.f1['average']:.2f}, {record['users_per_second']:.1f} users/s"
-        )
-    train_seconds = time.monotonic() - started
+            watch.check()
+            losses = accelerator.reduce(torch.stack([torch.as_tensor(value) for value in state.sums.values()]), "mean")
+            means = dict(zip(state.sums, (losses / len(train_loader)).tolist(), strict=True))
+            seconds = state.seconds - state.epoch_began
+            evaluation = evaluate_model(
+                model, dev_loader, processor, accelerator, arguments.num_beams, "development", stop.check
+            )
+            record = {
+                "epoch": epoch,
+                "step": state.step,
+                "train_loss": means.pop("loss"),
+                **{f"train_loss_{name}": value for name, value in means.items()},
+                "dev_loss": evaluation.loss,
+                "dev_f1": evaluation.f1,
+                "learning_rate": scheduler.get_last_lr()[0],
+                "seconds": seconds,
+                "users_per_second": len(corpus["train"]) / seconds,
+                "data_wait_share": state.waited / seconds,
+            }
+            state.end_epoch(record)
+            # The checkpoint first: from it the folder's files can be written again.
+            saved = checkpoints.save(state) if arguments.save_steps or arguments.resume_from_checkpoint else None
+            if accelerator.is_main_process:
+                publish_epoch(model, processor, state.history, output)
+                if uploader:
+                    uploader.on_save(state.step, saved)
+            accelerator.print(
+                f"epoch {epoch}: training loss {record['train_loss']:.3f}, development loss {evaluation.loss:.3f},"
+                f" development Macro-F1 {evaluation.f1['average']:.2f}, {record['users_per_second']:.1f} users/s"
+            )
+        train_seconds = state.seconds
 
-    accelerator.wait_for_everyone()
-    model = AutoModelForSeq2SeqLM.from_pretrained(output, trust_remote_code=True).to(accelerator.device)
-    tests = evaluate_conditions(model, processor, corpus["test"], arguments, accelerator)
+        accelerator.wait_for_everyone()
+        model = AutoModelForSeq2SeqLM.from_pretrained(output, trust_remote_code=True).to(accelerator.device)
+        tests = evaluate_conditions(model, processor, corpus["test"], arguments, accelerator, stop.check)
     train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
     table["majority class"] = majority_f1(train_profiles, tests["mmprofile"].references, schema)
@@ -310,16 +317,19 @@ def main(argv: list[str] | None = None) -> dict:
         "test_text_only_average_f1": table["reviews alone"]["average"],
         "test_unpaired_average_f1": table["photos of another user"]["average"],
         "test_f1": table,
-        "best_epoch": best_epoch(history),
+        "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,
     }
     if accelerator.is_main_process:
         write_json(output / "all_results.json", results)
         example = example_of_use(model, processor, corpus["test"], arguments) if arguments.publish_example else None
-        write_model_card(output, arguments, schema, results, history, describe_corpus(corpus, arguments), example)
+        described = describe_corpus(corpus, arguments)
+        write_model_card(output, arguments, schema, results, state.history, described, example)
         print(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(table, schema)}\n")
         print("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
         print(f"\nWritten to {output}")
+        if uploader:
+            print(uploader.finish())
     accelerator.end_training()
     return results
 
@@ -327,5 +337,5 @@ def main(argv: list[str] | None = None) -> dict:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, TrainingFailure) as error:
         sys.exit(f"train.py: {error}")

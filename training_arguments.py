@@ -8,7 +8,15 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser, SchedulerType
 
+from .hub_upload import HUB_STRATEGIES
 from .objectives import OBJECTIVES, check_probability, select_views
+
+# Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
+OUTSIDE_THE_RUN = (
+    *("dataset", "dataset_name", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
+    *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
+)
 
 
 def _flag(default, help: str):
@@ -31,6 +39,19 @@ class JointTrainingArguments:
     publish_example: bool = _flag(False, "show a test user's reviews and profile in the model card")
     output_dir: str = _flag("", "where the trained model, its card and its figures go")
     overwrite_output_dir: bool = _flag(False, "replace an output_dir that is not empty")
+    resume_from_checkpoint: str | None = _flag(
+        None, "auto: go on from the newest checkpoint of output_dir, if any; or one of them, newer ones are removed"
+    )
+    save_steps: int | None = _flag(
+        None, "a checkpoint after so many steps and at each epoch's end; without, on SIGTERM and SIGINT alone"
+    )
+    checkpoints_total_limit: int | None = _flag(None, "keep so many checkpoints; the best and the newest always stay")
+    push_to_hub: bool = _flag(False, "push output_dir to the Hub")
+    hub_model_id: str | None = _flag(None, "user/name or name on the Hub; default: the name of output_dir")
+    hub_private_repo: bool | None = _flag(None, "of a repository that is created; default: as its namespace has it")
+    hub_strategy: str = _flag(
+        "end", "end; every_save: after each epoch and checkpoint too; checkpoint: and the checkpoint with it"
+    )
 
     model: str | None = _flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
     text_model: str = _flag("google/flan-t5-base", "T5 checkpoint, by Hub name or folder, or 'tiny'")
@@ -50,6 +71,9 @@ class JointTrainingArguments:
 
     batch_size: int = _flag(4, "users a step and process")
     gradient_accumulation_steps: int = _flag(1, "batches a step")
+    auto_batch_size: bool = _flag(
+        False, "halve batch_size and double gradient_accumulation_steps until the largest batch fits in memory"
+    )
     num_epochs: int = _flag(10, "passes over the training split")
     learning_rate: float = _flag(5e-5, "peak, of Adam")
     weight_decay: float = _flag(0.0, "decoupled (AdamW)")
@@ -77,9 +101,13 @@ class JointTrainingArguments:
         check_probability("profile_mask_probability", self.profile_mask_probability)
         self._check_least(1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
         self._check_least(1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
+        self._check_least(1, "save_steps", "checkpoints_total_limit")
         self._check_least(0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
         self._check_choice("lr_scheduler", [schedule.value for schedule in SchedulerType])
         self._check_choice("mixed_precision", ["no", "fp16", "bf16"])
+        self._check_choice("hub_strategy", list(HUB_STRATEGIES))
+        if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
+            raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
         if self.learning_rate <= 0 or self.max_grad_norm <= 0 or not 0 <= self.adam_beta2 < 1:
             raise ValueError(
                 "learning_rate and max_grad_norm are above 0 and adam_beta2 from 0 to below 1, got"
@@ -92,6 +120,11 @@ class JointTrainingArguments:
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"
                 f" vision_model={self.vision_model!r}"
             )
+
+    @property
+    def run_flags(self) -> dict:
+        """The flags that say what is computed, by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in OUTSIDE_THE_RUN}
 
     @property
     def weights(self) -> dict[str, float] | None:

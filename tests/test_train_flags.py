@@ -10,6 +10,7 @@ from transformers import T5ForConditionalGeneration, ViTImageProcessorPil, ViTMo
 import train
 from mmprofile.presets import train_tokenizer
 from mmprofile.training_arguments import parse_arguments
+from mmprofile.training_data import SPLITS, load_corpus
 from tests.test_train import base, corpus, run, same, weights  # noqa: F401
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
 from tests.tiny_models import tiny_t5_config, tiny_vit_config
@@ -52,9 +53,9 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
     seen = []
     evaluate_model = train.evaluate_model
 
-    def spy(model, loader, processor, accelerator, num_beams, name):
+    def spy(model, loader, processor, accelerator, num_beams, name, check):
         seen.append((num_beams, loader.total_batch_size, len(loader.dataset)))
-        return evaluate_model(model, loader, processor, accelerator, num_beams, name)
+        return evaluate_model(model, loader, processor, accelerator, num_beams, name, check)
 
     monkeypatch.setattr(train, "evaluate_model", spy)
     run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
@@ -67,7 +68,7 @@ def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
     write_corpus(tmp_path / "corpus" / "large", sizes=(6, 2, 2))
     configs = "".join(
         f"- config_name: {name}\n  data_files:\n"
-        + "".join(f"  - split: {s}\n    path: {name}/{s}-*.parquet\n" for s in train.SPLITS)
+        + "".join(f"  - split: {s}\n    path: {name}/{s}-*.parquet\n" for s in SPLITS)
         for name in ("small", "large")
     )
     (tmp_path / "corpus" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
@@ -75,7 +76,7 @@ def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
         arguments = parse_arguments(
             ["--dataset", str(tmp_path / "corpus"), "--output_dir", "x", "--dataset_config", name]
         )
-        assert len(train.load_corpus(arguments)["train"]) == users
+        assert len(load_corpus(arguments)["train"]) == users
 
 
 def test_the_card_names_the_corpus_and_shows_an_example_if_asked(corpus, base, tmp_path):  # noqa: F811
@@ -102,7 +103,7 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
     rows = [user(number) | {"profile": {"stars": 0}} for number in range(3)]
     other = tmp_path / "corpus"
     other.mkdir()
-    for name in train.SPLITS:
+    for name in SPLITS:
         Dataset.from_list(rows, features=stars_alone).to_parquet(other / f"{name}-00000-of-00001.parquet")
     with pytest.raises(ValueError, match="Favorite Category"):
         run(other, tmp_path / "model", model=base[0])
@@ -124,6 +125,10 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"vision_model": "google/vit-base-patch16-224"}, "both towers"),
         ({"fusion": "sum"}, "'sum'"),
         ({"dataset": ""}, "--dataset"),
+        ({"save_steps": 0}, "save_steps is at least 1, got 0"),
+        ({"checkpoints_total_limit": 0}, "checkpoints_total_limit is at least 1, got 0"),
+        ({"hub_strategy": "always"}, "'always'"),
+        ({"hub_model_id": "user/run"}, "user/run.*--push_to_hub"),
     ],
 )
 def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message):  # noqa: F811

@@ -1,0 +1,321 @@
+"""Checkpoints from which a run goes on as if it had never stopped, and the signals on which it stops.
+
+A checkpoint is written under a temporary name and renamed when all of it is on the disk, so that there is never half
+of one under its own name.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, skip_first_batches
+from torch.utils.data import DataLoader
+
+from .hub_folder import save_hub_folder
+from .reporting import append_metrics, best_epoch, write_json
+
+PREFIX, UNFINISHED = "checkpoint-", ".unfinished-checkpoint-"
+NAME = re.compile(rf"{PREFIX}(\d+)(?:-epoch-(\d+))?")
+RUN_FILE = "run.json"  # what must be the same to go on
+AGREE_STEPS = 10  # processes ask each other only so often whether one of them is to stop
+
+
+class TrainingState:
+    """Where a process of a run stands, beside what Accelerate saves: all that `save` of `Checkpoints` writes.
+
+    Args:
+        seconds: that the run took before it was resumed.
+
+    Attributes:
+        history: one record for each epoch that is trained and evaluated.
+        step: optimizer steps so far.
+        batches: of the epoch under way, taken by this process.
+        sums: of their losses, by objective.
+        order: state of the random numbers when the order of the epoch under way was drawn.
+        epoch_began, waited: seconds of the run at the start of the epoch, and of it those spent waiting for batches.
+    """
+
+    def __init__(self, seconds: float = 0.0):
+        self.history: list[dict] = []
+        self.step = self.batches = 0
+        self.sums: dict[str, torch.Tensor | float] = {}
+        self.order: torch.Tensor | None = None
+        self.epoch_began = self.waited = 0.0
+        self._started = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """That the run took so far, stops left out."""
+        return time.monotonic() - self._started
+
+    @property
+    def best(self) -> dict | None:
+        """The best epoch's record."""
+        return self.history[best_epoch(self.history) - 1] if self.history else None
+
+    def begin_epoch(self, names: Iterable[str]) -> None:
+        """Sums of 0 under these names, unless the epoch is under way already."""
+        if not self.batches:
+            self.sums, self.epoch_began, self.waited = dict.fromkeys(names, 0.0), self.seconds, 0.0
+
+    def remaining(self, loader: DataLoader) -> Iterator:
+        """The batches that are left of the epoch under way, in the order drawn at its start; counts them."""
+        resumed = self.batches > 0
+        now = torch.get_rng_state()
+        if resumed:
+            torch.set_rng_state(self.order)
+            loader = skip_first_batches(loader, self.batches)
+        else:
+            self.order = now
+        asked, batches = self.seconds, iter(loader)
+        batch = next(batches, None)
+        if resumed:  # only the first batch draws the order
+            torch.set_rng_state(now)
+        while batch is not None:
+            self.batches += 1
+            self.waited += self.seconds - asked
+            yield batch
+            asked = self.seconds
+            batch = next(batches, None)
+
+    def end_epoch(self, record: dict) -> None:
+        """The epoch is trained and evaluated."""
+        self.history.append(record)
+        self.batches, self.order = 0, None
+
+    def state_dict(self) -> dict:
+        fields = {name: value for name, value in vars(self).items() if name != "_started"}
+        return fields | {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._started = time.monotonic() - state.pop("seconds")
+        vars(self).update(state)
+
+
+class Checkpoints:
+    """The checkpoints of one output folder.
+
+    Args:
+        accelerator: everything to save is prepared by it.
+        folder: the output folder.
+        run: what must be the same to go on from a checkpoint, see `describe_run`.
+        save_steps: how often one is due within an epoch; None: never.
+        limit: how many are kept; the newest and that of the best epoch's end always are. None: all.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        folder: Path,
+        run: Mapping,
+        save_steps: int | None = None,
+        limit: int | None = None,
+    ):
+        self.accelerator, self.folder, self.run = accelerator, folder, run
+        self.save_steps, self.limit = save_steps, limit
+
+    def due(self, step: int) -> bool:
+        return self.save_steps is not None and step % self.save_steps == 0
+
+    def save(self, state: TrainingState) -> Path:
+        """Writes `checkpoint-<step>`, or `checkpoint-<step>-epoch-<epoch>` at an epoch's end, all processes together,
+        and removes what is over the limit."""
+        accelerator = self.accelerator
+        name = f"{PREFIX}{state.step}" if state.batches else _epoch_name(state.history[-1])
+        target, unfinished = self.folder / name, self.folder / f"{UNFINISHED}{state.step}"
+        if accelerator.is_main_process:
+            remove_unfinished(self.folder)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(unfinished), safe_serialization=False)  # keeps tied weights tied
+        torch.save(state.state_dict(), unfinished / _state_file(accelerator.process_index))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            write_json(unfinished / RUN_FILE, self.run)
+            _sync(unfinished)
+            if target.exists():  # the same state
+                shutil.rmtree(unfinished)
+            else:
+                os.replace(unfinished, target)
+            _sync(self.folder, files=False)
+            self._prune(target, state.best)
+        accelerator.wait_for_everyone()
+        return target
+
+    def load(self, checkpoint: Path, state: TrainingState) -> None:
+        """Puts everything back to where it stood.
+
+        Raises:
+            ValueError: if the checkpoint is of another run than `run` describes.
+        """
+        saved = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))
+        other = [name for name in {**self.run, **saved} if saved.get(name) != self.run.get(name)]
+        if other:
+            differences = "; ".join(f"{name} was {saved.get(name)!r}, is {self.run.get(name)!r}" for name in other)
+            raise ValueError(f"{checkpoint} is of another run: {differences}")
+        self.accelerator.load_state(str(checkpoint))
+        file = checkpoint / _state_file(self.accelerator.process_index)
+        state.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        device = self.accelerator.device
+        state.sums = {name: torch.as_tensor(total, device=device) for name, total in state.sums.items()}
+
+    def _prune(self, newest: Path, best: dict | None) -> None:
+        kept = {newest} if best is None else {newest, self.folder / _epoch_name(best)}
+        found = list_checkpoints(self.folder)
+        over = 0 if self.limit is None else len(found) - self.limit
+        for checkpoint in [path for path in found if path not in kept][: max(over, 0)]:
+            _remove(checkpoint)
+
+
+def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, model, processor) -> None:
+    """Puts a run back to a checkpoint, and its output folder with it: metrics, best weights; newer checkpoints go.
+
+    Raises:
+        ValueError: if the checkpoint is of another run, or is not the newest and the best weights are gone.
+    """
+    accelerator, folder = checkpoints.accelerator, checkpoints.folder
+    checkpoints.load(checkpoint, state)
+    best = None if state.best is None else folder / _epoch_name(state.best)
+    if best is not None and best.exists():
+        accelerator.load_state(str(best))
+        if accelerator.is_main_process:
+            save_hub_folder(model, processor, folder)
+        checkpoints.load(checkpoint, state)
+    elif best is not None and checkpoint != list_checkpoints(folder)[-1]:
+        raise ValueError(f"{checkpoint} needs the best weights of its time, of {best}, which is not there any more")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for path in list_checkpoints(folder):
+            if _age(path) > _age(checkpoint):
+                _remove(path)
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        for record in state.history:
+            append_metrics(folder / "metrics.jsonl", record)
+    accelerator.wait_for_everyone()
+    accelerator.print(f"going on from {checkpoint}")
+
+
+def describe_run(flags: Mapping, users: Iterable[str], num_processes: int) -> dict:
+    """What must be the same to go on from a checkpoint: flags, users of the training split, number of processes."""
+    digest = hashlib.sha256("\n".join(users).encode()).hexdigest()[:16]
+    return dict(flags) | {"training users": digest, "processes": num_processes}
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a folder, oldest first."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if NAME.fullmatch(path.name) and (path / RUN_FILE).is_file()]
+    return sorted(found, key=_age)
+
+
+def find_checkpoint(folder: Path, asked: str | None) -> Path | None:
+    """The checkpoint of a folder to go on from: None if none is asked for, or with "auto" if there is none.
+
+    Raises:
+        ValueError: if `asked` is neither "auto" nor a complete checkpoint of the folder.
+    """
+    found = list_checkpoints(folder)
+    if asked is None:
+        return None
+    if asked == "auto":
+        return found[-1] if found else None
+    matching = [path for path in found if path.resolve() == Path(asked).resolve()]
+    if not matching:
+        there = [str(path) for path in found]
+        raise ValueError(f"--resume_from_checkpoint is 'auto' or one of {there}, got {asked!r}")
+    return matching[0]
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes all checkpoints of a folder."""
+    for path in list_checkpoints(folder):
+        _remove(path)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed run has left half-written."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(path)
+
+
+class TrainingStopped(Exception):
+    """A signal asked for the end of the run."""
+
+
+class StopSignals:
+    """Notes SIGTERM and SIGINT while it is open; `check` answers them. A second one ends the process at once."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self._noted = 0
+        self._handlers: dict = {}
+
+    def __enter__(self) -> "StopSignals":
+        self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame) -> None:
+        self._noted = number
+        self.__exit__()
+
+    def check(self, count: int) -> None:
+        """Raises `TrainingStopped` in all processes if one got a signal; `count` is the same in all of them."""
+        if self.accelerator.num_processes > 1:
+            if count % AGREE_STEPS:
+                return
+            noted = torch.tensor([self._noted], device=self.accelerator.device)
+            self._noted = int(self.accelerator.gather(noted).max())
+        if self._noted:
+            raise TrainingStopped(signal.Signals(self._noted).name)
+
+
+@contextmanager
+def saved_when_stopped(checkpoints: Checkpoints, state: TrainingState) -> Iterator[StopSignals]:
+    """A run in whose block a signal leads to a checkpoint and then to the end of the program, with status 1."""
+    with StopSignals(checkpoints.accelerator) as stop:
+        try:
+            yield stop
+        except TrainingStopped as error:
+            path = checkpoints.save(state)
+            raise SystemExit(f"train.py: stopped by {error}; go on with --resume_from_checkpoint {path}") from None
+
+
+def _state_file(process: int) -> str:
+    return f"training_state_{process}.bin"
+
+
+def _epoch_name(record: Mapping) -> str:
+    return f"{PREFIX}{record['step']}-epoch-{record['epoch']}"
+
+
+def _age(checkpoint: Path) -> tuple[int, int]:
+    """Step and epoch; the checkpoint before an epoch's evaluation is older than that behind it."""
+    step, epoch = NAME.fullmatch(checkpoint.name).groups()
+    return int(step), int(epoch or 0)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Takes the name away first: there is never half of it under its name."""
+    unfinished = checkpoint.with_name(f"{UNFINISHED}removed")
+    os.replace(checkpoint, unfinished)
+    shutil.rmtree(unfinished)
+
+
+def _sync(folder: Path, files: bool = True) -> None:
+    """Waits until the folder, and its files, are on the disk."""
+    for path in [*(path for path in folder.rglob("*") if files), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

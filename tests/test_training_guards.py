@@ -1,0 +1,111 @@
+"""Losses that are no numbers, and memory that does not suffice."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+import train
+from mmprofile import training_guards
+from mmprofile.objectives import JointTrainingModel
+from mmprofile.training_guards import LossWatch, TrainingFailure, largest_that_fits
+from tests.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.test_train_resume import untimed
+
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB"
+
+
+def values(**losses):
+    return {name: torch.tensor(value) for name, value in losses.items()}
+
+
+def test_the_first_loss_that_is_no_number_is_named_with_its_step():
+    watch = LossWatch()
+    watch.note(1, values(text=1.0, loss=1.0))
+    assert watch.check() == {"text": 1.0, "loss": 1.0} and watch.check() == {}
+    watch.note(2, values(text=1.0, fusion=2.0, loss=1.5))
+    watch.note(3, values(text=1.0, fusion=float("inf"), loss=float("inf")))
+    watch.note(4, values(text=float("nan"), fusion=1.0, loss=float("nan")))
+    with pytest.raises(TrainingFailure, match="step 3: fusion is inf"):
+        watch.check()
+
+
+def spoil(monkeypatch, at, spoiled):
+    """Has the `at`-th forward pass of a run end in `spoiled`."""
+    forward, calls = JointTrainingModel.forward, []
+
+    def broken(self, batch):
+        calls.append(len(batch["labels"]))
+        output = forward(self, batch)
+        return spoiled(output, calls)
+
+    monkeypatch.setattr(JointTrainingModel, "forward", broken)
+    return calls
+
+
+def test_a_run_stops_at_a_loss_that_is_no_number_and_names_the_last_good_checkpoint(corpus, tmp_path, monkeypatch):  # noqa: F811
+    def third_is_nan(output, calls):
+        if len(calls) == 3:
+            output.losses["mask_image"] = output.losses["mask_image"] * float("nan")
+            output.loss = output.loss * float("nan")
+        return output
+
+    spoil(monkeypatch, 3, third_is_nan)
+    with pytest.raises(TrainingFailure, match=r"step 3: mask_image is nan; .*model/checkpoint-2\. .*--learning_rate"):
+        run(corpus, tmp_path / "model", batch_size=2, save_steps=1)
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(corpus, tmp_path, monkeypatch):  # noqa: F811
+    def infinite_slope(output, calls):
+        output.loss = output.loss + (output.loss - output.loss.detach()).sqrt()
+        return output
+
+    spoil(monkeypatch, 1, infinite_slope)
+    with pytest.raises(TrainingFailure, match="step 1: gradient norm is nan; there is no checkpoint"):
+        run(corpus, tmp_path / "model", save_steps=1)
+
+
+def test_out_of_memory_names_the_flags_that_help_with_their_values(corpus, tmp_path, monkeypatch):  # noqa: F811
+    def raises(output, calls):
+        raise RuntimeError(OUT_OF_MEMORY)
+
+    spoil(monkeypatch, 1, raises)
+    with pytest.raises(TrainingFailure) as failure:
+        run(corpus, tmp_path / "model", gradient_checkpointing=True)
+    message = str(failure.value)
+    for words in ("20.00 MiB", "--auto_batch_size true", "--batch_size below 4", "--max_text_tokens below 600"):
+        assert words in message
+    assert "--gradient_checkpointing" not in message  # is on already
+
+
+def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus, tmp_path, monkeypatch):  # noqa: F811
+    _, expected = run(corpus, tmp_path / "by hand", batch_size=2, gradient_accumulation_steps=4)
+
+    def fits_two(output, calls):
+        if calls[-1] > 2:
+            raise RuntimeError(OUT_OF_MEMORY)
+        return output
+
+    calls = spoil(monkeypatch, 1, fits_two)
+    _, history = run(corpus, tmp_path / "model", batch_size=8, auto_batch_size=True)
+    assert calls == [8, 4, 2] + [2] * 4
+    assert untimed(history) == untimed(expected)
+    assert same(weights(tmp_path / "model"), weights(tmp_path / "by hand"))
+
+
+def test_other_errors_are_not_hidden():
+    tried = []
+
+    def attempt(batch_size):
+        tried.append(batch_size)
+        raise RuntimeError(OUT_OF_MEMORY if batch_size > 3 else "shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        largest_that_fits(6, attempt, Accelerator(cpu=True))
+    assert tried == [6, 3]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        largest_that_fits(
+            1, lambda batch_size: (_ for _ in ()).throw(RuntimeError(OUT_OF_MEMORY)), Accelerator(cpu=True)
+        )
+    with pytest.raises(RuntimeError, match="shapes"), training_guards.explained_failures(None, None):
+        raise RuntimeError("shapes do not fit")
+    assert train.TrainingFailure is TrainingFailure
