@@ -21,8 +21,8 @@ from .configuration_mmprofile import ProfileSchema
 from .profile_search_mmprofile import ProfilePrediction, ProfileSearch, Run, SearchLimits
 from .profile_trie_mmprofile import profile_trie
 
-# A call's overhead weighs as much as about 15 tokens on a CPU, as hundreds on a GPU.
-EXPAND_ON_CPU, EXPAND_ON_GPU = 4, 16
+# A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
+EXPAND_ON_CPU, EXPAND_ON_GPU = 8, 16
 PROFILES_PER_SEARCH = 64  # the default bound on a search's tokens, as so many profiles have
 HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
 

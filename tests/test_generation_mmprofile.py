@@ -52,7 +52,7 @@ def test_a_trained_model_needs_few_tokens_for_the_proof():
     schema, inputs = SCHEMAS["alike"], inputs_for(tokenizer)
     profiles = all_profiles(schema)
     scores = teacher_forced(model, tokenizer, inputs, [schema.render(profile) for profile in profiles])
-    found = model.generate_profiles(**inputs, tokenizer=tokenizer, num_return_profiles=1)
+    found = model.generate_profiles(**inputs, tokenizer=tokenizer, num_return_profiles=1, expand_per_call=2)
     assert all(prediction.exact for prediction in found)
     assert [p.profile for p in found] == [profiles[best] for best in scores.argmax(dim=1)]
     assert [p.log_probability for p in found] == pytest.approx(scores.amax(dim=1).tolist(), abs=1e-4)
@@ -129,7 +129,7 @@ def test_a_bound_leaves_an_honest_beam(limits):
     model, proofs = model_for(tokenizer, "several"), []
     for seed in range(5):
         inputs = inputs_for(tokenizer, seed)
-        bounded = model.generate_profiles(**inputs, tokenizer=tokenizer, **limits)
+        bounded = model.generate_profiles(**inputs, tokenizer=tokenizer, expand_per_call=4, **limits)
         for found, best in zip(bounded, model.generate_profiles(**inputs, tokenizer=tokenizer), strict=True):
             (score,) = teacher_forced(model, tokenizer, inputs, [found.text])[len(proofs) % USERS].tolist()
             assert found.log_probability == pytest.approx(score, abs=1e-4)

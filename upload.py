@@ -1,0 +1,172 @@
+"""Pushes a trained model to the Hugging Face Hub: weights, processor, code, pipeline, handler and card.
+
+    python upload.py outputs/quickstart user/model
+    python upload.py outputs/quickstart user/model --private --space user/space
+
+With --space it also makes a Space, the web page of `app.py` on this model. Repositories that are there already get a
+new commit. The token is that of `hf auth login`, or HF_TOKEN. What is wrong with the folder or a name is said before
+anything is sent; a push that fails may be run again.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub import utils as hub_utils
+from huggingface_hub.errors import HfHubHTTPError
+from transformers.dynamic_module_utils import get_relative_imports
+
+from mmprofile.hub_upload import IGNORED
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+DATA = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "requirements.txt")
+CARD = "README.md"
+# With all that they import from the folder.
+CODE = ("modeling_mmprofile.py", "processing_mmprofile.py", "pipeline_mmprofile.py", "handler.py")
+MODEL_ID = "MODEL_ID"  # the Space's variable that names the model
+# A status -> what to do about it.
+REFUSED = {
+    401: "the Hub does not know the token: log in with `hf auth login`, or set HF_TOKEN",
+    403: "the token may not write there: it needs the permission to write, in a namespace of yours",
+}
+
+
+def check_folder(folder: str | os.PathLike) -> None:
+    """Raises a `ValueError` that says what a folder lacks for the Hub."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}")
+    missing = [name for name in (*DATA, *_weights(folder), *_code(folder), CARD) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{str(folder)!r} is not a trained model's folder, it lacks {', '.join(missing)}")
+    model_type = _read_json(folder / "config.json").get("model_type")
+    if model_type != "mmprofile":
+        raise ValueError(f"{str(folder)!r} must hold a model of type 'mmprofile', it is {model_type!r}")
+
+
+def check_name(name: str) -> None:
+    """Raises a `ValueError` if no repository can have that name."""
+    if name.count("/") != 1:
+        raise ValueError(f"a repository's name is user/name, got {name!r}")
+    hub_utils.validate_repo_id(name)
+
+
+def upload_model(api: HfApi, folder: str | os.PathLike, model_id: str, private: bool = False) -> str:
+    """Pushes the folder, of which nothing unfinished and no checkpoint to resume from; returns the model's address.
+
+    Raises:
+        HfHubHTTPError, OSError and others of huggingface_hub: if the Hub refuses or cannot be reached.
+    """
+    url = api.create_repo(model_id, private=private or None, exist_ok=True)
+    api.upload_folder(
+        repo_id=model_id, folder_path=folder, ignore_patterns=IGNORED, commit_message="Upload the model and its code"
+    )
+    return str(url)
+
+
+def upload_space(api: HfApi, save_space, space_id: str, model_id: str, private: bool = False) -> str:
+    """Pushes the web page on the model; returns its address. `save_space` is that of `app.py`.
+
+    Raises:
+        as `upload_model`.
+    """
+    url = api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=True)
+    # Before the files: these start the page, which needs it.
+    api.add_space_variable(space_id, MODEL_ID, model_id, description="The model that the page shows")
+    with tempfile.TemporaryDirectory() as folder:
+        save_space(folder, model_id)
+        api.upload_folder(
+            repo_id=space_id, repo_type="space", folder_path=folder, commit_message=f"Upload the page of {model_id}"
+        )
+    return str(url)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Checks, pushes and prints where; what fails at the Hub ends the program with a sentence.
+
+    Raises:
+        ValueError: before anything is sent, if the folder or a name does not fit, or the Space needs gradio.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="the output folder of a training")
+    parser.add_argument("model_id", help="user/name of the model on the Hub")
+    parser.add_argument("--private", action="store_true", help="if a repository is created, only you can see it")
+    parser.add_argument("--space", metavar="SPACE_ID", help="user/name of a Space for the web page")
+    words = sys.argv[1:] if argv is None else list(argv)
+    options = parser.parse_args(words)
+    check_folder(options.folder)
+    check_name(options.model_id)
+    save_space = None
+    if options.space:
+        check_name(options.space)
+        save_space = _load_save_space()
+
+    api, place = HfApi(), options.model_id
+    try:
+        print(f"Pushed to {upload_model(api, options.folder, options.model_id, options.private)}")
+        if save_space:
+            place = options.space
+            print(f"Pushed to {upload_space(api, save_space, options.space, options.model_id, options.private)}")
+            if options.private:
+                print("The model is private: the Space needs a secret HF_TOKEN, a token that may read it.")
+    # A large file's failure is a RuntimeError, a gateway's page in the place of the Hub's JSON a ValueError.
+    except (hub_utils.httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+        again = shlex.join(["python", "upload.py", *words])
+        sys.exit(f"Not pushed to {place}: {_reason(error)}\nThen run again:\n\n    {again}")
+
+
+def _weights(folder: Path) -> list[str]:
+    """The files of the weights, several if there is an index."""
+    if not (folder / INDEX).is_file():
+        return [WEIGHTS]
+    return sorted(set(_read_json(folder / INDEX).get("weight_map", {WEIGHTS: WEIGHTS}).values()))
+
+
+def _code(folder: Path) -> list[str]:
+    found, left = [], list(CODE)
+    while left:
+        name = left.pop(0)
+        if name not in found:
+            found.append(name)
+            if (folder / name).is_file():
+                left += [f"{module}.py" for module in get_relative_imports(folder / name)]
+    return found
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} must hold an object, got {type(content).__name__}")
+    return content
+
+
+def _load_save_space():
+    try:
+        from app import save_space  # gradio is needed for nothing else here
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--space needs `pip install -r requirements-app.txt`: {error}") from error
+    return save_space
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__  # what the network or the Hub said of a large file
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED:
+        return f"{REFUSED[error.response.status_code]}."
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"upload.py: {error}")
