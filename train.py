@@ -201,7 +201,10 @@ def main(argv: list[str] | None = None) -> dict:
     with accelerator.main_process_first():
         corpus = load_corpus(arguments)
     schema = ProfileSchema.from_features(corpus["train"].features["profile"])
-    model, processor = build_model(arguments, schema, corpus["train"])
+    try:
+        model, processor = build_model(arguments, schema, corpus["train"])
+    except OSError as error:  # what transformers raises where a checkpoint is not, or is broken
+        raise ValueError(f"a checkpoint could not be loaded: {error}") from error
 
     joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights)
     optimizer = torch.optim.AdamW(

@@ -6,6 +6,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from torch.utils.data import DataLoader, Sampler
 
 from .batching import EvaluationCollator, JointCollator, UserExamples, check_columns, undecoded
@@ -18,9 +19,13 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     """The corpus' three splits, photos undecoded, cut to the numbers of users asked for.
 
     Raises:
-        ValueError: if a split or a column is missing, or captions are needed and there are none.
+        ValueError: if the corpus cannot be read, a split or a column is missing, or captions are needed and there are
+            none.
     """
-    corpus = load_dataset(arguments.dataset, arguments.dataset_config)
+    try:
+        corpus = load_dataset(arguments.dataset, arguments.dataset_config)
+    except (OSError, ValueError, DatasetGenerationError) as error:
+        raise ValueError(f"no corpus could be read at {arguments.dataset!r}: {error}") from error
     if missing := set(SPLITS) - set(corpus):
         raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
     needs_captions = any("captions" in view.text for view in arguments.views.values())

@@ -1,6 +1,7 @@
 """Flags of train.py whose effect is not in the weights alone, and runs that are refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -146,3 +147,16 @@ def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
         parse_arguments([str(tmp_path / "recipe.yaml")])
     with pytest.raises(ValueError, match=r"no recipe 'absent.yaml'"):
         parse_arguments(["absent.yaml"])
+
+
+@pytest.mark.parametrize("flag", ["dataset", "model"])
+def test_a_folder_that_is_not_there_is_named(corpus, tmp_path, flag):  # noqa: F811
+    with pytest.raises(ValueError, match="absent"):
+        run(corpus, tmp_path / "model", **{flag: tmp_path / "absent"})
+
+
+def test_a_corpus_with_a_broken_file_is_refused(corpus, tmp_path):  # noqa: F811
+    shutil.copytree(corpus, tmp_path / "corpus")
+    (tmp_path / "corpus" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(ValueError, match="no corpus could be read"):
+        run(tmp_path / "corpus", tmp_path / "model")
