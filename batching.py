@@ -1,6 +1,6 @@
 """From rows of the corpus to batches: which reviews and photos of a user are drawn, and the views made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,6 +64,7 @@ class UserExamples(torch.utils.data.Dataset):
         seed: for training: the draw is a function of (seed, epoch, row). None: the newest reviews, first photos.
         photos_from: "self"; "nobody", reviews alone; or "stranger", photos and captions of the row before, the
             unpaired condition of Figure 6.
+        cache: `photo_cache.PhotoCache` with these photos, to take their pixels from. None: the photos themselves.
 
     Raises:
         ValueError: if a number is below its least, or `photos_from` is another.
@@ -77,6 +78,7 @@ class UserExamples(torch.utils.data.Dataset):
         num_images: int = 1,
         seed: int | None = None,
         photos_from: str = "self",
+        cache=None,
     ):
         if num_reviews < 1 or num_images < 0:
             raise ValueError(f"num_reviews is at least 1 and num_images at least 0, got {num_reviews}, {num_images}")
@@ -88,6 +90,7 @@ class UserExamples(torch.utils.data.Dataset):
         self.num_images = num_images
         self.seed = seed
         self.photos_from = photos_from
+        self.cache = cache
         # Shared, so that workers that outlive an epoch see the next.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
@@ -110,7 +113,7 @@ class UserExamples(torch.utils.data.Dataset):
         return Example(
             user_id=row["user_id"],
             reviews=[review["text"] for review in reviews],
-            images=[image for image, _ in photos],
+            images=[image if self.cache is None else self.cache[image] for image, _ in photos],
             captions=[caption for _, caption in photos],
             profile=self.schema.profile_from_labels(row["profile"]),
             rng=rng,
@@ -139,35 +142,53 @@ class JointCollator:
         views: of `objectives.select_views`.
         mask_probability: of a pixel or a caption's word, under `mask_image`.
         profile_mask_probability: of an attribute, under `mask_profile`.
+        drawn_by: objective -> weight: each batch is of one objective, drawn with a probability that is in proportion
+            to its weight, so that the expected loss is the weighted mean. None: of all.
 
     Raises:
         ValueError: if a probability is not from 0 to 1.
     """
 
-    def __init__(self, processor, views: dict[str, View], mask_probability: float, profile_mask_probability: float):
+    def __init__(
+        self,
+        processor,
+        views: dict[str, View],
+        mask_probability: float,
+        profile_mask_probability: float,
+        drawn_by: Mapping[str, float] | None = None,
+    ):
         self.processor = processor
-        self.texts = sorted({view.text for view in views.values()})
-        self.photos = {view.photos for view in views.values()} - {None}
+        self.views = views
+        self.drawn_by = drawn_by
         self.mask_probability = check_probability("mask_probability", mask_probability)
         self.profile_mask_probability = check_probability("profile_mask_probability", profile_mask_probability)
 
     def __call__(self, examples: Sequence[Example]) -> dict:
         batch = {"labels": self.processor.encode_targets([example.profile for example in examples])}
-        ids: dict[str, list] = {name: [] for name in self.texts}
+        views = self.views
+        if self.drawn_by is not None:
+            batch["objectives"] = [self._draw(examples[0].rng)]
+            views = {name: views[name] for name in batch["objectives"]}
+        ids: dict[str, list] = {name: [] for name in sorted({view.text for view in views.values()})}
         for example in examples:
-            corrupted = self._corrupted(example)
-            for name in self.texts:
+            corrupted = self._corrupted(example, ids)
+            for name in ids:
                 ids[name].append(self.processor.encode_text(**self._text_arguments(name, example, *corrupted)))
         batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
-        if self.photos and any(example.images for example in examples):
+        photos = {view.photos for view in views.values()} - {None}
+        if photos and any(example.images for example in examples):
             batch |= self.processor.encode_images([example.images for example in examples])
-            if "masked_photos" in self.photos:
+            if "masked_photos" in photos:
                 batch["pixel_mask"] = self._pixel_mask(batch["pixel_values"], examples)
         return batch
 
-    def _corrupted(self, example: Example) -> tuple[list[str], list[str]]:
-        """The example's masked captions and the keys of its masked attributes."""
-        parts = set().union(*(text_parts(name) for name in self.texts))
+    def _draw(self, rng: np.random.Generator) -> str:
+        weights = np.array([self.drawn_by[name] for name in self.views])
+        return list(self.views)[rng.choice(len(weights), p=weights / weights.sum())]
+
+    def _corrupted(self, example: Example, texts: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The example's masked captions and the keys of its masked attributes, as far as the texts need them."""
+        parts = set().union(*(text_parts(name) for name in texts))
         captions, masked = [], []
         if "masked_captions" in parts:
             captions = [caption for caption in example.captions if caption]

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on as if it had never stopped, and the signals on which it stops.
+"""Checkpoints from which a run goes on as if it had never stopped.
 
 A checkpoint is written under a temporary name and renamed when all of it is on the disk, so that there is never half
 of one under its own name.
@@ -9,10 +9,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,7 +23,6 @@ from .reporting import append_metrics, best_epoch, write_json
 PREFIX, UNFINISHED = "checkpoint-", ".unfinished-checkpoint-"
 NAME = re.compile(rf"{PREFIX}(\d+)(?:-epoch-(\d+))?")
 RUN_FILE = "run.json"  # what must be the same to go on
-AGREE_STEPS = 10  # processes ask each other only so often whether one of them is to stop
 
 
 class TrainingState:
@@ -38,7 +35,7 @@ class TrainingState:
         history: one record for each epoch that is trained and evaluated.
         step: optimizer steps so far.
         batches: of the epoch under way, taken by this process.
-        sums: of their losses, by objective.
+        sums, counts: of their losses, by objective.
         order: state of the random numbers when the order of the epoch under way was drawn.
         epoch_began, waited: seconds of the run at the start of the epoch, and of it those spent waiting for batches.
     """
@@ -47,6 +44,7 @@ class TrainingState:
         self.history: list[dict] = []
         self.step = self.batches = 0
         self.sums: dict[str, torch.Tensor | float] = {}
+        self.counts: dict[str, int] = {}
         self.order: torch.Tensor | None = None
         self.epoch_began = self.waited = 0.0
         self._started = time.monotonic() - seconds
@@ -61,10 +59,18 @@ class TrainingState:
         """The best epoch's record."""
         return self.history[best_epoch(self.history) - 1] if self.history else None
 
+    @property
+    def flat_record(self) -> dict[str, float]:
+        """The last epoch's record for a tracker, the scores of its attributes by names of their own."""
+        record = dict(self.history[-1])
+        scores = {f"dev_f1_{key}": score for key, score in record.pop("dev_f1").items()}
+        return record | scores
+
     def begin_epoch(self, names: Iterable[str]) -> None:
         """Sums of 0 under these names, unless the epoch is under way already."""
         if not self.batches:
-            self.sums, self.epoch_began, self.waited = dict.fromkeys(names, 0.0), self.seconds, 0.0
+            self.sums, self.counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+            self.epoch_began, self.waited = self.seconds, 0.0
 
     def remaining(self, loader: DataLoader) -> Iterator:
         """The batches that are left of the epoch under way, in the order drawn at its start; counts them."""
@@ -85,6 +91,19 @@ class TrainingState:
             yield batch
             asked = self.seconds
             batch = next(batches, None)
+
+    def add(self, losses: Mapping[str, torch.Tensor]) -> None:
+        """Counts a batch's losses in."""
+        for name, loss in losses.items():
+            self.sums[name] += loss.detach()
+            self.counts[name] += 1
+
+    def mean_losses(self, accelerator: Accelerator) -> dict[str, float]:
+        """Of the epoch's batches, over all processes; not a number for an objective that was never drawn."""
+        sums = torch.stack([torch.as_tensor(total, device=accelerator.device) for total in self.sums.values()])
+        counts = torch.tensor(list(self.counts.values()), device=accelerator.device)
+        means = accelerator.reduce(sums, "sum") / accelerator.reduce(counts, "sum")
+        return dict(zip(self.sums, means.tolist(), strict=True))
 
     def end_epoch(self, record: dict) -> None:
         """The epoch is trained and evaluated."""
@@ -232,62 +251,26 @@ def find_checkpoint(folder: Path, asked: str | None) -> Path | None:
     return matching[0]
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Removes all checkpoints of a folder."""
+def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
+    """Makes the output folder, and takes an earlier run's checkpoints and metrics from it unless that is resumed.
+
+    Raises:
+        ValueError: if it holds files and may not be overwritten, or lacks the checkpoint asked for.
+    """
+    if find_checkpoint(folder, asked) is not None:
+        return
+    if folder.exists() and any(not path.name.startswith(".unfinished") for path in folder.iterdir()) and not overwrite:
+        raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
+    folder.mkdir(parents=True, exist_ok=True)
     for path in list_checkpoints(folder):
         _remove(path)
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what a killed run has left half-written."""
     for path in folder.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path)
-
-
-class TrainingStopped(Exception):
-    """A signal asked for the end of the run."""
-
-
-class StopSignals:
-    """Notes SIGTERM and SIGINT while it is open; `check` answers them. A second one ends the process at once."""
-
-    def __init__(self, accelerator: Accelerator):
-        self.accelerator = accelerator
-        self._noted = 0
-        self._handlers: dict = {}
-
-    def __enter__(self) -> "StopSignals":
-        self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame) -> None:
-        self._noted = number
-        self.__exit__()
-
-    def check(self, count: int) -> None:
-        """Raises `TrainingStopped` in all processes if one got a signal; `count` is the same in all of them."""
-        if self.accelerator.num_processes > 1:
-            if count % AGREE_STEPS:
-                return
-            noted = torch.tensor([self._noted], device=self.accelerator.device)
-            self._noted = int(self.accelerator.gather(noted).max())
-        if self._noted:
-            raise TrainingStopped(signal.Signals(self._noted).name)
-
-
-@contextmanager
-def saved_when_stopped(checkpoints: Checkpoints, state: TrainingState) -> Iterator[StopSignals]:
-    """A run in whose block a signal leads to a checkpoint and then to the end of the program, with status 1."""
-    with StopSignals(checkpoints.accelerator) as stop:
-        try:
-            yield stop
-        except TrainingStopped as error:
-            path = checkpoints.save(state)
-            raise SystemExit(f"train.py: stopped by {error}; go on with --resume_from_checkpoint {path}") from None
 
 
 def _state_file(process: int) -> str:

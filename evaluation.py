@@ -24,6 +24,12 @@ class Evaluation:
     predictions: list[Profile]
     references: list[Profile]
 
+    @property
+    def rows(self) -> list[dict]:
+        """What `prediction_plots` reads: `profile`, in which a value that was not understood is none, and `truth`."""
+        read = [{key: value or [] for key, value in profile.items()} for profile in self.predictions]
+        return [{"profile": p, "truth": truth} for p, truth in zip(read, self.references, strict=True)]
+
 
 def evaluate_model(
     model,

@@ -44,6 +44,7 @@ VIEWS = {
     },
 }
 PARADIGMS = tuple(VIEWS)
+SCHEDULES = ("all", "sampled")
 OBJECTIVES = tuple(VIEWS["combined"])
 
 
@@ -148,9 +149,13 @@ class JointTrainingModel(nn.Module):
         Args:
             batch: `texts`, name -> {input_ids, attention_mask} (batch, seq); `labels` (batch, target), -100 where
                 there is none; if any user has a photo, `pixel_values` (batch, images, 3, height, width),
-                `image_mask` (batch, images) and, with masked photos, `pixel_mask` (batch, images, height, width).
+                `image_mask` (batch, images) and, with masked photos, `pixel_mask` (batch, images, height, width);
+                `objectives`, if not all are to be computed, the names of those drawn: `loss` is then the plain mean
+                of theirs, since the weights are in the draw.
         """
-        views = self.views.values()
+        drawn = batch.get("objectives")
+        names = list(self.views) if drawn is None else drawn
+        views = [self.views[name] for name in names]
         # Not by a set: its order, and with it the last digits of the gradients, differs from one process to the next.
         texts = {name: self._encode_text(batch["texts"][name]) for name in dict.fromkeys(v.text for v in views)}
         photos = {name: self._encode_photos(batch, name) for name in dict.fromkeys(v.photos for v in views)}
@@ -159,8 +164,9 @@ class JointTrainingModel(nn.Module):
             attention_mask = batch["texts"][view.text]["attention_mask"]
             image_mask = batch.get("image_mask") if photos[view.photos] is not None else None
             fused.append(self.model.fuse(texts[view.text], attention_mask, photos[view.photos], image_mask))
-        losses = self._decode(fused, batch["labels"])
-        loss = sum(self.weights[name] * value for name, value in losses.items())
+        losses = dict(zip(names, self._decode(fused, batch["labels"]), strict=True))
+        weights = self.weights if drawn is None else dict.fromkeys(names, 1 / len(names))
+        loss = sum(weights[name] * value for name, value in losses.items())
         return JointOutput(loss, losses)
 
     def _encode_text(self, text: dict) -> torch.Tensor:
@@ -174,7 +180,7 @@ class JointTrainingModel(nn.Module):
             pixel_values = blacken(pixel_values, batch["pixel_mask"], self.black)
         return self.model.get_image_features(pixel_values, batch["image_mask"])
 
-    def _decode(self, fused: list, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _decode(self, fused: list, labels: torch.Tensor) -> list[torch.Tensor]:
         """One decoder pass for all objectives, their encoder outputs padded to the longest."""
         longest = max(output.last_hidden_state.shape[1] for output in fused)
         states = torch.cat([_pad_seq(output.last_hidden_state, longest) for output in fused])
@@ -186,10 +192,10 @@ class JointTrainingModel(nn.Module):
             decoder_input_ids=inputs.repeat(len(fused), 1),
             use_cache=False,
         ).logits  # (objectives * batch, target, vocabulary)
-        return {
-            name: nn.functional.cross_entropy(part.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
-            for name, part in zip(self.views, logits.chunk(len(fused)), strict=True)
-        }
+        return [
+            nn.functional.cross_entropy(part.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
+            for part in logits.chunk(len(fused))
+        ]
 
 
 def _pad_seq(tensor: torch.Tensor, length: int) -> torch.Tensor:

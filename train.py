@@ -32,19 +32,28 @@ from mmprofile.checkpoints import (
     TrainingState,
     describe_run,
     find_checkpoint,
-    remove_checkpoints,
+    prepare_folder,
     resume,
-    saved_when_stopped,
 )
 from mmprofile.evaluation import Evaluation, evaluate_model, majority_f1, max_profile_tokens
 from mmprofile.hub_folder import save_hub_folder
 from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
+from mmprofile.photo_cache import PhotoCache
+from mmprofile.prediction_plots import plot_confusion
 from mmprofile.presets import tiny_config, tiny_processor
 from mmprofile.reporting import append_metrics, best_epoch, format_table, plot_curves, write_json
+from mmprofile.stop_signals import saved_when_stopped
 from mmprofile.training_arguments import JointTrainingArguments, parse_arguments
-from mmprofile.training_data import corpus_texts, evaluation_loader, load_corpus, training_loader
+from mmprofile.training_data import (
+    corpus_texts,
+    evaluation_loader,
+    load_corpus,
+    open_photo_cache,
+    token_share,
+    training_loader,
+)
 from mmprofile.training_guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
 
 # Row of the results table -> whose photos and captions a user gets (Figure 6 calls strangers' "unpaired").
@@ -110,23 +119,6 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
 # Output
 
 
-def prepare_output(arguments: JointTrainingArguments) -> Path:
-    """The output folder, empty of an earlier run unless that is to be resumed.
-
-    Raises:
-        ValueError: if it holds files and may not be overwritten, or lacks the checkpoint asked for.
-    """
-    folder = Path(arguments.output_dir)
-    if find_checkpoint(folder, arguments.resume_from_checkpoint) is None:
-        files = folder.exists() and any(not path.name.startswith(".unfinished") for path in folder.iterdir())
-        if files and not arguments.overwrite_output_dir:
-            raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_checkpoints(folder)
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-    return folder
-
-
 def hub_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
     if not arguments.push_to_hub:
         return None
@@ -134,21 +126,28 @@ def hub_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
     return HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=arguments.hub_strategy)
 
 
-def publish_epoch(model, processor, history: list[dict], output: Path) -> None:
-    """Has the output folder show the epochs so far, with the weights of the last if it is the best."""
+def publish_epoch(model, processor, history: list[dict], evaluation: Evaluation, output: Path) -> None:
+    """Has the output folder show the epochs so far and the last's evaluation, its weights too if it is the best."""
     append_metrics(output / "metrics.jsonl", history[-1])
+    plot_confusion(evaluation.rows, processor.profile_schema, output / "confusion.png")
     plot_curves(history, processor.profile_schema, output / "curves.png")
     if best_epoch(history) == history[-1]["epoch"]:
         save_hub_folder(model, processor, output)
 
 
 def evaluate_conditions(
-    model, processor, split: Dataset, arguments: JointTrainingArguments, accelerator: Accelerator, check: Callable
+    model,
+    processor,
+    split: Dataset,
+    arguments: JointTrainingArguments,
+    accelerator: Accelerator,
+    cache: PhotoCache | None,
+    check: Callable,
 ) -> dict[str, Evaluation]:
-    """The same checkpoint on a split under each of `TEST_CONDITIONS`."""
+    """The same checkpoint on a split under each of `TEST_CONDITIONS`; `cache` of photos, `check` of signals."""
     evaluations = {}
     for row, photos_from in TEST_CONDITIONS.items():
-        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, photos_from))
+        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, photos_from, cache))
         name = f"test, {row}"
         evaluations[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
     return evaluations
@@ -188,23 +187,25 @@ def main(argv: list[str] | None = None) -> dict:
     # A batch without photos leaves the vision tower out of the graph.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # or several processes would not find each other (accelerate 1.15)
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        log_with=arguments.report_to,
+        project_dir=Path(arguments.output_dir) / "logs" if arguments.report_to else None,
         kwargs_handlers=[unused],
     )
     set_seed(arguments.seed)
     output, uploader = Path(arguments.output_dir), None
     if accelerator.is_main_process:
         uploader = hub_uploader(arguments)
-        prepare_output(arguments)
+        prepare_folder(output, arguments.resume_from_checkpoint, arguments.overwrite_output_dir)
 
     with accelerator.main_process_first():
         corpus = load_corpus(arguments)
     schema = ProfileSchema.from_features(corpus["train"].features["profile"])
-    try:
-        model, processor = build_model(arguments, schema, corpus["train"])
-    except OSError as error:  # what transformers raises where a checkpoint is not, or is broken
-        raise ValueError(f"a checkpoint could not be loaded: {error}") from error
+    model, processor = build_model(arguments, schema, corpus["train"])
+    with accelerator.local_main_process_first():
+        photo_cache = open_photo_cache(corpus, processor, arguments)
 
     joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights)
     optimizer = torch.optim.AdamW(
@@ -217,8 +218,8 @@ def main(argv: list[str] | None = None) -> dict:
     if arguments.auto_batch_size:
         fit_batch_size(joint, processor, corpus["train"], arguments, accelerator)
     train_loader, dev_loader = accelerator.prepare(
-        training_loader(corpus["train"], processor, arguments),
-        evaluation_loader(corpus["validation"], processor, arguments, "self"),
+        training_loader(corpus["train"], processor, arguments, photo_cache),
+        evaluation_loader(corpus["validation"], processor, arguments, "self", photo_cache),
     )
     steps = math.ceil(len(train_loader) / arguments.gradient_accumulation_steps) * arguments.num_epochs
     scheduler = accelerator.prepare(
@@ -233,6 +234,7 @@ def main(argv: list[str] | None = None) -> dict:
 
     run = describe_run(arguments.run_flags, corpus["train"]["user_id"], accelerator.num_processes)
     checkpoints = Checkpoints(accelerator, output, run, arguments.save_steps, arguments.checkpoints_total_limit)
+    accelerator.init_trackers("mmprofile", {name: str(value) for name, value in run.items()})
     state, watch = TrainingState(), LossWatch()
     if checkpoint := find_checkpoint(output, arguments.resume_from_checkpoint):
         resume(checkpoint, checkpoints, state, model, processor)
@@ -252,9 +254,9 @@ def main(argv: list[str] | None = None) -> dict:
             )
             for batch in progress:
                 with accelerator.accumulate(joint):
-                    result = joint(batch)
-                    accelerator.backward(result.loss)
-                    values = {**result.losses, "loss": result.loss}
+                    result, share = joint(batch), token_share(batch["labels"], accelerator)
+                    values = {name: share * loss for name, loss in {**result.losses, "loss": result.loss}.items()}
+                    accelerator.backward(values["loss"])
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(joint.parameters(), arguments.max_grad_norm)
                         if arguments.mixed_precision != "fp16":  # which skips a step whose gradient overflows
@@ -264,10 +266,11 @@ def main(argv: list[str] | None = None) -> dict:
                     scheduler.step()
                     optimizer.zero_grad()
                 watch.note(state.step, values)
-                for name in state.sums:
-                    state.sums[name] += values[name].detach()
+                state.add({name: values[name] for name in state.sums if name in values})
                 if state.batches % 10 == 0:
-                    progress.set_postfix({name: f"{value:.3f}" for name, value in watch.check().items()})
+                    latest = watch.check()
+                    progress.set_postfix({name: f"{value:.3f}" for name, value in latest.items()})
+                    accelerator.log(latest, step=state.step)
                 if accelerator.sync_gradients and state.batches < len(train_loader):
                     if checkpoints.due(state.step):
                         watch.check()
@@ -277,8 +280,7 @@ def main(argv: list[str] | None = None) -> dict:
                     stop.check(state.step)
 
             watch.check()
-            losses = accelerator.reduce(torch.stack([torch.as_tensor(value) for value in state.sums.values()]), "mean")
-            means = dict(zip(state.sums, (losses / len(train_loader)).tolist(), strict=True))
+            means = state.mean_losses(accelerator)
             seconds = state.seconds - state.epoch_began
             evaluation = evaluate_model(
                 model, dev_loader, processor, accelerator, arguments.num_beams, "development", stop.check
@@ -296,10 +298,11 @@ def main(argv: list[str] | None = None) -> dict:
                 "data_wait_share": state.waited / seconds,
             }
             state.end_epoch(record)
+            accelerator.log(state.flat_record, step=state.step)
             # The checkpoint first: from it the folder's files can be written again.
             saved = checkpoints.save(state) if arguments.save_steps or arguments.resume_from_checkpoint else None
             if accelerator.is_main_process:
-                publish_epoch(model, processor, state.history, output)
+                publish_epoch(model, processor, state.history, evaluation, output)
                 if uploader:
                     uploader.on_save(state.step, saved)
             accelerator.print(
@@ -310,7 +313,7 @@ def main(argv: list[str] | None = None) -> dict:
 
         accelerator.wait_for_everyone()
         model = AutoModelForSeq2SeqLM.from_pretrained(output, trust_remote_code=True).to(accelerator.device)
-        tests = evaluate_conditions(model, processor, corpus["test"], arguments, accelerator, stop.check)
+        tests = evaluate_conditions(model, processor, corpus["test"], arguments, accelerator, photo_cache, stop.check)
     train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
     table["majority class"] = majority_f1(train_profiles, tests["mmprofile"].references, schema)

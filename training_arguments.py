@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from accelerate.tracking import filter_trackers
 from transformers import HfArgumentParser, SchedulerType
 
 from .hub_upload import HUB_STRATEGIES
-from .objectives import OBJECTIVES, check_probability, select_views
+from .objectives import OBJECTIVES, SCHEDULES, check_probability, select_views
 
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
+    *("photo_cache", "report_to"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
@@ -46,6 +48,7 @@ class JointTrainingArguments:
         None, "a checkpoint after so many steps and at each epoch's end; without, on SIGTERM and SIGINT alone"
     )
     checkpoints_total_limit: int | None = _flag(None, "keep so many checkpoints; the best and the newest always stay")
+    report_to: str | None = _flag(None, "a tracker of Accelerate's, installed: tensorboard, wandb, trackio, ...")
     push_to_hub: bool = _flag(False, "push output_dir to the Hub")
     hub_model_id: str | None = _flag(None, "user/name or name on the Hub; default: the name of output_dir")
     hub_private_repo: bool | None = _flag(None, "of a repository that is created; default: as its namespace has it")
@@ -63,6 +66,9 @@ class JointTrainingArguments:
     paradigm: str = _flag("combined", "multimodal, unimodal or combined (section 5)")
     objectives: list[str] = _flag(list(OBJECTIVES), "which of fusion, text, mask_image, mask_profile")
     objective_weights: list[float] = _flag([], "of the objectives, in the order given; default: equal")
+    objective_schedule: str = _flag(
+        "all", "all objectives on each batch, or sampled: one, drawn by its weight, for the same expected loss"
+    )
     mask_probability: float = _flag(0.5, "that mask_image masks a pixel or a caption's word")
     profile_mask_probability: float = _flag(0.5, "that mask_profile masks an attribute")
     num_reviews: int = _flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
@@ -84,6 +90,7 @@ class JointTrainingArguments:
     gradient_checkpointing: bool = _flag(False, "recompute activations, to save memory")
     mixed_precision: str = _flag("no", "no, fp16 or bf16")
     num_workers: int = _flag(0, "processes that prepare batches")
+    photo_cache: str | None = _flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
     seed: int = _flag(0, "of weights, order, draws and masks")
 
     eval_batch_size: int = _flag(32, "users a batch in evaluation")
@@ -105,7 +112,10 @@ class JointTrainingArguments:
         self._check_least(0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
         self._check_choice("lr_scheduler", [schedule.value for schedule in SchedulerType])
         self._check_choice("mixed_precision", ["no", "fp16", "bf16"])
+        self._check_choice("objective_schedule", list(SCHEDULES))
         self._check_choice("hub_strategy", list(HUB_STRATEGIES))
+        if self.report_to is not None and not filter_trackers([self.report_to], logging_dir="logs"):
+            raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
         if self.learning_rate <= 0 or self.max_grad_norm <= 0 or not 0 <= self.adam_beta2 < 1:

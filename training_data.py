@@ -1,15 +1,16 @@
 """The corpus that train.py reads, and the loaders that draw batches from it."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetGenerationError
 from torch.utils.data import DataLoader, Sampler
 
 from .batching import EvaluationCollator, JointCollator, UserExamples, check_columns, undecoded
+from .photo_cache import PhotoCache, photos_of
 from .training_arguments import JointTrainingArguments
 
 SPLITS = ("train", "validation", "test")
@@ -19,13 +20,9 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     """The corpus' three splits, photos undecoded, cut to the numbers of users asked for.
 
     Raises:
-        ValueError: if the corpus cannot be read, a split or a column is missing, or captions are needed and there are
-            none.
+        ValueError: if a split or a column is missing, or captions are needed and there are none.
     """
-    try:
-        corpus = load_dataset(arguments.dataset, arguments.dataset_config)
-    except (OSError, ValueError, DatasetGenerationError) as error:
-        raise ValueError(f"no corpus could be read at {arguments.dataset!r}: {error}") from error
+    corpus = load_dataset(arguments.dataset, arguments.dataset_config)
     if missing := set(SPLITS) - set(corpus):
         raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
     needs_captions = any("captions" in view.text for view in arguments.views.values())
@@ -63,26 +60,54 @@ class SharedShuffle(Sampler):
         yield from torch.randperm(self.length, generator=torch.Generator().manual_seed(seed[0])).tolist()
 
 
-def training_loader(split: Dataset, processor, arguments: JointTrainingArguments) -> DataLoader:
+def open_photo_cache(corpus: DatasetDict, processor, arguments: JointTrainingArguments) -> PhotoCache | None:
+    """The cache of all splits' photos, if there is to be one and photos are seen at all."""
+    if arguments.photo_cache is None or not any(view.photos for view in arguments.views.values()):
+        return None
+    return PhotoCache(arguments.photo_cache, chain.from_iterable(map(photos_of, corpus.values())), processor)
+
+
+def token_share(labels: torch.Tensor, accelerator: Accelerator) -> torch.Tensor | float:
+    """What this process' mean loss counts for in the mean of the processes' losses, by its share of the tokens: so
+    that several processes have the loss and gradient that one has of all their users together."""
+    if accelerator.num_processes == 1:
+        return 1.0
+    tokens = (labels >= 0).sum().float()
+    return tokens / accelerator.reduce(tokens.clone(), "mean")
+
+
+def training_loader(
+    split: Dataset, processor, arguments: JointTrainingArguments, cache: PhotoCache | None = None
+) -> DataLoader:
     """Batches of `JointTrainingModel`, in a new order and newly drawn each epoch."""
     schema = processor.profile_schema
+    weights = arguments.weights or dict.fromkeys(arguments.views, 1.0)
     return DataLoader(
-        UserExamples(split, schema, arguments.num_reviews, arguments.num_images, seed=arguments.seed),
+        UserExamples(split, schema, arguments.num_reviews, arguments.num_images, seed=arguments.seed, cache=cache),
         arguments.batch_size,
         sampler=SharedShuffle(len(split)),
         generator=torch.Generator(),  # of its own: workers that persist would draw less from the common one
         collate_fn=JointCollator(
-            processor, arguments.views, arguments.mask_probability, arguments.profile_mask_probability
+            processor,
+            arguments.views,
+            arguments.mask_probability,
+            arguments.profile_mask_probability,
+            drawn_by=weights if arguments.objective_schedule == "sampled" else None,
         ),
         num_workers=arguments.num_workers,
         persistent_workers=arguments.num_workers > 0,
     )
 
 
-def evaluation_loader(split: Dataset, processor, arguments: JointTrainingArguments, photos_from: str) -> DataLoader:
+def evaluation_loader(
+    split: Dataset,
+    processor,
+    arguments: JointTrainingArguments,
+    photos_from: str = "self",
+    cache: PhotoCache | None = None,
+) -> DataLoader:
     """Batches for generation, in the split's order; whose photos: see `UserExamples`."""
-    examples = UserExamples(
-        split, processor.profile_schema, arguments.num_reviews, arguments.num_images, photos_from=photos_from
-    )
+    schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache}
+    examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos)
     collator = EvaluationCollator(processor, arguments.paradigm)
     return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, num_workers=arguments.num_workers)

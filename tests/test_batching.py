@@ -87,6 +87,25 @@ def test_only_what_a_view_names_is_in_the_batch(processor):
     }
 
 
+def test_a_drawn_objective_has_its_own_texts_and_photos_alone_and_is_drawn_by_its_weight(processor):
+    data = examples(tiny_dataset(1), seed=0)
+    weights = {"fusion": 1.0, "text": 2.0, "mask_image": 0.5, "mask_profile": 1.5}
+    views = select_views("combined", OBJECTIVES)
+    collator = JointCollator(processor, views, 0.5, 0.5, drawn_by=weights)
+    counts = dict.fromkeys(weights, 0)
+    for epoch in range(200):
+        data.set_epoch(epoch)
+        example = data[0]
+        batch = collator([example])
+        (name,) = batch["objectives"]
+        counts[name] += 1
+        assert list(batch["texts"]) == [views[name].text]
+        assert ("pixel_values" in batch) == (views[name].photos is not None)
+        assert ("pixel_mask" in batch) == (name == "mask_image")
+    shares = [counts[name] / 200 for name in weights]
+    assert shares == pytest.approx([0.2, 0.4, 0.1, 0.3], abs=0.08)
+
+
 def test_views_hold_what_their_names_say(processor):
     data = examples(num_reviews=1, num_images=1, seed=0)
     example = data[3]

@@ -7,8 +7,16 @@ from torch.utils.data import DataLoader
 
 from mmprofile.batching import EvaluationCollator, UserExamples, undecoded
 from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.evaluation import evaluate_model, majority_f1, majority_profile, max_profile_tokens, profile_f1
+from mmprofile.evaluation import (
+    Evaluation,
+    evaluate_model,
+    majority_f1,
+    majority_profile,
+    max_profile_tokens,
+    profile_f1,
+)
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
+from mmprofile.prediction_plots import confusion
 from mmprofile.presets import tiny_config, tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 
@@ -56,6 +64,13 @@ def test_evaluation_scores_each_user_once_and_the_loss_per_token():
         assert len(result.predictions) == 5
         assert set(result.f1) == {*SCHEMA.keys, "average"}
     assert results[0].predictions == results[1].predictions
+
+
+def test_a_value_that_was_not_understood_is_taken_for_none_in_the_confusion():
+    truth = profile("Dinner", "a", "b")
+    found = Evaluation({}, 0.0, [{"meal": "Lunch", "place": None}], [truth]).rows
+    assert confusion(found, MEAL.attributes[0]).tolist() == [[0, 0, 0], [1, 0, 0]]
+    assert confusion(found, MEAL.attributes[1]).tolist() == [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
 
 
 def test_the_longest_profile_fits_in_the_tokens_generated():

@@ -104,6 +104,24 @@ def test_a_batch_without_photos_is_trained_on_text_alone():
         torch.testing.assert_close(losses[name], loss, rtol=1e-5, atol=1e-6)
 
 
+def test_the_objectives_drawn_alone_are_in_the_mean_the_weighted_loss_and_its_gradient():
+    views = select_views("combined", OBJECTIVES)
+    weights = {"fusion": 1.0, "text": 2.0, "mask_image": 0.5, "mask_profile": 1.5}
+    model, batch = tiny_model(), batch_of_views(views)
+    joint = JointTrainingModel(model, views, BLACK, weights)
+    expected = joint(batch)
+    expected.loss.backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    for name, weight in weights.items():
+        drawn = joint(batch | {"objectives": [name]})
+        assert list(drawn.losses) == [name]
+        torch.testing.assert_close(drawn.loss, expected.losses[name], rtol=1e-5, atol=1e-6)
+        (weight / sum(weights.values()) * drawn.loss).backward()
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_masked_pixels_are_black_before_normalisation():
     mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.5, 0.2, 0.1])
     raw = torch.rand(1, 1, 3, 4, 4)

@@ -1,10 +1,10 @@
 """Flags of train.py whose effect is not in the weights alone, and runs that are refused."""
 
 import json
-import shutil
 
 import pytest
 import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from datasets import Dataset
 from transformers import T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel
 
@@ -50,6 +50,23 @@ def test_gradient_checkpointing_recomputes_and_changes_no_weight(corpus, base, t
         torch.testing.assert_close(weights(tmp_path / "model")[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+def test_a_photo_cache_changes_no_weight_and_is_decoded_once(corpus, base, tmp_path, monkeypatch):  # noqa: F811
+    decoded, load_image = [], train.MMProfileProcessor.load_image
+
+    def counting(self, image):
+        decoded.append(isinstance(image, bytes))
+        return load_image(self, image)
+
+    monkeypatch.setattr(train.MMProfileProcessor, "load_image", counting)
+    run(corpus, tmp_path / "model", photo_cache=tmp_path / "photos")
+    assert same(weights(tmp_path / "model"), weights(base[0]))
+    assert len(list((tmp_path / "photos").iterdir())) == 1
+    assert sum(decoded) > 0
+    decoded.clear()
+    run(corpus, tmp_path / "again", photo_cache=tmp_path / "photos")
+    assert sum(decoded) == 0
+
+
 def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  # noqa: F811
     seen = []
     evaluate_model = train.evaluate_model
@@ -62,6 +79,31 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
     run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
     assert seen == [(3, 2, 3)] * 4
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
+
+
+def test_a_tracker_gets_flags_losses_and_scores(corpus, tmp_path, monkeypatch):  # noqa: F811
+    noted = []
+
+    class Notes(GeneralTracker):
+        name, requires_logging_directory, tracker = "notes", True, None
+
+        def __init__(self, run_name, logging_dir):
+            super().__init__()
+            noted.append((run_name, logging_dir))
+
+        def store_init_configuration(self, values):
+            noted.append(values)
+
+        def log(self, values, step=None, **options):
+            noted.append((step, values))
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notes", Notes)
+    run(corpus, tmp_path / "model", batch_size=2, num_reviews=2, report_to="notes", num_epochs=3)
+    named, flags, *logged = noted
+    assert named == ("mmprofile", str(tmp_path / "model" / "logs")) or named[1] == tmp_path / "model" / "logs"
+    assert (flags["num_reviews"], flags["learning_rate"]) == ("2", "0.01")
+    assert [step for step, _ in logged] == [4, 8, 12]
+    assert {"train_loss", "train_loss_text", "dev_loss", "dev_f1_stars", "dev_f1_average"} <= set(logged[-1][1])
 
 
 def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
@@ -126,6 +168,9 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"vision_model": "google/vit-base-patch16-224"}, "both towers"),
         ({"fusion": "sum"}, "'sum'"),
         ({"dataset": ""}, "--dataset"),
+        ({"report_to": "paper"}, "paper"),
+        ({"report_to": "wandb"}, "package of report_to='wandb'"),
+        ({"objective_schedule": "some"}, "'some'"),
         ({"save_steps": 0}, "save_steps is at least 1, got 0"),
         ({"checkpoints_total_limit": 0}, "checkpoints_total_limit is at least 1, got 0"),
         ({"hub_strategy": "always"}, "'always'"),
@@ -147,16 +192,3 @@ def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
         parse_arguments([str(tmp_path / "recipe.yaml")])
     with pytest.raises(ValueError, match=r"no recipe 'absent.yaml'"):
         parse_arguments(["absent.yaml"])
-
-
-@pytest.mark.parametrize("flag", ["dataset", "model"])
-def test_a_folder_that_is_not_there_is_named(corpus, tmp_path, flag):  # noqa: F811
-    with pytest.raises(ValueError, match="absent"):
-        run(corpus, tmp_path / "model", **{flag: tmp_path / "absent"})
-
-
-def test_a_corpus_with_a_broken_file_is_refused(corpus, tmp_path):  # noqa: F811
-    shutil.copytree(corpus, tmp_path / "corpus")
-    (tmp_path / "corpus" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(ValueError, match="no corpus could be read"):
-        run(tmp_path / "corpus", tmp_path / "model")

@@ -7,7 +7,7 @@ import signal
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from mmprofile import checkpoints
+from mmprofile import checkpoints, stop_signals
 from tests.test_train import corpus, run, same, weights  # noqa: F401
 
 TIMES = ("seconds", "users_per_second", "data_wait_share")
@@ -20,7 +20,7 @@ def untimed(history):
 
 def stopped_run(corpus, output, at, monkeypatch, number=signal.SIGTERM, **flags):  # noqa: F811
     """A run that gets a signal before it looks for one the `at`-th time: within an epoch or an evaluation."""
-    check, calls = checkpoints.StopSignals.check, []
+    check, calls = stop_signals.StopSignals.check, []
 
     def signalled(self, count):
         calls.append(count)
@@ -29,7 +29,7 @@ def stopped_run(corpus, output, at, monkeypatch, number=signal.SIGTERM, **flags)
         check(self, count)
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints.StopSignals, "check", signalled)
+        patched.setattr(stop_signals.StopSignals, "check", signalled)
         with pytest.raises(SystemExit) as stopped:
             run(corpus, output, **flags)
     GradientState._reset_state()

@@ -1,0 +1,80 @@
+"""Photos decoded and resized once: a file of their pixels, mapped into memory, from which every epoch takes them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from .reporting import replacing
+
+
+class PhotoCache:
+    """The pixels of photos by the photos' content, uint8 (height, width, 3), as the processor's resizing leaves them.
+
+    A processor makes of them what it makes of the photos, to the bit. The file belongs to the photos and to the
+    processor's settings: its name is a digest of both, so that others get a file of their own.
+
+    Args:
+        folder: of the cache; the file in it is made if it is not there.
+        photos: bytes or paths, as `UserExamples` has them; the same photo may come many times.
+        processor: `MMProfileProcessor`.
+
+    Raises:
+        ValueError: if a photo cannot be read, or the processor would change photos of its own size.
+    """
+
+    def __init__(self, folder: str | os.PathLike, photos: Iterable[bytes | str], processor):
+        distinct = {_digest(photo): photo for photo in photos}
+        self._rows = {digest: row for row, digest in enumerate(sorted(distinct))}
+        settings = [processor.image_processor.to_dict(), processor.max_image_pixels]
+        name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        name.update(b"".join(self._rows))
+        self._path = Path(folder) / f"{name.hexdigest()[:32]}.npy"
+        self._pixels: np.ndarray | None = None
+        if distinct and not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._write([distinct[digest] for digest in self._rows], processor)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, photo: bytes | str) -> np.ndarray:
+        if self._pixels is None:  # opened by each worker for itself
+            self._pixels = np.load(self._path, mmap_mode="r")
+        return self._pixels[self._rows[_digest(photo)]]
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_pixels": None}
+
+    def _write(self, photos: list[bytes | str], processor) -> None:
+        first = _resized(photos[0], processor)
+        direct, again = (processor.encode_images([[photo]])["pixel_values"] for photo in (photos[0], first))
+        if not np.array_equal(direct, again):
+            raise ValueError(f"photos resized by {type(processor.image_processor).__name__} are changed by it again")
+        with replacing(self._path) as temporary:
+            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(photos), *first.shape))
+            for row, photo in enumerate(photos):
+                pixels[row] = _resized(photo, processor)
+            pixels.flush()
+
+
+def photos_of(split: Dataset) -> Iterable[bytes | str]:
+    """Every photo of a split as `batching.undecoded` has it."""
+    for reviews in split["reviews"]:
+        for review in reviews:
+            yield from (image["bytes"] or image["path"] for image in review["images"] or ())
+
+
+def _resized(photo: bytes | str, processor) -> np.ndarray:
+    """(height, width, 3)"""
+    image = processor.load_image(photo)
+    pixels = processor.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+    return pixels["pixel_values"][0].transpose(1, 2, 0).astype(np.uint8)
+
+
+def _digest(photo: bytes | str) -> bytes:
+    return hashlib.blake2b(photo if isinstance(photo, bytes) else photo.encode(), digest_size=16).digest()

@@ -1,0 +1,19 @@
+"""The benchmark of a training step runs, and leaves what it promises."""
+
+import json
+
+import pytest
+
+from benchmarks import train_step
+
+
+@pytest.mark.slow
+def test_the_benchmark_writes_its_ratios(tmp_path):
+    words = ["--layers", "1", "--batch_size", "1", "--rounds", "1", "--tokens", "64", "--photos", "1"]
+    results = train_step.main(["--output", str(tmp_path / "results" / "cpu.json"), *words])
+    assert json.loads((tmp_path / "results" / "cpu.json").read_text()) == json.loads(json.dumps(results))
+    for name in ("shared_over_one_by_one", "sampled_over_fusion", "data_wait_share"):
+        assert 0 < results[name] < 2
+    assert results["device"] and results["layers"] == "1 of base size's 12, of its width"
+    flops = results["gigaflops_a_user"]
+    assert flops["shared"] < sum(flops[name] for name in ("fusion", "text", "mask_image", "mask_profile"))
