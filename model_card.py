@@ -17,11 +17,10 @@ from huggingface_hub.utils import validate_repo_id
 from .configuration_mmprofile import ProfileSchema
 from .objectives import select_views, text_parts
 from .reporting import format_table, replacing, table_order
-from .training_arguments import JointTrainingArguments
+from .training_arguments import OUTSIDE_THE_RUN, JointTrainingArguments
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 MODEL_ROW, MAJORITY_ROW = "mmprofile", "majority class"
-PLACES = ("dataset", "dataset_config", "output_dir", "overwrite_output_dir")  # flags that say where, not how
 EXAMPLE_CHARACTERS, EXAMPLE_COLUMNS = 400, 100  # of a review, and of a line
 SOFTWARE = ("torch", "transformers", "datasets", "accelerate")
 
@@ -159,7 +158,7 @@ def _changed_flags(arguments: JointTrainingArguments) -> list[tuple[str, str, st
     for flag in dataclasses.fields(arguments):
         default = flag.default if flag.default_factory is dataclasses.MISSING else flag.default_factory()
         value = getattr(arguments, flag.name)
-        if flag.name not in PLACES and value != default:
+        if flag.name not in OUTSIDE_THE_RUN and value != default:
             changed.append((flag.name, _shown(value), _shown(default)))
     return changed
 
