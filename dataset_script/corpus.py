@@ -7,7 +7,7 @@ sees the users who are left, and the reviews and photos of those who are drawn.
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from .corpus_config import MMProfileYelpConfig
 from .drawing import choose_photos, split_users
 from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, read_lines
 from .photos import Album
-from .profile_rules import SCALE, Profile, Rule, decide
+from .profile_rules import SCALE, Rule, decide
 from .raw_files import Ledger, RawFolder, plain_lines
 
 
@@ -103,17 +103,21 @@ class _Plan:
         self.album = album or Album(raw, config.max_photo_bytes, config.max_photo_pixels, config.image_size)
 
     def corpus(self) -> Corpus:
-        histories = self._histories()
-        photos, ties = self._photos(histories)
+        photos, ties = self._photos()
+        histories = self._histories(photos, ties)
+        photos = self._proved(photos, histories, ties)
         shown, users = self._shown(histories, photos, ties)
         totals = derivation.user_totals(histories.semi_join(users, "user_id"), self._evidence(), self.rules)
-        medians, profiles = self._profiles(totals.to_pyarrow().to_pylist())
-        drawn = split_users(profiles, self.config.seed, self.config.split_sizes, self.config.all_users)
+        complete = self._complete(totals.to_pyarrow().to_pylist())
+        medians = self._medians(complete.values())
+        drawn = split_users(complete, self.config.seed, self.config.split_sizes, self.config.all_users)
         self.ledger.left["users drawn"] = sum(map(len, drawn.values()))
         rows = self._rows(histories, shown, photos, ties, [user for users in drawn.values() for user in users])
         splits = {
-            name: tuple(UserRow(user, tuple(rows[user]), profiles[user]) for user in users)
-            for name, users in drawn.items()
+            split: tuple(
+                UserRow(user, tuple(rows[user]), decide(self.rules, complete[user], medians)) for user in users
+            )
+            for split, users in drawn.items()
         }
         return Corpus(self.rules, splits, self.album, medians, self.ledger)
 
@@ -123,22 +127,23 @@ class _Plan:
     def _kept(self, table: ibis.Table) -> ibis.Table:
         return keep(self.backend, table)
 
-    def _histories(self) -> ibis.Table:
-        """The reviews of a fitting length, of the users who wrote enough of them."""
+    def _histories(self, photos: ibis.Table, ties: Sequence[int]) -> ibis.Table:
+        """The reviews of a fitting length, of the users who wrote enough of them; texts only where photos are tied."""
         config, least = self.config, self.config.min_reviews
         lines = self._lines(self.raw.review, dict.fromkeys(derivation.REVIEW_FIELDS, TEXT))
-        counts = self._kept(derivation.count_lines(lines))
-        users = counts.filter(counts.user_id.fill_null("") != "")
-        active = self._kept(users.filter(users.lines >= least))
+        counts = self._kept(derivation.count_lines(lines, least))
+        active = counts.filter(counts.user_id.notnull()).select("user_id", "lines")
+        users = counts.filter(counts.has_user)
         read, with_id, of_active, authors = _numbers(
-            counts.lines.sum(), users.lines.sum(), active.lines.sum(), users.count()
+            counts.lines.sum(), users.lines.sum(), active.lines.sum(), users.users.sum()
         )
         self.ledger.left |= {"review lines": read, f"of users with at least {least} lines": of_active}
         self.ledger.drop("review", "malformed JSON, or user_id is missing, null or empty", read - with_id)
         self.ledger.drop("review", f"of a user with fewer than {least} lines", with_id - of_active)
 
         ratings = next((rule.rating_range for rule in self.rules if rule.kind == "mean_rating"), range(0))
-        judged = self._kept(derivation.judge_reviews(lines, active, ratings, config.min_words, config.max_words))
+        words = (config.min_words, config.max_words)
+        judged = self._kept(derivation.judge_reviews(lines, active, photos, ties, ratings, *words))
         judged = self._in_plain_dates(judged)
         fitting = self._keep_one(self._keep_good(judged, "review"), "review_id", "review")
         enough = self._kept(derivation.with_at_least(fitting, least))
@@ -174,26 +179,30 @@ class _Plan:
         self.ledger.drop(label, f"duplicate {key}", several - different)
         return self._kept(records.anti_join(twice, key).union(chosen.select(records.columns)))
 
-    def _photos(self, histories: ibis.Table) -> tuple[ibis.Table, list[int]]:
-        """The photos that decode of all that the histories could show, and which ties there are."""
+    def _photos(self) -> tuple[ibis.Table, list[int]]:
+        """The photos that are listed well, and which ties there are."""
         lines = self._lines(self.raw.photos, dict.fromkeys(derivation.PHOTO_FIELDS, TEXT))
         judged = self._kept(derivation.judge_photos(lines))
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
         ties = sorted(photos.tie.to_pyarrow().unique().to_pylist())
         if not ties:
             raise ValueError(f"{self.raw.photos} lists no photo that can be used. Dropped: {self._drops()}")
+        return photos, ties
+
+    def _proved(self, photos: ibis.Table, histories: ibis.Table, ties: Sequence[int]) -> ibis.Table:
+        """The photos that decode of all that the histories could show."""
         wanted = self._kept(derivation.tied_photos(photos, histories, ties))
         bad = self.album.prove(wanted.photo_id.to_pyarrow().to_pylist(), self.config.workers, self.ledger)
         if bad:
             unusable = add_rows(self.backend, pa.table({"photo_id": bad}))
             wanted = self._kept(wanted.anti_join(unusable, "photo_id"))
-        return wanted, ties
+        return wanted
 
     def _shown(self, histories: ibis.Table, photos: ibis.Table, ties: Sequence[int]) -> tuple[ibis.Table, ibis.Table]:
         """Each row's reviews, without their texts, and the users who have enough."""
         least = self.config.min_photo_reviews
-        illustrated = derivation.has_photo(histories.drop("text"), photos, ties)
-        shown = self._kept(derivation.newest(illustrated, self.config.max_reviews))
+        tied = derivation.with_tied(histories.drop("text"), photos, ties)
+        shown = self._kept(derivation.newest(tied.filter(tied.tied).drop("tied"), self.config.max_reviews))
         users = self._kept(derivation.with_at_least(shown, least))
         before = next(reversed(self.ledger.left.values()))
         self._count_users(
@@ -221,32 +230,35 @@ class _Plan:
             numbers = [rule.evidence(row) for row in zip(*texts.to_pydict().values(), strict=True)]
             rows = texts.append_column(rule.key, pa.array(numbers, pa.int64()))
             told[rule.key] = add_rows(self.backend, rows)
-        return self._kept(derivation.business_evidence(good, self.rules, told))
+        evidence = derivation.business_evidence(good, self.rules, told)
+        return self._kept(evidence if kept == different else derivation.one_a_business(evidence))
 
-    def _profiles(self, totals: Sequence[Mapping[str, int]]) -> tuple[dict[str, float], dict[str, Profile]]:
-        """The medians over everyone who could be drawn, so that `default` and `full` agree on a user; the profiles."""
-        median_rules = [rule for rule in self.rules if rule.kind == "above_median"]
-        complete = []
+    def _complete(self, totals: Iterable[dict[str, int]]) -> dict[str, dict[str, int]]:
+        """The sums of the users with evidence for every attribute, by user."""
+        complete = {}
         for user in totals:
-            labels = decide(self.rules, user, dict.fromkeys((rule.key for rule in median_rules), 0.0))
-            missing = next((key for key, label in labels.items() if label is None), None)
+            missing = next((rule.key for rule in self.rules if not rule.has_evidence(user)), None)
             if missing:
                 self.ledger.drop("users", f"no evidence for {missing}")
             else:
-                complete.append(user)
+                complete[user["user_id"]] = user
         self.ledger.left["users with evidence for every attribute"] = len(complete)
         if len(complete) < len(self.config.split_sizes):
             raise ValueError(
                 f"{len(self.config.split_sizes)} splits need a user each, but {self.raw.root} leaves {len(complete)}. "
                 f"Left: {self.ledger.left}. Dropped: {self._drops()}"
             )
-        medians = {
+        return complete
+
+    def _medians(self, complete: Collection[Mapping[str, int]]) -> dict[str, float]:
+        """By attribute; over everyone who could be drawn, so that `default` and `full` agree on a user."""
+        return {
             rule.key: statistics.median(
                 user[f"{rule.key}_sum"] / (SCALE * user[f"{rule.key}_count"]) for user in complete
             )
-            for rule in median_rules
+            for rule in self.rules
+            if rule.kind == "above_median"
         }
-        return medians, {user["user_id"]: decide(self.rules, user, medians) for user in complete}
 
     def _drops(self) -> str:
         dropped = sorted(self.ledger.dropped.items())

@@ -26,9 +26,15 @@ PLAIN_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0
 PLAIN_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$"
 
 
-def count_lines(reviews: ibis.Table) -> ibis.Table:
-    """Lines a user: `user_id` (null where the line has none), `lines`."""
-    return reviews.group_by("user_id").agg(lines=_.count())
+def count_lines(reviews: ibis.Table, least: int) -> ibis.Table:
+    """Lines a user: `user_id`, `lines`, for everyone with at least `least`.
+
+    The others are two rows at most, with a null for `user_id`: all users with fewer lines, and all lines without a
+    user. `has_user` tells the rows apart, `users` says how many users each stands for.
+    """
+    counts = reviews.group_by(user_id=_.user_id.fill_null("")).agg(lines=_.count()).mutate(has_user=_.user_id != "")
+    named = ibis.ifelse(_.has_user & (_.lines >= least), _.user_id, ibis.null("string"))
+    return counts.mutate(user_id=named).group_by("user_id", "has_user").agg(lines=_.lines.sum(), users=_.count())
 
 
 def with_words(text: ibis.expr.types.StringValue, minimum: int) -> ibis.expr.types.BooleanValue:
@@ -41,9 +47,18 @@ def with_words(text: ibis.expr.types.StringValue, minimum: int) -> ibis.expr.typ
 
 
 def judge_reviews(
-    reviews: ibis.Table, users: ibis.Table, ratings: range, min_words: int, max_words: int
+    reviews: ibis.Table,
+    users: ibis.Table,
+    photos: ibis.Table,
+    ties: Collection[int],
+    ratings: range,
+    min_words: int,
+    max_words: int,
 ) -> ibis.Table:
-    """The reviews of `users`, `stars` as a number, each with the `reason` that it cannot be used for, or null."""
+    """The reviews of `users`, `stars` as a number, each with the `reason` that it cannot be used for, or null.
+
+    The text of a review that none of `photos` belongs to is "": no row shows it.
+    """
     stars = _.stars.try_cast("float64")
     # The text of a list or an object: what an engine makes of a text that is none.
     is_structure = ibis.or_(*(_.text.startswith(opening) for opening in ('["', '{"', "[[", "[{")))
@@ -58,7 +73,9 @@ def judge_reviews(
         (~with_words(_.text, min_words), f"fewer than {min_words} words"),
         (with_words(_.text, max_words + 1), f"more than {max_words} words"),
     )
-    return reviews.semi_join(users, "user_id").mutate(stars=stars).mutate(reason=reason)
+    tied = with_tied(reviews.semi_join(users, "user_id"), photos, ties)
+    judged = tied.mutate(stars=stars).mutate(reason=reason)
+    return judged.mutate(text=ibis.ifelse(_.tied, _.text, "")).drop("tied")
 
 
 def _is_empty(column: ibis.expr.types.StringValue) -> ibis.expr.types.BooleanValue:
@@ -114,9 +131,15 @@ def business_evidence(businesses: ibis.Table, rules: Sequence[Rule], told: Mappi
                 *rule.sources, *(f"{source}_right" for source in rule.sources)
             )
             columns.append(rule.key)
-    evidence = businesses.select(columns)
-    order = {f"order_{column}": evidence[column].fill_null(-1) for column in columns[1:]}
-    return keep_one(evidence.mutate(**order), "business_id", list(order)).select(columns)
+    return businesses.select(columns)
+
+
+def one_a_business(evidence: ibis.Table) -> ibis.Table:
+    """Of several records of a business the one that tells least."""
+    order = {
+        f"order_{column}": evidence[column].fill_null(-1) for column in evidence.columns if column != "business_id"
+    }
+    return keep_one(evidence.mutate(**order), "business_id", list(order)).select(evidence.columns)
 
 
 def attribute_texts(businesses: ibis.Table, rule: Rule) -> ibis.Table:
@@ -147,16 +170,16 @@ def tied_photos(photos: ibis.Table, reviews: ibis.Table, ties: Collection[int]) 
     return ibis.union(*found) if len(found) > 1 else found[0]
 
 
-def has_photo(reviews: ibis.Table, photos: ibis.Table, ties: Collection[int]) -> ibis.Table:
-    """The reviews that a photo belongs to."""
+def with_tied(reviews: ibis.Table, photos: ibis.Table, ties: Collection[int]) -> ibis.Table:
+    """The reviews with `tied`: whether one of the photos belongs to the review."""
     columns = reviews.columns
     for tie in ties:
         keys = {f"tie_{key}": key for key in TIES[tie]}
         owners = photos.filter(_.tie == tie).select(**keys).distinct().mutate(**{f"tied_{tie}": True})
         reviews = reviews.left_join(owners, [reviews[key] == owners[name] for name, key in keys.items()])
         reviews = reviews.drop(*keys)
-    tied = [reviews[f"tied_{tie}"].fill_null(False) for tie in ties]
-    return reviews.filter(ibis.or_(*tied)).select(columns)
+    tied = ibis.or_(*(reviews[f"tied_{tie}"].fill_null(False) for tie in ties))
+    return reviews.select(*columns, tied=tied)
 
 
 def with_at_least(records: ibis.Table, minimum: int) -> ibis.Table:
@@ -175,13 +198,15 @@ def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]
     """Each user's sums, all integers: `reviews`, `ratings` in thousandths, and of the businesses visited, each once,
     `<key>_sum` and `<key>_count` of every share, `<key>_<n>` of every value of a rule `top`.
     """
-    ratings = reviews.group_by("user_id").agg(reviews=_.count(), ratings=(_.stars * SCALE).round().cast("int64").sum())
-    visits = reviews.select("user_id", "business_id").distinct().left_join(evidence, "business_id")
-    sums = {}
+    visits = reviews.group_by("user_id", "business_id").agg(
+        reviews=_.count(), ratings=(_.stars * SCALE).round().cast("int64").sum()
+    )
+    visits = visits.left_join(evidence, "business_id")
+    sums = {"reviews": visits.reviews.sum(), "ratings": visits.ratings.sum()}
     for rule in rules:
         if rule.kind == "top":
             sums |= {column: visits[column].sum().fill_null(0) for column in rule.columns}
         elif rule.is_share:
             told = visits[rule.key]
             sums |= {f"{rule.key}_sum": told.sum().fill_null(0), f"{rule.key}_count": told.count()}
-    return ratings.join(visits.group_by("user_id").agg(**sums), "user_id") if sums else ratings
+    return visits.group_by("user_id").agg(**sums)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import ibis
+import ibis.backends.duckdb
 import pyarrow as pa
 from ibis.backends import BaseBackend
 

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -79,17 +80,17 @@ class Rule:
         if self.kind == "above_median" and len(self.of) != 1:
             raise ValueError(f"{where} needs one attribute `of`, got {self.of}")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The column in the dataset and the key in a profile."""
         return self.name.lower().replace(" ", "_")
 
-    @property
+    @cached_property
     def is_share(self) -> bool:
         """Whether a business tells one number, of which a user has a sum and a count."""
         return self.kind in ("majority", "above_median")
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns that a business's values of a rule `top` stand in."""
         return tuple(f"{self.key}_{n}" for n in range(len(self.values)))
@@ -116,6 +117,12 @@ class Rule:
             return SCALE * known[0] if known[0] != known[1] else None
         known = [value for value in (_at(literals, path) for path in self.of) if isinstance(value, bool)]
         return SCALE * any(known) if known else None
+
+    def has_evidence(self, totals: Mapping[str, int]) -> bool:
+        """Whether a user's sums decide a value: whether the rule's label would not be None."""
+        if self.kind == "top":
+            return sum(map(bool, map(totals.__getitem__, self.columns))) >= self.count
+        return not self.is_share or totals[f"{self.key}_count"] > 0
 
     def share_label(self, total: int, count: int, median: float | None = None) -> str | None:
         """A user's value from the sum of what `count` businesses told; exactly half, or the median, is not above.
