@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+SPARK := $(VENV)/.spark
 USERS ?= 2000
 
 .PHONY: demo app test test-slow clean
@@ -30,7 +31,7 @@ test: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest -q -m "not slow"
 
-test-slow: $(INSTALLED)
+test-slow: $(INSTALLED) $(SPARK)
 	$(RUN) -m pytest -q -m slow
 
 $(INSTALLED): requirements.txt requirements-dev.txt
@@ -38,6 +39,12 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
+
+# Spark runs on Java; without it, its test is skipped.
+$(SPARK): requirements-spark.txt | $(INSTALLED)
+	if command -v java >/dev/null; then \
+		$(RUN) -m pip install --quiet --requirement requirements-spark.txt && touch $@; \
+	fi
 
 clean:
 	rm -rf $(VENV) outputs

@@ -76,6 +76,13 @@ def test_memory_that_is_none_is_refused(tmp_path):
         plan(hand_written().write(tmp_path / "raw"), memory_limit="much")
 
 
+@pytest.mark.parametrize("nest", ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000])
+def test_a_line_nested_without_end_takes_no_other_line_with_it(tmp_path, nest):
+    corpus = hand_written()
+    corpus.reviews = [f'{{"review_id": "deep", "user_id": "x", "text": {nest}}}', *corpus.reviews]
+    assert fingerprint(plan(corpus.write(tmp_path / "raw"))) == HASH
+
+
 @pytest.mark.slow
 def test_spark_gives_duckdbs_rows(tmp_path):
     pytest.importorskip("pyspark")
