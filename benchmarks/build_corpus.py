@@ -1,7 +1,7 @@
 """How long the corpus takes at Yelp's real size, beside the engine's bare scan and a plain loop of json.loads.
 
     python benchmarks/build_corpus.py --output build_corpus.json
-    python benchmarks/build_corpus.py --output build_corpus.json --reviews 700000 --photos 2000 --photo_size 400
+    python benchmarks/build_corpus.py --output build_corpus.json --reviews 700000 --photos 2000 --photo_size 330
 
 Writes a raw folder (5.3 GB for 7 million reviews; lengths of texts and activity of users as in Yelp's), then measures,
 each step in a process of its own: DuckDB's scan of review.json, the derivation (all but the photos) of the
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--output", required=True, help="JSON file for the figures")
     parser.add_argument("--reviews", type=int, default=6_990_280)
     parser.add_argument("--photos", type=int, default=2_000)
-    parser.add_argument("--photo_size", type=int, default=400, help="pixels a side")
+    parser.add_argument("--photo_size", type=int, default=330, help="pixels a side")
     parser.add_argument("--folder", help="where the raw files are written; a temporary folder by default")
     parser.add_argument("--keep", action="store_true", help="keep the raw files")
     arguments = parser.parse_args(argv)

@@ -38,7 +38,7 @@ class MMProfileYelpConfig(datasets.BuilderConfig):
     engine: str = _option("duckdb", "duckdb, spark (the session that is there, or a local one) or a Spark master")
     memory_limit: str = _option("2.5GB", "of DuckDB; what does not fit is written to scratch")
     threads: int = _option(0, "of DuckDB and of the photos; 0 is one a core")
-    scratch: str = _option("", "folder for what does not fit in memory; empty is the system's for temporary files")
+    scratch: str = _option("", "folder for what does not fit in memory; empty is beside the output")
 
     def check(self) -> None:
         """Raises `ValueError` for values that are no thresholds, or that exclude each other."""

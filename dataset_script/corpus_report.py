@@ -1,7 +1,7 @@
 """The report of a build: what each step left and dropped, and the rows' figures beside the paper's Tables 1 and 6."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .corpus import Corpus, UserRow
 from .profile_rules import Rule
@@ -14,25 +14,37 @@ PAPER_STATISTICS = {
     "Avg. images per user": 13.7,
 }
 
-# The paper's Table 6, how often each value occurs among 4,000 users, in the order of `yelp_schema.yaml`.
+# The paper's Table 6, how often each value occurs among 4,000 users.
 PAPER_DISTRIBUTION = {
-    "stars": (1, 74, 645, 2_987, 293),
-    "favorite_category": (199, 1_333, 1_883, 1_899, 1_631, 272, 499, 77, 99, 108),
-    "preferred_meal": (1_620, 2_380),
-    "budget_range": (2_113, 1_887),
-    "discount_preference": (3_285, 715),
-    "service_preference": (2_939, 1_061),
+    "stars": {"1": 1, "2": 74, "3": 645, "4": 2_987, "5": 293},
+    "favorite_category": {
+        "Automotive": 199,
+        "Shopping": 1_333,
+        "Event Planning & Services": 1_883,
+        "Pizza": 1_899,
+        "Coffee & Tea": 1_631,
+        "Active Life": 272,
+        "Beauty & Spas": 499,
+        "Local Services": 77,
+        "Health & Medical": 99,
+        "Home Services": 108,
+    },
+    "preferred_meal": {"Lunch": 1_620, "Dinner": 2_380},
+    "budget_range": {"Low": 2_113, "High": 1_887},
+    "discount_preference": {"True": 3_285, "False": 715},
+    "service_preference": {"True": 2_939, "False": 1_061},
 }
 
 
-def render_report(config_name: str, corpus: Corpus) -> str:
-    """The report as Markdown, for the terminal and for the dataset card."""
-    rows = [row for rows in corpus.splits.values() for row in rows]
+def render_report(config_name: str, corpus: Corpus, figures: Mapping[str, str] | None = None) -> str:
+    """The report as Markdown, for the terminal and for the dataset card; `figures` are what each shows, by path."""
+    rows = rows_of(corpus)
     splits = ", ".join(f"{len(rows):,} {name}" for name, rows in corpus.splits.items())
     return "\n\n".join(
         [
             f"### Configuration `{config_name}`",
             " ".join([f"Users: {splits}.", *_medians(corpus)]),
+            *(f"![{shown}]({path})" for path, shown in (figures or {}).items()),
             _table(("What is left", "Count"), _integers(corpus.ledger.left.items())),
             _table(("Where", "Dropped because", "Count"), _drops(corpus)),
             _table(("Statistics of the rows", "Paper, Table 1", "This corpus"), _statistics(rows)),
@@ -66,14 +78,28 @@ def _medians(corpus: Corpus) -> Iterable[str]:
     return (f"{r.name} is {r.yes} above {corpus.medians[r.key]:.3f}, the median of users' means." for r in rules)
 
 
+def rows_of(corpus: Corpus) -> list[UserRow]:
+    """The rows of all splits."""
+    return [row for rows in corpus.splits.values() for row in rows]
+
+
+def count_values(rule: Rule, rows: Iterable[UserRow]) -> Counter[str]:
+    """How often each value of an attribute occurs; of a user with two values, both count."""
+    labels = (row.profile[rule.key] for row in rows)
+    return Counter(value for label in labels for value in (label if isinstance(label, list) else [label]))
+
+
+def paper_counts(rule: Rule) -> Mapping[str, int] | None:
+    """The paper's counts of an attribute; None where its values are not the paper's, as on another platform."""
+    counts = PAPER_DISTRIBUTION.get(rule.key, {})
+    return counts if set(counts) == set(rule.values) else None
+
+
 def _distribution(rules: Sequence[Rule], rows: Sequence[UserRow]) -> Iterable[tuple[str, ...]]:
     for rule in rules:
-        labels = [row.profile[rule.key] for row in rows]
-        own = Counter(value for label in labels for value in (label if isinstance(label, list) else [label]))
-        paper = PAPER_DISTRIBUTION.get(rule.key, ())
-        for n, value in enumerate(rule.values):
-            # Another platform's attribute has no counterpart in the paper.
-            theirs = _share(paper[n], sum(paper)) if len(paper) == len(rule.values) else "-"
+        own, paper = count_values(rule, rows), paper_counts(rule)
+        for value in rule.values:
+            theirs = _share(paper[value], sum(paper.values())) if paper else "-"
             yield rule.key, value, theirs, _share(own[value], own.total())
 
 

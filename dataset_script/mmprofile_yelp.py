@@ -2,32 +2,31 @@
 
     python -m dataset_script.mmprofile_yelp --data_dir RAW --output FOLDER
     python -m dataset_script.mmprofile_yelp --data_dir RAW --output FOLDER --config full --captions photo_captions
+    python -m dataset_script.mmprofile_yelp --data_dir RAW --output FOLDER --push_to_hub user/name
 
     datasets.load_dataset("FOLDER")
 
-The folder holds Parquet shards with the photos' own bytes, and a dataset card. Where `datasets` is older than 4, this
-file also loads as a script: `load_dataset("mmprofile_yelp.py", data_dir="RAW", trust_remote_code=True)`. That version
-fetches the modules that this file imports relatively, but not what they import in turn, so each stands here, in a line
-without a comment, which it would take for an address.
+The folder holds Parquet shards with the photos' own bytes, figures, and a dataset card. Where `datasets` is older than
+4, this file also loads as a script: `load_dataset("mmprofile_yelp.py", data_dir="RAW", trust_remote_code=True)`. That
+version fetches the modules that this file imports relatively, but not what they import in turn, so each stands here,
+in a line without a comment, which it would take for an address; what a script does without is imported in functions.
 """
 
 # ruff: noqa: F401
 
 import argparse
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
-import huggingface_hub
 from datasets.exceptions import DatasetGenerationError
-from datasets.info import DatasetInfosDict
 from datasets.utils.file_utils import cached_path
-from datasets.utils.metadata import MetadataConfigs
 
+from .build_folder import BuildFolder, build_folder
 from .corpus import Corpus, Photo, Review, UserRow, plan_corpus
+from .corpus_card import CARD, write_card
 from .corpus_config import YELP_SCHEMA, MMProfileYelpConfig, options
 from .corpus_report import render_report
 from .derivation import TIES
@@ -35,12 +34,12 @@ from .drawing import split_users
 from .engines import connect
 from .photos import Album
 from .profile_rules import Rule, read_rules
+from .provenance import synthetic_arguments
 from .raw_files import find_raw_files
 
 NAME = "mmprofile_yelp"
-CARD = "README.md"
-# Where the template of the dataset card, the README.md beside this file, takes in the report.
-REPORT_MARK = "<!-- the build puts its report here -->"
+# Options that say how a corpus is made, and change nothing in it.
+MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch"}
 
 
 def _features(rules: Sequence[Rule]) -> datasets.Features:
@@ -130,9 +129,10 @@ def build(
     overwrite: bool = False,
     **thresholds: int | bool | str,
 ) -> dict[str, Corpus]:
-    """Writes the corpus to the new folder `output`: Parquet shards and a dataset card, for `load_dataset(output)`.
+    """Writes the corpus to the new folder `output`: shards, figures and a dataset card, for `load_dataset(output)`.
 
-    Everything is written beside `output` and renamed at the end: a build that dies leaves no `output`.
+    Everything is written beside `output` and renamed at the end: a build that dies leaves no `output`, and the next
+    one removes what it has left.
 
     Args:
         data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`.
@@ -146,8 +146,11 @@ def build(
 
     Raises:
         ValueError: if `output` is there, an argument is none, a raw file is missing or ambiguous, or too few users
-            are left.
+            are left. Or if the build cannot go on: the disk is full, a file changes meanwhile, another build of
+            `output` is at work.
     """
+    from .corpus_figures import write_figures
+
     names = [config] if isinstance(config, str) else list(config)
     known = [known.name for known in MMProfileYelp.BUILDER_CONFIGS]
     if not names or len(set(names)) < len(names) or not set(names) <= set(known):
@@ -156,26 +159,42 @@ def build(
         fitting = ", ".join(option.name for option in options())
         raise ValueError(f"unknown thresholds {', '.join(sorted(unknown))}; there are {fitting}")
     output = Path(os.path.abspath(output))
-    _check_output(output, Path(data_dir), overwrite)
-
-    partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"output must be a folder that can be written, got {output}: {error}") from None
-    try:
-        builders = {name: _write_shards(name, data_dir, partial, thresholds) for name in names}
-        _write_card(partial / CARD, builders)
-        _publish(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return {name: builder.corpus for name, builder in builders.items()}
-
-
-def _check_output(output: Path, data_dir: Path, overwrite: bool) -> None:
-    raw = data_dir.resolve()
+    raw = Path(data_dir).resolve()
     if output.resolve().is_relative_to(raw) or raw.is_relative_to(output.resolve()):
         raise ValueError(f"output must be a folder apart from the raw data, got {output} for data_dir {raw}")
+
+    with build_folder(output) as place:
+        _check_output(output, overwrite)
+        options_here = thresholds | {"scratch": thresholds.get("scratch") or str(place.scratch)}
+        builders = {name: _write_shards(name, data_dir, place, options_here) for name in names}
+        corpora = {name: builder.corpus for name, builder in builders.items()}
+        figures = {name: write_figures(place.corpus, name, corpus) for name, corpus in corpora.items()}
+        infos = {name: builder.info for name, builder in builders.items()}
+        source = _source(data_dir, thresholds)
+        write_card(place.corpus / CARD, corpora, infos, figures, _chosen(thresholds), *source)
+        place.publish()
+    return corpora
+
+
+def _chosen(thresholds: dict) -> dict[str, int | bool | str]:
+    """What a reader of the corpus must know of the options: all that are not the defaults, nor of the machine."""
+    chosen = {
+        option.name: thresholds[option.name]
+        for option in options()
+        if option.name not in MACHINE_OPTIONS and thresholds.get(option.name, option.default) != option.default
+    }
+    return chosen | {"schema": Path(chosen["schema"]).name} if "schema" in chosen else chosen
+
+
+def _source(data_dir: str | Path, thresholds: dict) -> tuple[str, dict[str, int] | None]:
+    """Where the raw files come from, as `write_card` has it."""
+    arguments = synthetic_arguments(find_raw_files(data_dir))
+    if arguments is not None:
+        return "synthetic", arguments
+    return ("yelp" if thresholds.get("schema", YELP_SCHEMA) == YELP_SCHEMA else "platform"), None
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
     if not os.path.lexists(output):
         return
     if not overwrite:
@@ -184,9 +203,9 @@ def _check_output(output: Path, data_dir: Path, overwrite: bool) -> None:
         raise ValueError(f"overwrite replaces an earlier build with {CARD} and data/, {output} is none")
 
 
-def _write_shards(name: str, data_dir: str | Path, partial: Path, thresholds: dict) -> MMProfileYelp:
+def _write_shards(name: str, data_dir: str | Path, place: BuildFolder, thresholds: dict) -> MMProfileYelp:
     """Writes `data/<config>/<split>*.parquet`, without what the builder writes beside its shards."""
-    work, shards = partial / "work", partial / "data" / name
+    work, shards = place.scratch / "shards", place.corpus / "data" / name
     # The dataset's name, because the module is called __main__ where this file runs as a program.
     builder = MMProfileYelp(
         config_name=name, data_dir=str(data_dir), cache_dir=str(work), dataset_name=NAME, **thresholds
@@ -195,7 +214,7 @@ def _write_shards(name: str, data_dir: str | Path, partial: Path, thresholds: di
     try:
         builder.download_and_prepare(str(work / name), file_format="parquet")
     except DatasetGenerationError as error:
-        if isinstance(error.__cause__, ValueError):  # ours: a file changed meanwhile
+        if isinstance(error.__cause__, ValueError | OSError):  # a file changed meanwhile; the disk is full
             raise error.__cause__ from None
         raise
     shards.mkdir(parents=True)
@@ -206,54 +225,52 @@ def _write_shards(name: str, data_dir: str | Path, partial: Path, thresholds: di
     return builder
 
 
-def _write_card(path: Path, builders: dict[str, MMProfileYelp]) -> None:
-    """Fills the template: which files are which split, the features, and the report of each config."""
-    card = huggingface_hub.DatasetCard(Path(__file__).with_name(CARD).read_text(encoding="utf-8"))
-    for name, builder in builders.items():
-        files = [{"split": split, "path": f"data/{name}/{split}*.parquet"} for split in builder.corpus.splits]
-        MetadataConfigs({name: {"data_files": files}}).to_dataset_card_data(card.data)
-        DatasetInfosDict({name: builder.info}).to_dataset_card_data(card.data)
-    users = max(sum(map(len, builder.corpus.splits.values())) for builder in builders.values())
-    card.data["size_categories"] = [_size_category(users)]
-    reports = "\n\n".join(render_report(name, builder.corpus) for name, builder in builders.items())
-    card.text = card.text.replace(REPORT_MARK, reports)
-    card.save(path)
-
-
-def _size_category(rows: int) -> str:
-    bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-    return next((name for bound, name in bounds.items() if rows < bound), "n>1M")
-
-
-def _publish(partial: Path, output: Path) -> None:
-    if output.exists():
-        earlier = partial.with_suffix(".earlier")
-        output.rename(earlier)
-        partial.rename(output)
-        shutil.rmtree(earlier)
-    else:
-        partial.rename(output)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: see the module's docstring."""
+    parser = _parser()
+    arguments = vars(parser.parse_args(argv))
+    name, private = arguments.pop("push_to_hub", None), arguments.pop("private", None)
+    try:
+        if name is None:
+            if private is not None:
+                raise ValueError("--private and --no-private are of the repository that --push_to_hub names")
+            build(**arguments)
+        else:
+            _build_and_push(name, private, **arguments)
+    except ValueError as error:
+        parser.error(str(error))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], argument_default=argparse.SUPPRESS)
     parser.add_argument("--data_dir", required=True, help="folder with the raw files")
     parser.add_argument("--output", required=True, help="folder to write, which must not exist")
     parser.add_argument("--config", nargs="+", help="default (4,000 users), full (everyone), or both")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier build")
+    parser.add_argument("--push_to_hub", metavar="USER/NAME", help="push the corpus to this dataset repository")
+    explanation = "whether only you can see a new repository (default: yes, unless the raw files are synthetic)"
+    parser.add_argument("--private", action=argparse.BooleanOptionalAction, help=explanation)
     for option in options():
         explanation = f"{option.metadata['help']} (default: {option.default})"
         if option.type is bool:
             parser.add_argument(f"--{option.name}", action=argparse.BooleanOptionalAction, help=explanation)
         else:
             parser.add_argument(f"--{option.name}", type=option.type, help=explanation)
-    arguments = vars(parser.parse_args(argv))
-    try:
-        build(**arguments)
-    except ValueError as error:
-        parser.error(str(error))
-    return 0
+    return parser
+
+
+def _build_and_push(name: str, private: bool | None, data_dir: str, output: str, **others: object) -> None:
+    """Builds, then pushes; what is wrong with the repository is said before, where the Hub answers."""
+    from .corpus_upload import check_repository, is_private, push, push_command
+
+    if Path(output, CARD).exists() and not others.get("overwrite"):
+        command = push_command(output, name, private)
+        raise ValueError(f"output {output} is there. What it holds is pushed by\n\n    {command}\n")
+    synthetic = synthetic_arguments(find_raw_files(data_dir)) is not None
+    check_repository(name, is_private(private, synthetic))
+    build(data_dir, output, **others)
+    push(output, name, private)
 
 
 if __name__ == "__main__":

@@ -83,10 +83,21 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
 
     A .gz that is cut short gives the lines before the cut; of a line with more than `longest` bytes, which could fill
     memory and disk, nothing is kept. Both are counted.
+
+    Raises:
+        ValueError: if `scratch` has not the space.
     """
     if path.suffix != ".gz":
         return path
     plain = scratch / path.stem
+    try:
+        _unpack(path, plain, longest, ledger)
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be unpacked into {scratch}: {error}") from None
+    return plain
+
+
+def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
     with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked, plain.open("wb") as lines:
         size = path.stat().st_size
         with tqdm(total=size, unit="B", unit_scale=True, desc=f"unpacking {path.name}") as bar:
@@ -95,7 +106,6 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
                 if number % 1000 == 0:
                     bar.update(packed.tell() - bar.n)
             bar.update(size - bar.n)
-    return plain
 
 
 def _bounded_lines(stream: BinaryIO, label: str, longest: int, ledger: Ledger) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .provenance import mark_synthetic
 from .synthetic_photos import Scene, draw_photo
 from .synthetic_reviews import Traits, write_caption, write_review, write_too_short
 from .synthetic_words import CATEGORIES
@@ -105,7 +106,8 @@ def synthesize(
     num_businesses: int | None = None,
     image_size: int = 96,
 ) -> None:
-    """Write `output`/yelp_academic_dataset_{business,review}.json, photos.json and photos/*.jpg.
+    """Write `output`/yelp_academic_dataset_{business,review}.json, photos.json, photos/*.jpg, and synthetic.json, by
+    which a build knows that it is of synthetic data.
 
     Args:
         output: The folder to write; it must not be there, or be empty. It appears when everything is written.
@@ -151,9 +153,15 @@ def _write(folder: Path, num_users: int, num_businesses: int, seed: int, image_s
     users = _meet_users(luck["people"], num_users)
     generator = np.random.default_rng(luck["people"].getrandbits(64))
     visits = _plan_visits(generator, users, businesses)
-    _write_lines(folder / "yelp_academic_dataset_review.json", _reviews(luck["reviews"], visits, users, businesses))
-    _write_lines(folder / "yelp_academic_dataset_business.json", _businesses(luck["businesses"], visits, businesses))
-    _write_lines(folder / "photos.json", _photos(luck["photos"], businesses, folder / "photos", image_size))
+    records = {
+        "yelp_academic_dataset_review.json": _reviews(luck["reviews"], visits, users, businesses),
+        "yelp_academic_dataset_business.json": _businesses(luck["businesses"], visits, businesses),
+        "photos.json": _photos(luck["photos"], businesses, folder / "photos", image_size),
+    }
+    for name, lines in records.items():
+        _write_lines(folder / name, lines)
+    arguments = {"users": num_users, "seed": seed, "businesses": num_businesses, "image_size": image_size}
+    mark_synthetic(folder, [folder / name for name in records], arguments)
 
 
 def _write_lines(path: Path, records: Iterator[dict]) -> None:

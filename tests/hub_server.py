@@ -94,11 +94,14 @@ class Fault:
 class HubServer:
     """The Hub of `user` (token `hf_user`) and of `other` (`hf_other`), on 127.0.0.1 from `with` on.
 
+    `user` is of the organization `lab`, and has a token that may only read, `hf_reader`.
     `requests` holds each "METHOD /path?query" that came in, in order. While a test holds `lock`, the Hub hangs.
     """
 
     token = "hf_user"
-    users = {"hf_user": "user", "hf_other": "other"}
+    users = {"hf_user": "user", "hf_other": "other", "hf_reader": "user"}
+    organizations = {"user": ["lab"], "other": []}
+    readers = {"hf_reader"}
 
     def __init__(self):
         self.repos: dict[tuple[str, str], Repo] = {}  # (kind, user/name)
@@ -265,15 +268,22 @@ class _Handler(BaseHTTPRequestHandler):
             raise HubError(401, "Invalid credentials in Authorization header", "")
         return self.hub.users.get(token)
 
+    def owns(self, namespace: str) -> bool:
+        user = self.user()
+        return user is not None and namespace in (user, *self.hub.organizations[user])
+
+    def role(self) -> str:
+        return "read" if self.headers.get("Authorization", "").removeprefix("Bearer ") in self.hub.readers else "write"
+
     def need_write(self, namespace: str) -> None:
         if self.user() is None:
             raise HubError(401, "Invalid username or password.", "")
-        if self.user() != namespace:
+        if not self.owns(namespace) or self.role() == "read":
             raise HubError(403, f"You don't have the rights to write under the namespace {namespace!r}", "")
 
     def repo(self, kind: str, repo_id: str, writes: bool) -> Repo:
         repo, user, owner = self.hub.repos.get((kind, repo_id)), self.user(), repo_id.split("/")[0]
-        if repo is None or (repo.private and user != owner):
+        if repo is None or (repo.private and not self.owns(owner)):
             raise HubError(404 if user else 401, "Repository not found", "RepoNotFound")
         if writes:
             self.need_write(owner)
@@ -282,8 +292,11 @@ class _Handler(BaseHTTPRequestHandler):
     # Routes
 
     def whoami(self) -> dict:
-        self.need_write(self.user())
-        return {"type": "user", "name": self.user(), "fullname": self.user(), "orgs": []}
+        if (user := self.user()) is None:
+            raise HubError(401, "Invalid username or password.", "")
+        organizations = [{"type": "org", "name": name} for name in self.hub.organizations[user]]
+        token = {"accessToken": {"displayName": "test", "role": self.role()}, "type": "access_token"}
+        return {"type": "user", "name": user, "fullname": user, "orgs": organizations, "auth": token}
 
     def validate_yaml(self) -> dict:
         return {"errors": [], "warnings": []}

@@ -160,7 +160,7 @@ def test_the_report_stands_beside_the_papers_tables(corpus):
     assert "| favorite_category | Event Planning & Services | 1,883 (23.5%) | 4 (25.0%) |" in report
     assert "| Users | 14,821 | 8 |" in report
     assert "| users | no evidence for preferred_meal | 1 |" in report
-    assert [sum(PAPER_DISTRIBUTION[rule.key]) for rule in RULES] == [4000, 8000, 4000, 4000, 4000, 4000]
+    assert [sum(PAPER_DISTRIBUTION[rule.key].values()) for rule in RULES] == [4000, 8000, 4000, 4000, 4000, 4000]
     assert all(name in report for name in PAPER_STATISTICS)
 
 

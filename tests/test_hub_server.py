@@ -102,7 +102,9 @@ def test_a_second_creation_and_a_commit_on_an_old_parent_are_refused(api):
 
 
 def test_tokens_decide_who_reads_and_writes(hub, api):
-    assert api.whoami()["name"] == "user" and api.repo_info("user/repo").private
+    assert api.whoami()["name"] == "user" and [lab["name"] for lab in api.whoami()["orgs"]] == ["lab"]
+    assert HfApi(hub.endpoint, token="hf_reader").whoami()["auth"]["accessToken"]["role"] == "read"
+    assert api.repo_info("user/repo").private
     for token in (False, "hf_other"):
         with pytest.raises(RepositoryNotFoundError):
             HfApi(hub.endpoint, token=token).repo_info("user/repo")
@@ -110,8 +112,10 @@ def test_tokens_decide_who_reads_and_writes(hub, api):
         HfApi(hub.endpoint, token="hf_wrong").whoami()
     with pytest.raises(HfHubHTTPError, match="401"):
         HfApi(hub.endpoint, token=False).create_repo("user/second")
-    with pytest.raises(HfHubHTTPError, match="403"):
-        HfApi(hub.endpoint, token="hf_other").create_repo("user/second")
+    for token in ("hf_other", "hf_reader"):
+        with pytest.raises(HfHubHTTPError, match="403"):
+            HfApi(hub.endpoint, token=token).create_repo("user/second")
+    assert api.create_repo("lab/shared", private=True).repo_id == "lab/shared" and api.repo_info("lab/shared").private
 
 
 def get(hub, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:

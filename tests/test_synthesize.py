@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dataset_script import synthesize as module
+from dataset_script.provenance import MARKER
 from dataset_script.synthesize import main, synthesize
 
 ROOT = Path(__file__).parent.parent
@@ -46,8 +47,8 @@ def test_another_seed_gives_other_users_texts_and_photos(tmp_path):
     for seed in (0, 1):
         synthesize(tmp_path / str(seed), 2, seed, num_businesses=20, image_size=16)
     one, other = contents(tmp_path / "0"), contents(tmp_path / "1")
-    assert all(one[name] != other[name] for name in (BUSINESS, REVIEW, PHOTOS))
-    assert set(one) & set(other) == {BUSINESS, REVIEW, PHOTOS}
+    assert all(one[name] != other[name] for name in (BUSINESS, REVIEW, PHOTOS, MARKER))
+    assert set(one) & set(other) == {BUSINESS, REVIEW, PHOTOS, MARKER}
 
 
 @pytest.mark.parametrize("num_users", [1, 7])
@@ -79,7 +80,7 @@ def test_the_files_have_the_fields_of_the_yelp_open_dataset(corpus):
 
 
 def test_no_label_of_a_user_is_written(corpus):
-    assert sorted(path.name for path in corpus.iterdir()) == sorted(["photos", PHOTOS, BUSINESS, REVIEW])
+    assert sorted(path.name for path in corpus.iterdir()) == sorted(["photos", PHOTOS, BUSINESS, REVIEW, MARKER])
     for name in (BUSINESS, REVIEW, PHOTOS):
         text = (corpus / name).read_text(encoding="utf-8").lower()
         assert not re.search("profile|preferred_meal|favorite_category|budget_range|_preference", text)

@@ -1,0 +1,121 @@
+"""The dataset card of a build: the README.md beside this file, filled in with what the build knows.
+
+The metadata tell `load_dataset` and the Hub's viewer which files are which split of which configuration, and what is
+in them; the datasheet keeps the paragraphs that fit the raw files' source.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import datasets
+import huggingface_hub
+from datasets.info import DatasetInfosDict
+from datasets.utils.metadata import MetadataConfigs
+
+from .corpus import Corpus
+from .corpus_report import render_report
+from .profile_rules import Rule
+
+CARD = "README.md"
+SYNTHETIC = "synthetic"  # the tag by which a push knows such a corpus
+# Where the template takes in the build's own texts; paragraphs between `if` and `end` stay where the source is theirs.
+REPORT_MARK = "<!-- the build puts its report here -->"
+FIELDS_MARK = "<!-- the build puts the profile's fields here -->"
+RULES_MARK = "<!-- the build puts the rules here -->"
+OPTIONS_MARK = "<!-- the build puts its options here -->"
+ARGUMENTS_MARK = "<!-- the build puts the arguments here -->"
+PARAGRAPHS = re.compile(r"<!-- if (\w+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+
+# By source: the metadata that differ. The template's own are of a build from Yelp's files.
+METADATA = {
+    "yelp": {},
+    "platform": {
+        "pretty_name": "Multimodal User Profiles",
+        "language": None,
+        "license_name": "terms-of-the-raw-files",
+        "license_link": None,
+    },
+    "synthetic": {
+        "pretty_name": "Multimodal User Profiles, Synthetic",
+        "license": "apache-2.0",
+        "license_name": None,
+        "license_link": None,
+    },
+}
+
+
+def write_card(
+    path: Path,
+    corpora: Mapping[str, Corpus],
+    infos: Mapping[str, datasets.DatasetInfo],
+    figures: Mapping[str, Mapping[str, str]],
+    options: Mapping[str, object],
+    source: str,
+    arguments: Mapping[str, int] | None = None,
+) -> None:
+    """Writes the card.
+
+    Args:
+        path: of the card.
+        corpora: by configuration.
+        infos: by configuration; features and sizes.
+        figures: by configuration, what each figure shows, by its path beside the card.
+        options: of the build, that are not the defaults.
+        source: of the raw files, a key of `METADATA`.
+        arguments: of the program that wrote the raw files, where they are synthetic.
+    """
+    card = huggingface_hub.DatasetCard(Path(__file__).with_name(CARD).read_text(encoding="utf-8"))
+    for name, corpus in corpora.items():
+        files = [{"split": split, "path": f"data/{name}/{split}*.parquet"} for split in corpus.splits]
+        MetadataConfigs({name: {"data_files": files}}).to_dataset_card_data(card.data)
+        DatasetInfosDict({name: infos[name]}).to_dataset_card_data(card.data)
+    heading = card.data["pretty_name"]
+    for key, value in METADATA[source].items():
+        card.data[key] = value  # None leaves it out
+    if source == SYNTHETIC:
+        card.data["tags"] = [*card.data["tags"], SYNTHETIC]
+    card.data["size_categories"] = [_size_category(max(_users(corpus) for corpus in corpora.values()))]
+
+    rules = next(iter(corpora.values())).rules
+    flags = "".join(f" --{name} {value}" for name, value in (arguments or {}).items())
+    chosen = ", ".join(f"`{name}` {value}" for name, value in options.items())
+    reports = (render_report(name, corpus, figures[name]) for name, corpus in corpora.items())
+    text = PARAGRAPHS.sub(lambda found: found[2] if found[1] == source else "", card.text)
+    text = text.replace(f"# {heading}", f"# {card.data['pretty_name']}", 1)
+    text = text.replace(FIELDS_MARK, "\n".join(_fields(rules))).replace(RULES_MARK, "\n".join(map(_explain, rules)))
+    text = text.replace(OPTIONS_MARK, f"Here {chosen}." if chosen else "This build has them.")
+    card.text = text.replace(ARGUMENTS_MARK, flags).replace(REPORT_MARK, "\n\n".join(reports))
+    card.save(path)
+
+
+def _users(corpus: Corpus) -> int:
+    return sum(map(len, corpus.splits.values()))
+
+
+def _size_category(rows: int) -> str:
+    bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+    return next((name for bound, name in bounds.items() if rows < bound), "n>1M")
+
+
+def _fields(rules: Sequence[Rule]) -> Iterable[str]:
+    for rule in rules:
+        kind = "class label" if rule.count == 1 else f"list of {rule.count} class labels"
+        yield f"| `profile.{rule.key}` | {kind} | {', '.join(rule.values)} |"
+
+
+def _explain(rule: Rule) -> str:
+    named = " or ".join(f"`{path}`" for path in rule.of)
+    if rule.kind == "mean_rating":
+        said = "the mean rating, a half rounded up."
+    elif rule.kind == "top":
+        many = "one" if rule.count == 1 else rule.count
+        said = f"the {many} that most businesses have in {named}; ties go to the first in the order above."
+    elif rule.kind == "above_median":
+        said = f"{rule.yes} where the mean of {named} is above the median of all users' means."
+    elif rule.against:
+        told = f"of the businesses that have exactly one of {named} and `{rule.against}`"
+        said = f"{rule.yes} where over half {told} have {named}."
+    else:
+        said = f"{rule.yes} where over half of the businesses that tell have {named}."
+    return f"   - **{rule.name}**: {said}"
