@@ -19,9 +19,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub import utils as hub_utils
-from huggingface_hub.errors import HfHubHTTPError
 from transformers.dynamic_module_utils import get_relative_imports
 
+from dataset_script.hub_answers import check_name, refusal
 from mmprofile.hub_upload import IGNORED
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -30,11 +30,6 @@ CARD = "README.md"
 # With all that they import from the folder.
 CODE = ("modeling_mmprofile.py", "processing_mmprofile.py", "pipeline_mmprofile.py", "handler.py")
 MODEL_ID = "MODEL_ID"  # the Space's variable that names the model
-# A status -> what to do about it.
-REFUSED = {
-    401: "the Hub does not know the token: log in with `hf auth login`, or set HF_TOKEN",
-    403: "the token may not write there: it needs the permission to write, in a namespace of yours",
-}
 
 
 def check_folder(folder: str | os.PathLike) -> None:
@@ -48,13 +43,6 @@ def check_folder(folder: str | os.PathLike) -> None:
     model_type = _read_json(folder / "config.json").get("model_type")
     if model_type != "mmprofile":
         raise ValueError(f"{str(folder)!r} must hold a model of type 'mmprofile', it is {model_type!r}")
-
-
-def check_name(name: str) -> None:
-    """Raises a `ValueError` if no repository can have that name."""
-    if name.count("/") != 1:
-        raise ValueError(f"a repository's name is user/name, got {name!r}")
-    hub_utils.validate_repo_id(name)
 
 
 def upload_model(api: HfApi, folder: str | os.PathLike, model_id: str, private: bool = False) -> str:
@@ -118,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # A large file's failure is a RuntimeError, a gateway's page in the place of the Hub's JSON a ValueError.
     except (hub_utils.httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
         again = shlex.join(["python", "upload.py", *words])
-        sys.exit(f"Not pushed to {place}: {_reason(error)}\nThen run again:\n\n    {again}")
+        sys.exit(f"Not pushed to {place}: {refusal(error)}\nThen run again:\n\n    {again}")
 
 
 def _weights(folder: Path) -> list[str]:
@@ -155,14 +143,6 @@ def _load_save_space():
     except ModuleNotFoundError as error:
         raise ValueError(f"--space needs `pip install -r requirements-app.txt`: {error}") from error
     return save_space
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        error = error.__cause__  # what the network or the Hub said of a large file
-    if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED:
-        return f"{REFUSED[error.response.status_code]}."
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 if __name__ == "__main__":

@@ -25,14 +25,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 
 from .caption_store import corpus_files, open_shard
 from .corpus_card import CARD, SYNTHETIC
+from .hub_answers import REFUSED, check_name, refusal
 
 BUILT = ("data", "figures")  # folders of which the repository keeps nothing that the corpus lacks
 TOGETHER = 5  # shards sent at once: what a push that is killed has to send again
-# A status -> what to do about it.
-REFUSED = {
-    401: "the Hub does not know the token: log in with `hf auth login`, or set HF_TOKEN",
-    403: "the token may not write there: it needs the permission to write, in a namespace of yours",
-}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -71,13 +67,6 @@ def check_corpus(folder: str | Path) -> DatasetCard:
     return card
 
 
-def check_name(name: str) -> None:
-    """Raises a `ValueError` if no repository can have that name."""
-    if name.count("/") != 1:
-        raise ValueError(f"a repository's name is user/name, got {name!r}")
-    hub_utils.validate_repo_id(name)
-
-
 def is_private(private: bool | None, synthetic: bool) -> bool | None:
     """Whether the repository must be private; None leaves a new one to the Hub's settings."""
     return True if private is None and not synthetic else private
@@ -104,7 +93,7 @@ def check_repository(name: str, private: bool | None) -> None:
     except (hub_utils.httpx.HTTPError, OSError) as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED:
             raise ValueError(f"{name} cannot be pushed to: {REFUSED[error.response.status_code]}") from None
-        print(f"The Hub does not answer now, so {name} was not looked at: {_reason(error)}", file=sys.stderr)
+        print(f"The Hub does not answer now, so {name} was not looked at: {refusal(error)}", file=sys.stderr)
 
 
 def _check_writer(user: dict, namespace: str) -> None:
@@ -169,22 +158,13 @@ def push(folder: str | Path, name: str, private: bool | None = None) -> None:
     # A large file's failure is a RuntimeError, a gateway's page in the place of the Hub's JSON a ValueError.
     except (hub_utils.httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
         command = push_command(folder, name, private)
-        sys.exit(f"Not pushed to {name}: {_reason(error)}\n{folder} is whole, and goes there by\n\n    {command}\n")
+        sys.exit(f"Not pushed to {name}: {refusal(error)}\n{folder} is whole, and goes there by\n\n    {command}\n")
 
 
 def push_command(folder: str | Path, name: str, private: bool | None) -> str:
     """The command that pushes a folder that is there."""
     flag = {None: [], True: ["--private"], False: ["--no-private"]}[private]
     return shlex.join(["python", "-m", "dataset_script.corpus_upload", str(folder), name, *flag])
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        error = error.__cause__  # what the network or the Hub said of a large file
-    if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED:
-        return f"{REFUSED[error.response.status_code]}."
-    text = " ".join(str(error).split())
-    return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
