@@ -22,8 +22,10 @@ from .profile_search_mmprofile import ProfilePrediction, ProfileSearch, Run, Sea
 from .profile_trie_mmprofile import profile_trie
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
-EXPAND_ON_CPU, EXPAND_ON_GPU = 8, 16
-PROFILES_PER_SEARCH = 64  # the default bound on a search's tokens, as so many profiles have
+EXPAND_ON_CPU, EXPAND_ON_GPU = 12, 16
+WIDER_WITH_A_PROFILE = 4  # on a GPU: what a call then expands is needed for the proof rather than a guess
+# The default bound on a search's tokens, as so many profiles have; and where it is asked for more than the best one.
+PROFILES_PER_SEARCH, PROFILES_FOR_COVERAGE = 6, 64
 HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
 
 
@@ -258,8 +260,8 @@ class ProfileGenerationMixin:
         """Each user's most probable profile under the schema, and whether it is proved to be that.
 
         The profile is always a valid one. A trained model needs the tokens of some 2 to 15 profiles for the proof;
-        fewer (`max_calls`, `max_decoder_tokens`) make the search a beam, and `exact` tells whether it still proved
-        its best.
+        fewer (`max_calls`, `max_decoder_tokens`, by default those of 6) make the search a beam, and `exact` tells
+        whether it still proved its best. `max_decoder_tokens=math.inf` always proves it.
 
         Args:
             input_ids: (batch, seq).
@@ -270,11 +272,12 @@ class ProfileGenerationMixin:
             num_return_profiles: explore at least so many profiles, if the schema has them. The best one is proved,
                 the runners-up are the best of the others explored.
             expand_per_call: how many prefixes of a user a decoder call expands on the way to a first profile;
-                thereafter, when most are needed for the proof, up to four times as many. Few suit a CPU, many save
-                calls on a GPU; the default follows the device.
+                thereafter, when most are needed for the proof, up to four times as many on a GPU. Few suit a CPU,
+                where users who need fewer are padded at a cost, many save calls on a GPU; the default follows the
+                device.
             max_calls: decoder calls for a user at most; default: no bound.
-            max_decoder_tokens: tokens fed to the decoder for a user at most; default: those of 64 profiles, which
-                random weights exhaust. `math.inf` for no bound.
+            max_decoder_tokens: tokens fed to the decoder for a user at most; default: those of 6 profiles, or of 64
+                where `min_coverage` asks for more than the best one. `math.inf` for no bound.
             min_coverage: go on until the profiles explored have this share of the schema's probability mass, from 0
                 to 1. With 1 (and no bound) all are explored and `probabilities` are the exact marginals.
             encoder_outputs: to skip the encoder; with its `attention_mask`, or with the argument of this name.
@@ -292,19 +295,22 @@ class ProfileGenerationMixin:
                 f"the tokenizer writes token {trie.largest_token}, the model's vocabulary has"
                 f" {self.text_model.config.vocab_size}"
             )
+        on_cpu = self.text_model.device.type == "cpu"
         if expand_per_call is None:
-            expand_per_call = EXPAND_ON_CPU if self.text_model.device.type == "cpu" else EXPAND_ON_GPU
+            expand_per_call = EXPAND_ON_CPU if on_cpu else EXPAND_ON_GPU
+        if encoder_outputs is None and input_ids is None:
+            raise ValueError("generate_profiles takes input_ids or encoder_outputs, got neither")
+        profiles = PROFILES_FOR_COVERAGE if min_coverage > 0 else PROFILES_PER_SEARCH
         limits = SearchLimits(
             num_return_profiles,
             expand_per_call,
+            expand_per_call * (1 if on_cpu else WIDER_WITH_A_PROFILE),
             inf if max_calls is None else max_calls,
-            PROFILES_PER_SEARCH * trie.longest if max_decoder_tokens is None else max_decoder_tokens,
+            profiles * trie.longest if max_decoder_tokens is None else max_decoder_tokens,
             min_coverage,
         )
         limits.check(trie.longest)
         if encoder_outputs is None:
-            if input_ids is None:
-                raise ValueError("generate_profiles takes input_ids or encoder_outputs, got neither")
             encoder_outputs = self.get_encoder()(
                 input_ids=input_ids,
                 attention_mask=attention_mask,

@@ -14,9 +14,6 @@ from math import exp, fsum, inf, log
 from .configuration_mmprofile import Profile
 from .profile_trie_mmprofile import Branch, ProfileTrie
 
-# Once there is a profile, what a call expands is needed for the proof rather than a guess.
-MORE_WITH_A_PROFILE = 4
-
 
 @dataclass
 class ProfilePrediction:
@@ -53,6 +50,7 @@ class SearchLimits:
 
     num_return_profiles: int
     expand_per_call: int
+    expand_with_profile: int  # as expand_per_call, once there is a profile: then it is for the proof, no guess
     max_calls: float
     max_decoder_tokens: float
     min_coverage: float
@@ -65,7 +63,7 @@ class SearchLimits:
         """
         for name, value, least in (
             ("num_return_profiles", self.num_return_profiles, 1),
-            ("expand_per_call", self.expand_per_call, 1),
+            ("expand_per_call", min(self.expand_per_call, self.expand_with_profile), 1),
             ("max_calls", self.max_calls, 1),
             ("max_decoder_tokens", self.max_decoder_tokens, longest),
         ):
@@ -143,7 +141,7 @@ class ProfileSearch:
         if self.best and (self.calls >= self.limits.max_calls or (self.exact and lacking <= 0)):
             return []
         chosen = [] if self.best else self._steps_to_first_profile()
-        limit = self.limits.expand_per_call * (MORE_WITH_A_PROFILE if self.best else 1)
+        limit = self.limits.expand_with_profile if self.best else self.limits.expand_per_call
         room = self._room() - sum(run.fed for run in chosen)
         goal, on_the_way, order, heap = self._goal(), tuple(chosen), count(), []
 

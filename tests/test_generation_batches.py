@@ -105,7 +105,8 @@ def test_the_encoders_keys_and_values_are_computed_once_a_user():
 def test_finished_users_leave_the_batch():
     (model, tokenizer), rows = trained_model(), []
     hook = model.text_model.decoder.block[0].register_forward_hook(lambda _, args, output: rows.append(len(args[0])))
-    found = model.generate_profiles(**inputs_for(tokenizer), tokenizer=tokenizer, num_return_profiles=1)
+    options = {"tokenizer": tokenizer, "num_return_profiles": 1, "expand_per_call": 4}
+    found = model.generate_profiles(**inputs_for(tokenizer), **options)
     hook.remove()
     calls = sorted(prediction.decoder_calls for prediction in found)
     assert calls[0] < calls[-1]

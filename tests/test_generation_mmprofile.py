@@ -10,7 +10,8 @@ from mmprofile.profile_trie_mmprofile import profile_trie
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
 from tests.toy_schemas import SCHEMAS, TOKENIZERS, all_profiles, blind_tokenizer, unigram_tokenizer, word_tokenizer
 
-EVERYTHING = {"min_coverage": 1.0, "max_decoder_tokens": math.inf}
+PROVED = {"max_decoder_tokens": math.inf}
+EVERYTHING = {"min_coverage": 1.0, **PROVED}
 
 
 def allowed_tokens(trie):
@@ -39,7 +40,7 @@ def test_the_profile_is_the_arg_max_of_exhaustive_scoring(name, kind, sharpness)
     model, inputs = model_for(tokenizer, name, sharpness), inputs_for(tokenizer)
     profiles = all_profiles(schema)
     scores = teacher_forced(model, tokenizer, inputs, [schema.render(profile) for profile in profiles])
-    for user, found in enumerate(model.generate_profiles(**inputs, tokenizer=tokenizer)):
+    for user, found in enumerate(model.generate_profiles(**inputs, tokenizer=tokenizer, **PROVED)):
         assert found.exact and schema.parse(found.text) == found.profile
         assert found.log_probability == pytest.approx(scores[user].max().item(), abs=1e-4)
         for profile, score in [(found.profile, found.log_probability), *found.runners_up]:
@@ -92,10 +93,21 @@ def test_no_profile_scores_below_constrained_beam_search(name, seed):
         return_dict_in_generate=True,
         output_scores=True,
     )
-    for found, score in zip(
-        model.generate_profiles(**inputs, tokenizer=tokenizer), beams.sequences_scores.tolist(), strict=True
-    ):
-        assert found.log_probability >= score - 1e-4
+    for limits in ({}, PROVED):
+        found = model.generate_profiles(**inputs, tokenizer=tokenizer, **limits)
+        for prediction, score in zip(found, beams.sequences_scores.tolist(), strict=True):
+            assert prediction.log_probability >= score - 1e-4
+
+
+def test_the_default_bound_is_wider_where_more_than_the_best_is_asked_for():
+    tokenizer, schema = word_tokenizer(ProfileSchema()), ProfileSchema()
+    model, inputs = model_for(tokenizer, sharpness=0.3), inputs_for(tokenizer, users=1)
+    longest = profile_trie(schema, tokenizer).longest
+    for min_coverage, profiles in ((0.0, 6), (0.9, 64)):
+        (found,) = model.generate_profiles(
+            **inputs, tokenizer=tokenizer, schema=schema, min_coverage=min_coverage, num_return_profiles=1
+        )
+        assert not found.exact and (profiles - 2) * longest < found.decoder_tokens <= profiles * longest
 
 
 @pytest.mark.slow
@@ -105,8 +117,7 @@ def test_the_papers_schema_is_decoded_exactly(sharpness):
     model, inputs = model_for(tokenizer, sharpness=sharpness), inputs_for(tokenizer, users=1)
     profiles = all_profiles(schema)
     scores = teacher_forced(model, tokenizer, inputs, [schema.render(profile) for profile in profiles])[0]
-    options = {"tokenizer": tokenizer, "schema": schema, "max_decoder_tokens": math.inf}
-    (found,) = model.generate_profiles(**inputs, **options)
+    (found,) = model.generate_profiles(**inputs, tokenizer=tokenizer, schema=schema, **PROVED)
     assert found.exact and found.profile == profiles[scores.argmax()]
     assert found.log_probability == pytest.approx(scores.max().item(), abs=1e-4)
 
@@ -130,7 +141,8 @@ def test_a_bound_leaves_an_honest_beam(limits):
     for seed in range(5):
         inputs = inputs_for(tokenizer, seed)
         bounded = model.generate_profiles(**inputs, tokenizer=tokenizer, expand_per_call=4, **limits)
-        for found, best in zip(bounded, model.generate_profiles(**inputs, tokenizer=tokenizer), strict=True):
+        proved = model.generate_profiles(**inputs, tokenizer=tokenizer, **PROVED)
+        for found, best in zip(bounded, proved, strict=True):
             (score,) = teacher_forced(model, tokenizer, inputs, [found.text])[len(proofs) % USERS].tolist()
             assert found.log_probability == pytest.approx(score, abs=1e-4)
             assert found.log_probability <= best.log_probability + 1e-4

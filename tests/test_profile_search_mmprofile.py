@@ -15,7 +15,8 @@ TRIES = {name: ProfileTrie(schema, TOKENIZER) for name, schema in SCHEMAS.items(
 
 
 def limits(**fields) -> SearchLimits:
-    free = {"num_return_profiles": 1, "expand_per_call": 4, "max_calls": inf, "max_decoder_tokens": inf}
+    free = {"num_return_profiles": 1, "expand_per_call": 4, "expand_with_profile": 16}
+    free |= {"max_calls": inf, "max_decoder_tokens": inf}
     return SearchLimits(**free | {"min_coverage": 0.0} | fields)
 
 
