@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset, Features, Image
 from datasets import List as ListFeature
@@ -23,6 +24,7 @@ class Example:
     images: list
     captions: list[str | None]
     profile: Profile
+    vision_states: list[np.ndarray] | None = field(default=None, repr=False)  # of the images, where they are known
     rng: np.random.Generator | None = field(default=None, repr=False)
 
 
@@ -48,6 +50,17 @@ def undecoded(dataset: Dataset) -> Dataset:
     return Dataset(dataset.data, info=info, split=dataset.split)  # `cast` would write a second copy to the disk
 
 
+def review_lengths(dataset: Dataset) -> list[list[int]]:
+    """Characters of each user's reviews, read without the photos beside them."""
+    lengths = []
+    for table in dataset.with_format("arrow").iter(1000):
+        for reviews in table["reviews"].chunks:
+            characters = pc.utf8_length(pc.struct_field(pc.list_flatten(reviews), "text")).to_numpy()
+            ends = np.cumsum(pc.list_value_length(reviews).to_numpy())
+            lengths += [part.tolist() for part in np.split(characters, ends[:-1])]
+    return lengths
+
+
 def _review_fields(features: Features) -> Mapping:
     reviews = features["reviews"]
     return reviews.feature if isinstance(reviews, ListFeature) else reviews[0]
@@ -65,6 +78,7 @@ class UserExamples(torch.utils.data.Dataset):
         photos_from: "self"; "nobody", reviews alone; or "stranger", photos and captions of the row before, the
             unpaired condition of Figure 6.
         cache: `photo_cache.PhotoCache` with these photos, to take their pixels from. None: the photos themselves.
+        states: `vision_states.VisionStates` of these photos: examples have the vision tower's states of them too.
 
     Raises:
         ValueError: if a number is below its least, or `photos_from` is another.
@@ -79,6 +93,7 @@ class UserExamples(torch.utils.data.Dataset):
         seed: int | None = None,
         photos_from: str = "self",
         cache=None,
+        states=None,
     ):
         if num_reviews < 1 or num_images < 0:
             raise ValueError(f"num_reviews is at least 1 and num_images at least 0, got {num_reviews}, {num_images}")
@@ -91,18 +106,31 @@ class UserExamples(torch.utils.data.Dataset):
         self.seed = seed
         self.photos_from = photos_from
         self.cache = cache
+        self.states = states
         # Shared, so that workers that outlive an epoch see the next.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._review_lengths: list[list[int]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Other reviews and photos are drawn in another epoch; Accelerate's data loader calls this."""
         self._epoch.fill_(epoch)
 
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def text_lengths(self) -> np.ndarray:
+        """(users,), characters of the reviews that are drawn of each in this epoch."""
+        if self._review_lengths is None:
+            self._review_lengths = review_lengths(self.dataset)
+        drawn = (self._draw(of, self.num_reviews, self._rng(user)) for user, of in enumerate(self._review_lengths))
+        return np.array([sum(lengths) for lengths in drawn])
+
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Example:
-        rng = None if self.seed is None else np.random.default_rng([self.seed, int(self._epoch), index])
+        rng = self._rng(index)
         row = self.dataset[index]
         reviews = self._draw(row["reviews"], self.num_reviews, rng)
         if self.photos_from == "stranger":
@@ -116,8 +144,12 @@ class UserExamples(torch.utils.data.Dataset):
             images=[image if self.cache is None else self.cache[image] for image, _ in photos],
             captions=[caption for _, caption in photos],
             profile=self.schema.profile_from_labels(row["profile"]),
+            vision_states=None if self.states is None else [self.states[image] for image, _ in photos],
             rng=rng,
         )
+
+    def _rng(self, index: int) -> np.random.Generator | None:
+        return None if self.seed is None else np.random.default_rng([self.seed, self.epoch, index])
 
     def _photos(self, reviews: list[dict], rng: np.random.Generator | None) -> list[tuple]:
         photos = []
@@ -177,9 +209,7 @@ class JointCollator:
         batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
         photos = {view.photos for view in views.values()} - {None}
         if photos and any(example.images for example in examples):
-            batch |= self.processor.encode_images([example.images for example in examples])
-            if "masked_photos" in photos:
-                batch["pixel_mask"] = self._pixel_mask(batch["pixel_values"], examples)
+            batch |= self._encode_photos(photos, examples)
         return batch
 
     def _draw(self, rng: np.random.Generator) -> str:
@@ -208,6 +238,19 @@ class JointCollator:
         if "masked_profile" in parts:
             arguments |= {"profile": example.profile, "masked": masked_keys}
         return arguments
+
+    def _encode_photos(self, views: set[str], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        batch = {}
+        if examples[0].vision_states is not None:
+            counts = torch.tensor([len(example.images) for example in examples])
+            states = [state for example in examples for state in example.vision_states]
+            batch["image_mask"] = torch.arange(int(counts.max())) < counts[:, None]  # (batch, images)
+            batch["vision_states"] = torch.from_numpy(np.stack(states))
+        if not batch or "masked_photos" in views:
+            batch |= self.processor.encode_images([example.images for example in examples])
+        if "masked_photos" in views:
+            batch["pixel_mask"] = self._pixel_mask(batch["pixel_values"], examples)
+        return batch
 
     def _pixel_mask(self, pixel_values: torch.Tensor, examples: Sequence[Example]) -> torch.Tensor:
         _, images, _, height, width = pixel_values.shape

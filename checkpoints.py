@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from .hub_folder import save_hub_folder
 from .reporting import append_metrics, best_epoch, write_json
+from .whole_model import WholeModel
 
 PREFIX, UNFINISHED = "checkpoint-", ".unfinished-checkpoint-"
 NAME = re.compile(rf"{PREFIX}(\d+)(?:-epoch-(\d+))?")
@@ -35,8 +37,7 @@ class TrainingState:
         history: one record for each epoch that is trained and evaluated.
         step: optimizer steps so far.
         batches: of the epoch under way, taken by this process.
-        sums, counts: of their losses, by objective.
-        order: state of the random numbers when the order of the epoch under way was drawn.
+        sums, counts: of the loss of each token, by objective, and of the tokens.
         epoch_began, waited: seconds of the run at the start of the epoch, and of it those spent waiting for batches.
     """
 
@@ -44,8 +45,7 @@ class TrainingState:
         self.history: list[dict] = []
         self.step = self.batches = 0
         self.sums: dict[str, torch.Tensor | float] = {}
-        self.counts: dict[str, int] = {}
-        self.order: torch.Tensor | None = None
+        self.counts: dict[str, torch.Tensor | float] = {}
         self.epoch_began = self.waited = 0.0
         self._started = time.monotonic() - seconds
 
@@ -69,46 +69,39 @@ class TrainingState:
     def begin_epoch(self, names: Iterable[str]) -> None:
         """Sums of 0 under these names, unless the epoch is under way already."""
         if not self.batches:
-            self.sums, self.counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+            self.sums, self.counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
             self.epoch_began, self.waited = self.seconds, 0.0
 
-    def remaining(self, loader: DataLoader) -> Iterator:
-        """The batches that are left of the epoch under way, in the order drawn at its start; counts them."""
-        resumed = self.batches > 0
-        now = torch.get_rng_state()
-        if resumed:
-            torch.set_rng_state(self.order)
-            loader = skip_first_batches(loader, self.batches)
-        else:
-            self.order = now
-        asked, batches = self.seconds, iter(loader)
-        batch = next(batches, None)
-        if resumed:  # only the first batch draws the order
-            torch.set_rng_state(now)
-        while batch is not None:
-            self.batches += 1
-            self.waited += self.seconds - asked
-            yield batch
+    def remaining_steps(self, loader: DataLoader, batches_a_step: int) -> Iterator[list[dict]]:
+        """The batches of each step that is left of the epoch under way; counts them."""
+        batches = iter(skip_first_batches(loader, self.batches) if self.batches else loader)
+        while True:
             asked = self.seconds
-            batch = next(batches, None)
+            step = list(islice(batches, batches_a_step))
+            if not step:
+                return
+            self.batches += len(step)
+            self.waited += self.seconds - asked
+            yield step
 
-    def add(self, losses: Mapping[str, torch.Tensor]) -> None:
-        """Counts a batch's losses in."""
+    def add(self, losses: Mapping[str, torch.Tensor], tokens: torch.Tensor) -> None:
+        """Counts in a batch's mean losses, of so many tokens."""
         for name, loss in losses.items():
-            self.sums[name] += loss.detach()
-            self.counts[name] += 1
+            self.sums[name] += loss.detach() * tokens
+            self.counts[name] += tokens
 
     def mean_losses(self, accelerator: Accelerator) -> dict[str, float]:
-        """Of the epoch's batches, over all processes; not a number for an objective that was never drawn."""
-        sums = torch.stack([torch.as_tensor(total, device=accelerator.device) for total in self.sums.values()])
-        counts = torch.tensor(list(self.counts.values()), device=accelerator.device)
-        means = accelerator.reduce(sums, "sum") / accelerator.reduce(counts, "sum")
-        return dict(zip(self.sums, means.tolist(), strict=True))
+        """Of the epoch's tokens, over all processes; not a number for an objective that was never drawn."""
+        sums, counts = (
+            accelerator.reduce(torch.stack([torch.as_tensor(v, device=accelerator.device) for v in values]), "sum")
+            for values in (self.sums.values(), self.counts.values())
+        )
+        return dict(zip(self.sums, (sums / counts).tolist(), strict=True))
 
     def end_epoch(self, record: dict) -> None:
         """The epoch is trained and evaluated."""
         self.history.append(record)
-        self.batches, self.order = 0, None
+        self.batches = 0
 
     def state_dict(self) -> dict:
         fields = {name: value for name, value in vars(self).items() if name != "_started"}
@@ -183,7 +176,8 @@ class Checkpoints:
         file = checkpoint / _state_file(self.accelerator.process_index)
         state.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         device = self.accelerator.device
-        state.sums = {name: torch.as_tensor(total, device=device) for name, total in state.sums.items()}
+        for values in (state.sums, state.counts):
+            values.update({name: torch.as_tensor(value, device=device) for name, value in values.items()})
 
     def _prune(self, newest: Path, best: dict | None) -> None:
         kept = {newest} if best is None else {newest, self.folder / _epoch_name(best)}
@@ -193,7 +187,7 @@ class Checkpoints:
             _remove(checkpoint)
 
 
-def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, model, processor) -> None:
+def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, model: WholeModel, processor) -> None:
     """Puts a run back to a checkpoint, and its output folder with it: metrics, best weights; newer checkpoints go.
 
     Raises:
@@ -204,8 +198,9 @@ def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, mod
     best = None if state.best is None else folder / _epoch_name(state.best)
     if best is not None and best.exists():
         accelerator.load_state(str(best))
+        whole = model.gathered()
         if accelerator.is_main_process:
-            save_hub_folder(model, processor, folder)
+            save_hub_folder(whole, processor, folder)
         checkpoints.load(checkpoint, state)
     elif best is not None and checkpoint != list_checkpoints(folder)[-1]:
         raise ValueError(f"{checkpoint} needs the best weights of its time, of {best}, which is not there any more")

@@ -54,7 +54,9 @@ def evaluate_model(
     """
     rng = torch.get_rng_state()
     try:
-        return _evaluate(model, loader, processor, accelerator, num_beams, name, check or (lambda number: None))
+        # Layers that were compiled for training would be compiled anew for each length of what is generated.
+        with torch.compiler.set_stance("force_eager"):
+            return _evaluate(model, loader, processor, accelerator, num_beams, name, check or (lambda number: None))
     except BaseException:
         torch.set_rng_state(rng)
         raise
@@ -66,31 +68,40 @@ def _evaluate(
     model.eval()
     tokenizer = processor.tokenizer
     max_new_tokens = max_profile_tokens(processor)
-    predictions, references, losses = [], [], []
+    predictions, references, losses, counts = [], [], [], []
     bar = tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process)
     for number, batch in enumerate(bar):
         check(number)
         labels = batch.pop("labels")
         with torch.no_grad(), accelerator.autocast():
             encoded = model.encode(**batch)
-            loss = model(encoder_outputs=encoded, labels=labels).loss
+            logits = model(encoder_outputs=encoded, labels=labels).logits
             tokens = model.generate(
                 encoder_outputs=encoded,
                 attention_mask=batch["attention_mask"],
                 num_beams=num_beams,
                 max_new_tokens=max_new_tokens,
             )
-        losses.append(accelerator.gather_for_metrics(loss.float().repeat(len(labels))))
+        losses.append(accelerator.gather_for_metrics(_user_losses(logits, labels)))
+        counts.append(accelerator.gather_for_metrics((labels >= 0).sum(dim=1)))
         predictions += _gathered_profiles(tokens, processor, accelerator)
         references += _gathered_profiles(
             labels.masked_fill(labels < 0, tokenizer.pad_token_id), processor, accelerator
         )
     return Evaluation(
         f1=profile_f1(predictions, references, processor.profile_schema),
-        loss=torch.cat(losses).mean().item(),
+        loss=(torch.cat(losses).sum() / torch.cat(counts).sum()).item(),
         predictions=predictions,
         references=references,
     )
+
+
+def _user_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(batch,), the loss of a user's tokens together: their sum does not depend on who is in a batch with whom."""
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2).float(), labels, ignore_index=-100, reduction="none"
+    )
+    return losses.sum(dim=1)
 
 
 def _gathered_profiles(tokens: torch.Tensor, processor, accelerator: Accelerator) -> list[Profile]:

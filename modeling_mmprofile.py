@@ -251,8 +251,22 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             patches = self.vision_model.embeddings.patch_embeddings.num_patches
             shape = (*image_mask.shape, self.config.text_config.d_model)
             return photos.new_zeros(shape if self.config.vision_feature == "cls" else (*shape[:2], patches, shape[2]))
+        return self.project_vision_states(self.get_vision_states(photos), image_mask)
+
+    def get_vision_states(self, photos: torch.Tensor) -> torch.Tensor:
+        """What of the vision tower's output the model looks at.
+
+        Args:
+            photos: (photos, 3, height, width), normalised.
+
+        Returns:
+            (photos, hidden) with `vision_feature="cls"`, else (photos, patches, hidden).
+        """
         states = self.vision_model(photos).last_hidden_state  # (photos, 1 + patches, hidden)
-        states = states[:, 0] if self.config.vision_feature == "cls" else states[:, 1:]
+        return states[:, 0] if self.config.vision_feature == "cls" else states[:, 1:]
+
+    def project_vision_states(self, states: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        """`get_image_features` of photos whose `get_vision_states` are known, in the order of the mask's True."""
         states = self.visual_projection(states)
         features = states.new_zeros(*image_mask.shape, *states.shape[1:])
         features[image_mask.to(features.device)] = states

@@ -117,12 +117,12 @@ class JointOutput:
 class JointTrainingModel(nn.Module):
     """Turns one batch into the losses of all objectives; this is the module that Accelerate prepares.
 
-    What objectives share is computed once: each text is encoded once, each set of photos once, and all decoder
-    passes are one.
+    What objectives share is computed once: each text is encoded once, each set of photos once, and the decoder passes
+    over texts of like length are one.
 
     Args:
         model: needs `get_text_features`, `get_image_features`, `fuse`, `prepare_decoder_input_ids_from_labels` and
-            `forward(encoder_outputs=, decoder_input_ids=)`.
+            `forward(encoder_outputs=, decoder_input_ids=)`; `project_vision_states` for batches with such states.
         views: of `select_views`.
         black: (channels,), the processor's `black`.
         weights: objective -> its weight in the mean, positive; default: equal.
@@ -150,6 +150,7 @@ class JointTrainingModel(nn.Module):
             batch: `texts`, name -> {input_ids, attention_mask} (batch, seq); `labels` (batch, target), -100 where
                 there is none; if any user has a photo, `pixel_values` (batch, images, 3, height, width),
                 `image_mask` (batch, images) and, with masked photos, `pixel_mask` (batch, images, height, width);
+                with `vision_states`, the tower's of the photos (photos, ...), pixels are for masked photos alone;
                 `objectives`, if not all are to be computed, the names of those drawn: `loss` is then the plain mean
                 of theirs, since the weights are in the draw.
         """
@@ -173,15 +174,29 @@ class JointTrainingModel(nn.Module):
         return self.model.get_text_features(text["input_ids"], text["attention_mask"]).last_hidden_state
 
     def _encode_photos(self, batch: dict, name: str | None) -> torch.Tensor | None:
-        if name is None or "pixel_values" not in batch:
+        if name is None or "image_mask" not in batch:
             return None
+        if name == "photos" and "vision_states" in batch:
+            return self.model.project_vision_states(batch["vision_states"], batch["image_mask"])
         pixel_values = batch["pixel_values"]
         if name == "masked_photos":
             pixel_values = blacken(pixel_values, batch["pixel_mask"], self.black)
         return self.model.get_image_features(pixel_values, batch["image_mask"])
 
     def _decode(self, fused: list, labels: torch.Tensor) -> list[torch.Tensor]:
-        """One decoder pass for all objectives, their encoder outputs padded to the longest."""
+        """One decoder pass for all objectives with long texts, and one for those with short ones."""
+        lengths = [output.last_hidden_state.shape[1] for output in fused]
+        # Padded to 600 tokens, a masked profile of 50 would cost the decoder as much as the reviews.
+        is_short = [2 * length <= max(lengths) for length in lengths]
+        losses = [None] * len(fused)
+        for short in sorted(set(is_short)):
+            chosen = [number for number, it_is in enumerate(is_short) if it_is == short]
+            for number, loss in zip(chosen, self._decode_group([fused[n] for n in chosen], labels), strict=True):
+                losses[number] = loss
+        return losses
+
+    def _decode_group(self, fused: list, labels: torch.Tensor) -> list[torch.Tensor]:
+        """One decoder pass, the encoder outputs padded to the longest."""
         longest = max(output.last_hidden_state.shape[1] for output in fused)
         states = torch.cat([_pad_seq(output.last_hidden_state, longest) for output in fused])
         masks = torch.cat([_pad_seq(output.attention_mask, longest) for output in fused])

@@ -33,19 +33,28 @@ class PhotoCache:
         settings = [processor.image_processor.to_dict(), processor.max_image_pixels]
         name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         name.update(b"".join(self._rows))
-        self._path = Path(folder) / f"{name.hexdigest()[:32]}.npy"
+        self.path = Path(folder) / f"{name.hexdigest()[:32]}.npy"
         self._pixels: np.ndarray | None = None
-        if distinct and not self._path.exists():
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        if distinct and not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write([distinct[digest] for digest in self._rows], processor)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, photo: bytes | str) -> np.ndarray:
+    @property
+    def pixels(self) -> np.ndarray:
+        """Of all photos, (photos, height, width, 3)."""
         if self._pixels is None:  # opened by each worker for itself
-            self._pixels = np.load(self._path, mmap_mode="r")
-        return self._pixels[self._rows[_digest(photo)]]
+            self._pixels = np.load(self.path, mmap_mode="r")
+        return self._pixels
+
+    def row(self, photo: bytes | str) -> int:
+        """Of a photo in `pixels`."""
+        return self._rows[_digest(photo)]
+
+    def __getitem__(self, photo: bytes | str) -> np.ndarray:
+        return self.pixels[self.row(photo)]
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_pixels": None}
@@ -55,7 +64,7 @@ class PhotoCache:
         direct, again = (processor.encode_images([[photo]])["pixel_values"] for photo in (photos[0], first))
         if not np.array_equal(direct, again):
             raise ValueError(f"photos resized by {type(processor.image_processor).__name__} are changed by it again")
-        with replacing(self._path) as temporary:
+        with replacing(self.path) as temporary:
             pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(photos), *first.shape))
             for row, photo in enumerate(photos):
                 pixels[row] = _resized(photo, processor)

@@ -10,23 +10,17 @@ Evaluates by generation after each epoch, keeps the weights with the best averag
 import math
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import set_seed
+from accelerate.utils import DataLoaderConfiguration, set_seed
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForSeq2SeqLM,
-    AutoProcessor,
-    AutoTokenizer,
-    GenerationConfig,
-    get_scheduler,
-)
+from transformers import AutoModelForSeq2SeqLM, get_scheduler
 
-from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
+from mmprofile import ProfileSchema
 from mmprofile.checkpoints import (
     Checkpoints,
     TrainingState,
@@ -35,84 +29,29 @@ from mmprofile.checkpoints import (
     prepare_folder,
     resume,
 )
-from mmprofile.evaluation import Evaluation, evaluate_model, majority_f1, max_profile_tokens
+from mmprofile.evaluation import Evaluation, evaluate_model, majority_f1
 from mmprofile.hub_folder import save_hub_folder
 from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
 from mmprofile.photo_cache import PhotoCache
 from mmprofile.prediction_plots import plot_confusion
-from mmprofile.presets import tiny_config, tiny_processor
 from mmprofile.reporting import append_metrics, best_epoch, format_table, plot_curves, write_json
 from mmprofile.stop_signals import saved_when_stopped
 from mmprofile.training_arguments import JointTrainingArguments, parse_arguments
 from mmprofile.training_data import (
-    corpus_texts,
     evaluation_loader,
     load_corpus,
-    open_photo_cache,
-    token_share,
+    open_caches,
+    tokens_of_step,
     training_loader,
 )
 from mmprofile.training_guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
+from mmprofile.training_model import build_model
+from mmprofile.whole_model import WholeModel, whole_tensor
 
 # Row of the results table -> whose photos and captions a user gets (Figure 6 calls strangers' "unpaired").
 TEST_CONDITIONS = {"mmprofile": "self", "reviews alone": "nobody", "photos of another user": "stranger"}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Model
-
-
-def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
-    """The model and processor to train: a checkpoint, the tiny preset, or two pre-trained towers.
-
-    Raises:
-        ValueError: if a checkpoint's schema is not the corpus'.
-    """
-    if arguments.model:
-        model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, trust_remote_code=True, dtype=torch.float32)
-        processor = AutoProcessor.from_pretrained(arguments.model, trust_remote_code=True)
-        if processor.profile_schema.to_list() != schema.to_list():
-            raise ValueError(
-                f"{arguments.model!r} writes profiles of {processor.profile_schema.to_list()},"
-                f" the corpus has {schema.to_list()}"
-            )
-        processor.max_text_tokens = arguments.max_text_tokens
-    elif arguments.text_model == "tiny":
-        texts = corpus_texts(train_split)
-        processor = tiny_processor(
-            texts, schema, vocab_size=arguments.vocab_size, max_text_tokens=arguments.max_text_tokens
-        )
-        config = tiny_config(schema, len(processor.tokenizer))
-        config.fusion, config.vision_feature = arguments.fusion, arguments.vision_feature
-        model = MMProfileForConditionalGeneration(config)
-    else:
-        model = MMProfileForConditionalGeneration.from_text_vision_pretrained(
-            arguments.text_model,
-            arguments.vision_model,
-            dtype=torch.float32,
-            fusion=arguments.fusion,
-            vision_feature=arguments.vision_feature,
-            profile_schema=schema,
-        )
-        processor = MMProfileProcessor(
-            AutoImageProcessor.from_pretrained(arguments.vision_model),
-            AutoTokenizer.from_pretrained(arguments.text_model),
-            schema,
-            max_text_tokens=arguments.max_text_tokens,
-        )
-    model.generation_config = GenerationConfig(
-        num_beams=arguments.num_beams,
-        max_new_tokens=max_profile_tokens(processor),
-        decoder_start_token_id=model.config.decoder_start_token_id,
-        eos_token_id=model.config.eos_token_id,
-        pad_token_id=model.config.pad_token_id,
-    )
-    model.config.paradigm = arguments.paradigm
-    if arguments.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    return model, processor
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -189,7 +128,7 @@ def main(argv: list[str] | None = None) -> dict:
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # or several processes would not find each other (accelerate 1.15)
         mixed_precision=arguments.mixed_precision,
-        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
         log_with=arguments.report_to,
         project_dir=Path(arguments.output_dir) / "logs" if arguments.report_to else None,
         kwargs_handlers=[unused],
@@ -205,23 +144,26 @@ def main(argv: list[str] | None = None) -> dict:
     schema = ProfileSchema.from_features(corpus["train"].features["profile"])
     model, processor = build_model(arguments, schema, corpus["train"])
     with accelerator.local_main_process_first():
-        photo_cache = open_photo_cache(corpus, processor, arguments)
+        photo_cache, vision_states = open_caches(corpus, model, processor, arguments, accelerator.device)
 
+    whole_model = WholeModel(model, accelerator)
     joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights)
     optimizer = torch.optim.AdamW(
-        joint.parameters(),
+        [parameter for parameter in joint.parameters() if parameter.requires_grad],
         lr=arguments.learning_rate,
         betas=(0.9, arguments.adam_beta2),
         weight_decay=arguments.weight_decay,
+        fused=arguments.fused_adamw or None,  # False would rule out the loop over many at once
     )
     joint, optimizer = accelerator.prepare(joint, optimizer)
     if arguments.auto_batch_size:
         fit_batch_size(joint, processor, corpus["train"], arguments, accelerator)
     train_loader, dev_loader = accelerator.prepare(
-        training_loader(corpus["train"], processor, arguments, photo_cache),
+        training_loader(corpus["train"], processor, arguments, photo_cache, vision_states),
         evaluation_loader(corpus["validation"], processor, arguments, "self", photo_cache),
     )
-    steps = math.ceil(len(train_loader) / arguments.gradient_accumulation_steps) * arguments.num_epochs
+    steps_an_epoch = math.ceil(len(train_loader) / arguments.gradient_accumulation_steps)
+    steps = steps_an_epoch * arguments.num_epochs
     scheduler = accelerator.prepare(
         get_scheduler(
             arguments.lr_scheduler,
@@ -237,41 +179,45 @@ def main(argv: list[str] | None = None) -> dict:
     accelerator.init_trackers("mmprofile", {name: str(value) for name, value in run.items()})
     state, watch = TrainingState(), LossWatch()
     if checkpoint := find_checkpoint(output, arguments.resume_from_checkpoint):
-        resume(checkpoint, checkpoints, state, model, processor)
+        resume(checkpoint, checkpoints, state, whole_model, processor)
     with saved_when_stopped(checkpoints, state) as stop, explained_failures(arguments, output):
         for epoch in range(len(state.history) + 1, arguments.num_epochs + 1):
             joint.train()
+            if arguments.freeze_vision:
+                model.vision_model.eval()  # no dropout
             train_loader.set_epoch(epoch)
             state.begin_epoch(("loss", *arguments.views))
             progress = tqdm(
-                state.remaining(train_loader),
+                state.remaining_steps(train_loader, arguments.gradient_accumulation_steps),
                 desc=f"epoch {epoch}/{arguments.num_epochs}",
-                total=len(train_loader),
-                initial=state.batches,
+                total=steps_an_epoch,
+                initial=state.batches // arguments.gradient_accumulation_steps,
                 unit=" users",
-                unit_scale=arguments.batch_size * accelerator.num_processes,
+                unit_scale=arguments.batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes,
                 disable=not accelerator.is_local_main_process,
             )
-            for batch in progress:
-                with accelerator.accumulate(joint):
-                    result, share = joint(batch), token_share(batch["labels"], accelerator)
-                    values = {name: share * loss for name, loss in {**result.losses, "loss": result.loss}.items()}
-                    accelerator.backward(values["loss"])
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(joint.parameters(), arguments.max_grad_norm)
-                        if arguments.mixed_precision != "fp16":  # which skips a step whose gradient overflows
-                            values["gradient norm"] = norm
-                        state.step += 1
-                    optimizer.step()
-                    scheduler.step()
-                    optimizer.zero_grad()
-                watch.note(state.step, values)
-                state.add({name: values[name] for name in state.sums if name in values})
-                if state.batches % 10 == 0:
+            for batches in progress:
+                tokens, all_tokens = tokens_of_step(batches, accelerator)
+                for batch, count in zip(batches, tokens, strict=True):
+                    with nullcontext() if batch is batches[-1] else accelerator.no_sync(joint):
+                        result = joint(batch)
+                        # Each token of the step counts the same; the gradients of the processes are averaged.
+                        accelerator.backward(result.loss * count * accelerator.num_processes / all_tokens)
+                    losses = {**result.losses, "loss": result.loss}
+                    watch.note(state.step + 1, losses)
+                    state.add(losses, count)
+                state.step += 1
+                norm = whole_tensor(accelerator.clip_grad_norm_(joint.parameters(), arguments.max_grad_norm))
+                if arguments.mixed_precision != "fp16":  # which skips a step whose gradient overflows
+                    watch.note(state.step, {"gradient norm": norm})
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+                if len(watch) >= 20:
                     latest = watch.check()
                     progress.set_postfix({name: f"{value:.3f}" for name, value in latest.items()})
                     accelerator.log(latest, step=state.step)
-                if accelerator.sync_gradients and state.batches < len(train_loader):
+                if state.batches < len(train_loader):
                     if checkpoints.due(state.step):
                         watch.check()
                         saved = checkpoints.save(state)
@@ -282,8 +228,9 @@ def main(argv: list[str] | None = None) -> dict:
             watch.check()
             means = state.mean_losses(accelerator)
             seconds = state.seconds - state.epoch_began
+            whole = whole_model.gathered()
             evaluation = evaluate_model(
-                model, dev_loader, processor, accelerator, arguments.num_beams, "development", stop.check
+                whole, dev_loader, processor, accelerator, arguments.num_beams, "development", stop.check
             )
             record = {
                 "epoch": epoch,
@@ -302,7 +249,7 @@ def main(argv: list[str] | None = None) -> dict:
             # The checkpoint first: from it the folder's files can be written again.
             saved = checkpoints.save(state) if arguments.save_steps or arguments.resume_from_checkpoint else None
             if accelerator.is_main_process:
-                publish_epoch(model, processor, state.history, evaluation, output)
+                publish_epoch(whole, processor, state.history, evaluation, output)
                 if uploader:
                     uploader.on_save(state.step, saved)
             accelerator.print(

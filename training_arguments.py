@@ -80,6 +80,7 @@ class JointTrainingArguments:
     auto_batch_size: bool = _flag(
         False, "halve batch_size and double gradient_accumulation_steps until the largest batch fits in memory"
     )
+    group_by_length: bool = _flag(False, "users with texts of like length in a step, for less padding")
     num_epochs: int = _flag(10, "passes over the training split")
     learning_rate: float = _flag(5e-5, "peak, of Adam")
     weight_decay: float = _flag(0.0, "decoupled (AdamW)")
@@ -89,6 +90,12 @@ class JointTrainingArguments:
     max_grad_norm: float = _flag(1.0, "gradients are clipped to this norm")
     gradient_checkpointing: bool = _flag(False, "recompute activations, to save memory")
     mixed_precision: str = _flag("no", "no, fp16 or bf16")
+    tf32: bool = _flag(False, "products of 32-bit numbers by TF32, where a GPU has it")
+    fused_adamw: bool = _flag(True, "update all weights in one kernel, on devices for which torch has it")
+    compile: bool = _flag(False, "torch.compile the layers, for batches of any size")
+    freeze_vision: bool = _flag(
+        False, "leave the vision tower as it is; its states of unmasked photos are kept in photo_cache, if given"
+    )
     num_workers: int = _flag(0, "processes that prepare batches")
     photo_cache: str | None = _flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
     seed: int = _flag(0, "of weights, order, draws and masks")

@@ -5,13 +5,14 @@ from itertools import chain
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, load_dataset
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
+from .batch_order import UserOrder
 from .batching import EvaluationCollator, JointCollator, UserExamples, check_columns, undecoded
 from .photo_cache import PhotoCache, photos_of
 from .training_arguments import JointTrainingArguments
+from .vision_states import VisionStates
 
 SPLITS = ("train", "validation", "test")
 
@@ -43,50 +44,39 @@ def corpus_texts(split: Dataset) -> Iterator[str]:
             yield from (caption for caption in review["captions"] or () if caption)
 
 
-class SharedShuffle(Sampler):
-    """A new order for each pass, drawn by the main process for all: the same for any number of processes."""
-
-    def __init__(self, length: int):
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        # The second of two numbers, as with `shuffle=True`, where the loader draws the first for its workers.
-        seed = torch.empty(2, dtype=torch.int64).random_().tolist()[1:]
-        if PartialState().num_processes > 1:
-            broadcast_object_list(seed)
-        yield from torch.randperm(self.length, generator=torch.Generator().manual_seed(seed[0])).tolist()
-
-
-def open_photo_cache(corpus: DatasetDict, processor, arguments: JointTrainingArguments) -> PhotoCache | None:
-    """The cache of all splits' photos, if there is to be one and photos are seen at all."""
+def open_caches(
+    corpus: DatasetDict, model, processor, arguments: JointTrainingArguments, device: torch.device
+) -> tuple[PhotoCache | None, VisionStates | None]:
+    """The cache of all splits' photos, if there is to be one and photos are seen at all; with a frozen vision tower
+    that of its states too."""
     if arguments.photo_cache is None or not any(view.photos for view in arguments.views.values()):
-        return None
-    return PhotoCache(arguments.photo_cache, chain.from_iterable(map(photos_of, corpus.values())), processor)
+        return None, None
+    cache = PhotoCache(arguments.photo_cache, chain.from_iterable(map(photos_of, corpus.values())), processor)
+    return cache, VisionStates(cache, model, processor, device) if arguments.freeze_vision else None
 
 
-def token_share(labels: torch.Tensor, accelerator: Accelerator) -> torch.Tensor | float:
-    """What this process' mean loss counts for in the mean of the processes' losses, by its share of the tokens: so
-    that several processes have the loss and gradient that one has of all their users together."""
-    if accelerator.num_processes == 1:
-        return 1.0
-    tokens = (labels >= 0).sum().float()
-    return tokens / accelerator.reduce(tokens.clone(), "mean")
+def tokens_of_step(batches: list[dict], accelerator: Accelerator) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The target tokens of each batch of a step, and of all its batches in all processes together."""
+    tokens = [(batch["labels"] >= 0).sum().float() for batch in batches]
+    return tokens, accelerator.reduce(torch.stack(tokens).sum(), "sum")
 
 
 def training_loader(
-    split: Dataset, processor, arguments: JointTrainingArguments, cache: PhotoCache | None = None
+    split: Dataset,
+    processor,
+    arguments: JointTrainingArguments,
+    cache: PhotoCache | None = None,
+    states: VisionStates | None = None,
 ) -> DataLoader:
-    """Batches of `JointTrainingModel`, in a new order and newly drawn each epoch."""
-    schema = processor.profile_schema
+    """Batches of `JointTrainingModel`, in a new order and newly drawn each epoch; caches as of `open_caches`."""
     weights = arguments.weights or dict.fromkeys(arguments.views, 1.0)
+    drawn = {"num_reviews": arguments.num_reviews, "num_images": arguments.num_images, "seed": arguments.seed}
+    examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
+    users_a_step = arguments.batch_size * arguments.gradient_accumulation_steps * PartialState().num_processes
     return DataLoader(
-        UserExamples(split, schema, arguments.num_reviews, arguments.num_images, seed=arguments.seed, cache=cache),
+        examples,
         arguments.batch_size,
-        sampler=SharedShuffle(len(split)),
-        generator=torch.Generator(),  # of its own: workers that persist would draw less from the common one
+        sampler=UserOrder(examples, arguments.seed, users_a_step if arguments.group_by_length else None),
         collate_fn=JointCollator(
             processor,
             arguments.views,
@@ -94,8 +84,7 @@ def training_loader(
             arguments.profile_mask_probability,
             drawn_by=weights if arguments.objective_schedule == "sampled" else None,
         ),
-        num_workers=arguments.num_workers,
-        persistent_workers=arguments.num_workers > 0,
+        **worker_options(arguments),
     )
 
 
@@ -110,4 +99,14 @@ def evaluation_loader(
     schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache}
     examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos)
     collator = EvaluationCollator(processor, arguments.paradigm)
-    return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, num_workers=arguments.num_workers)
+    return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, **worker_options(arguments))
+
+
+def worker_options(arguments: JointTrainingArguments) -> dict:
+    """Of a loader: workers that outlive an epoch, and memory from which a GPU copies while it computes."""
+    return {
+        "num_workers": arguments.num_workers,
+        "persistent_workers": arguments.num_workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": torch.Generator(),  # of its own: workers that persist would draw less from the common one
+    }

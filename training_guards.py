@@ -11,6 +11,7 @@ from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 
+from .batching import review_lengths
 from .checkpoints import list_checkpoints
 from .objectives import JointTrainingModel
 from .training_arguments import JointTrainingArguments
@@ -27,22 +28,27 @@ class LossWatch:
     def __init__(self):
         self._noted: list[tuple[int, list[str], torch.Tensor]] = []
 
+    def __len__(self) -> int:
+        """How many were noted since the last check."""
+        return len(self._noted)
+
     def note(self, step: int, values: Mapping[str, torch.Tensor]) -> None:
         """Remembers a step's values by name, without waiting for them."""
         stacked = torch.stack([value.detach().float() for value in values.values()])
         self._noted.append((step, list(values), stacked))
 
     def check(self) -> dict[str, float]:
-        """The values noted last, by name, if all that were noted since the last check are finite.
+        """The last value by each name, if all that were noted since the last check are finite.
 
         Raises:
             TrainingFailure: names the step and the value, if not.
         """
         latest: dict[str, float] = {}
         for step, names, stacked in self._noted:
-            latest = dict(zip(names, stacked.tolist(), strict=True))
+            noted = dict(zip(names, stacked.tolist(), strict=True))
+            latest |= noted
             # The objectives come before the mean that they spoil.
-            if wrong := [(name, value) for name, value in latest.items() if not math.isfinite(value)]:
+            if wrong := [(name, value) for name, value in noted.items() if not math.isfinite(value)]:
                 self._noted.clear()
                 raise TrainingFailure(f"step {step}: {wrong[0][0]} is {wrong[0][1]}")
         self._noted.clear()
@@ -73,6 +79,7 @@ def memory_advice(error: RuntimeError, arguments: JointTrainingArguments) -> str
     advice = [] if arguments.auto_batch_size else ["--auto_batch_size true"]
     advice += [] if arguments.gradient_checkpointing else ["--gradient_checkpointing true"]
     advice += [] if arguments.mixed_precision != "no" else ["--mixed_precision bf16"]
+    advice += [] if arguments.freeze_vision else ["--freeze_vision true"]
     smaller = ("batch_size", "max_text_tokens", "num_reviews", "num_images", "eval_batch_size")
     advice += [f"a --{name} below {getattr(arguments, name)}" for name in smaller]
     return (
@@ -91,11 +98,12 @@ def fit_batch_size(
     Args:
         joint: prepared by the accelerator; its weights and the random numbers stay as they are.
     """
-    sizes = [sum(len(review["text"]) for review in reviews) for reviews in split["reviews"]]
+    sizes = [sum(lengths) for lengths in review_lengths(split)]
     longest = sorted(range(len(split)), key=lambda row: -sizes[row])
 
     def attempt(batch_size: int) -> None:
-        room = [torch.empty_like(parameter) for parameter in joint.parameters() for _ in ("mean", "variance")]
+        trained = [parameter for parameter in joint.parameters() if parameter.requires_grad]
+        room = [torch.empty_like(parameter) for parameter in trained for _ in ("mean", "variance")]
         loader = training_loader(split.select(longest[:batch_size]), processor, arguments)
         batch = loader.collate_fn([loader.dataset[row] for row in range(len(loader.dataset))])
         with accelerator.no_sync(joint):
@@ -110,7 +118,6 @@ def fit_batch_size(
     if fitting < arguments.batch_size:
         arguments.gradient_accumulation_steps *= arguments.batch_size // fitting
         arguments.batch_size = fitting
-        accelerator.gradient_accumulation_steps = arguments.gradient_accumulation_steps
         accelerator.print(
             f"out of memory, going on with --batch_size {fitting}"
             f" --gradient_accumulation_steps {arguments.gradient_accumulation_steps}"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -147,6 +148,8 @@ def test_a_push_that_is_killed_goes_on_where_it_was(hub, built, tmp_path, monkey
     first.kill()
     assert first.wait() == -9
     killed.set()
+    while any("process_request" in thread.name for thread in threading.enumerate()):  # what it sent before its end
+        time.sleep(0.05)
     assert not hub.files("user/corpus", "dataset")
     had, before = set(hub.large_files), len(hub.requests)
     again.set()

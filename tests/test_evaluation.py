@@ -64,6 +64,14 @@ def test_evaluation_scores_each_user_once_and_the_loss_per_token():
         assert len(result.predictions) == 5
         assert set(result.f1) == {*SCHEMA.keys, "average"}
     assert results[0].predictions == results[1].predictions
+    losses, tokens = [], []
+    for index in range(5):
+        batch = EvaluationCollator(processor, "combined")([examples[index]])
+        tokens.append(batch["labels"].numel())
+        losses.append(model(**batch).loss.item() * tokens[-1])
+    assert len(set(tokens)) > 1
+    for result in results:  # whoever is in a batch with whom
+        assert result.loss == pytest.approx(sum(losses) / sum(tokens), rel=1e-6)
 
 
 def test_a_value_that_was_not_understood_is_taken_for_none_in_the_confusion():

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel
 
 import train
+from mmprofile import MMProfileProcessor
 from mmprofile.presets import train_tokenizer
 from mmprofile.training_arguments import parse_arguments
 from mmprofile.training_data import SPLITS, load_corpus
@@ -36,28 +37,14 @@ def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811
     torch.testing.assert_close(trained, text.shared.weight.detach(), atol=1e-6, rtol=0)
 
 
-def test_gradient_checkpointing_recomputes_and_changes_no_weight(corpus, base, tmp_path, monkeypatch):  # noqa: F811
-    calls = []
-    enable = train.MMProfileForConditionalGeneration.gradient_checkpointing_enable
-    monkeypatch.setattr(
-        train.MMProfileForConditionalGeneration,
-        "gradient_checkpointing_enable",
-        lambda self, *args, **kwargs: (calls.append(1), enable(self, *args, **kwargs)),
-    )
-    run(corpus, tmp_path / "model", gradient_checkpointing=True)
-    assert calls == [1]
-    for name, tensor in weights(base[0]).items():
-        torch.testing.assert_close(weights(tmp_path / "model")[name], tensor, rtol=1e-3, atol=1e-4)
-
-
 def test_a_photo_cache_changes_no_weight_and_is_decoded_once(corpus, base, tmp_path, monkeypatch):  # noqa: F811
-    decoded, load_image = [], train.MMProfileProcessor.load_image
+    decoded, load_image = [], MMProfileProcessor.load_image
 
     def counting(self, image):
         decoded.append(isinstance(image, bytes))
         return load_image(self, image)
 
-    monkeypatch.setattr(train.MMProfileProcessor, "load_image", counting)
+    monkeypatch.setattr(MMProfileProcessor, "load_image", counting)
     run(corpus, tmp_path / "model", photo_cache=tmp_path / "photos")
     assert same(weights(tmp_path / "model"), weights(base[0]))
     assert len(list((tmp_path / "photos").iterdir())) == 1

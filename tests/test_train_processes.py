@@ -1,4 +1,4 @@
-"""Two processes train as one: losses and evaluation are those of one with all their users."""
+"""Two processes train as one: losses, gradients and evaluation are those of one with all their users."""
 
 import json
 import os
@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
 
+from tests.test_train_resume import untimed
+from tests.test_train_speed import assert_gradients_close, first_gradients
 from tests.tiny_corpus import write_corpus
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +29,7 @@ def free_port() -> int:
 
 def train(corpus, output, launcher, **flags):
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    command = [*launcher, "train.py", *FLAGS.split(), "--dataset", corpus, "--output_dir", output, *words]
+    command = [*launcher, *FLAGS.split(), "--dataset", corpus, "--output_dir", output, *words]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count(f"Written to {output}") == 1
@@ -33,22 +37,64 @@ def train(corpus, output, launcher, **flags):
     return history, json.loads((output / "all_results.json").read_text())
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(tmp_path):
-    write_corpus(tmp_path / "corpus", sizes=(8, 5, 5))
-    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--config_file", "recipes/accelerate_cpu.yaml"]
-    launch += ["--main_process_port", str(free_port())]
-    one = train(tmp_path / "corpus", tmp_path / "one", [sys.executable], batch_size=4)
-    two = train(tmp_path / "corpus", tmp_path / "two", launch, batch_size=2)
-    for ours, theirs in zip(one[0], two[0], strict=True):
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A corpus, and the output, history and results of one process."""
+    folder = tmp_path_factory.mktemp("processes")
+    write_corpus(folder / "corpus", sizes=(8, 5, 5))
+    results = train(folder / "corpus", folder / "one", [sys.executable, "train.py"], batch_size=4, save_steps=1)
+    return folder / "corpus", folder / "one", *results
+
+
+def launcher(config, *program):
+    accelerate = Path(sys.executable).with_name("accelerate")
+    return [accelerate, "launch", "--config_file", config, "--main_process_port", str(free_port()), *program]
+
+
+def assert_same_run(history, results, expected_history, expected_results):
+    for ours, theirs in zip(history, expected_history, strict=True):
         assert ours["step"] == theirs["step"]
-        for name in (name for name in ours if name.startswith("train_loss")):
+        for name in (name for name in ours if name.startswith("train_loss") or name == "dev_loss"):
             # Adam turns the last digits of a gradient that is all but zero into steps.
-            assert ours[name] == pytest.approx(theirs[name], rel=2e-6 if ours["epoch"] == 1 else 1e-4)
+            first = ours["epoch"] == 1 and name != "dev_loss"
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-6 if first else 1e-4)
         assert ours["dev_f1"] == theirs["dev_f1"]
-        # The mean of batches' means: of five users in one batch, or of three and two.
-        assert ours["dev_loss"] == pytest.approx(theirs["dev_loss"], rel=5e-3)
-    assert one[1]["test_f1"] == two[1]["test_f1"]
+    assert results["test_f1"] == expected_results["test_f1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [1, 2])
+def test_two_processes_are_one(one, tmp_path, batches):
+    corpus, output, history, results = one
+    sizes = {"batch_size": 2 // batches, "gradient_accumulation_steps": batches}
+    launch = launcher("recipes/accelerate_cpu.yaml", "train.py")
+    two = train(corpus, tmp_path / "two", launch, save_steps=1, **sizes)
+    assert_gradients_close(first_gradients(output), first_gradients(tmp_path / "two"))
+    assert_same_run(*two, history, results)
+
+
+@pytest.mark.slow
+def test_fsdp_trains_saves_and_resumes_as_one_process(one, tmp_path):
+    corpus, output, history, results = one
+    config = yaml.safe_load(Path("recipes/accelerate_fsdp.yaml").read_text())
+    del config["gpu_ids"]
+    config |= {"use_cpu": True, "num_processes": 2, "main_process_ip": "127.0.0.1", "mixed_precision": "no"}
+    (tmp_path / "fsdp.yaml").write_text(yaml.safe_dump(config))
+    flags = {"batch_size": 2, "save_steps": 1}
+
+    def sharded(**options):
+        launch = launcher(tmp_path / "fsdp.yaml", "-m", "tests.sharded_on_cpu")
+        return train(corpus, tmp_path / "fsdp", launch, **flags, **options)
+
+    alone = sharded()
+    assert_same_run(*alone, history, results)
+    assert len(list((tmp_path / "fsdp" / "checkpoint-1" / "pytorch_model_fsdp_0").glob("*.distcp"))) == 2
+    whole, gathered = (load_file(folder / "model.safetensors") for folder in (output, tmp_path / "fsdp"))
+    assert {name: weight.shape for name, weight in gathered.items()} == {n: w.shape for n, w in whole.items()}
+    resumed = sharded(resume_from_checkpoint=tmp_path / "fsdp" / "checkpoint-3")
+    assert untimed(resumed[0]) == untimed(alone[0])
+    again = load_file(tmp_path / "fsdp" / "model.safetensors")
+    assert all(torch.equal(again[name], weight) for name, weight in gathered.items())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("accelerate_*.yaml")), ids=lambda path: path.stem)

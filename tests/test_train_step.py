@@ -10,10 +10,16 @@ from benchmarks import train_step
 @pytest.mark.slow
 def test_the_benchmark_writes_its_ratios(tmp_path):
     words = ["--layers", "1", "--batch_size", "1", "--rounds", "1", "--tokens", "64", "--photos", "1"]
+    words += ["--flags", "bf16", "sdpa", "fused_adamw", "freeze_vision", "gradient_checkpointing", "group_by_length"]
     results = train_step.main(["--output", str(tmp_path / "results" / "cpu.json"), *words])
     assert json.loads((tmp_path / "results" / "cpu.json").read_text()) == json.loads(json.dumps(results))
     for name in ("shared_over_one_by_one", "sampled_over_fusion", "data_wait_share"):
         assert 0 < results[name] < 2
     assert results["device"] and results["layers"] == "1 of base size's 12, of its width"
+    assert results["flags"].keys() == set(words[words.index("--flags") + 1 :])
+    for found in results["flags"].values():
+        assert found["on_over_off"] == found["on"] / found["off"] > 0
+    assert results["flags"]["group_by_length"]["padding"] == {"on": 0.0, "off": 0.0}  # of one user a batch
+    assert results["photos_per_second_of_the_pipeline_without_photo_cache"] > 0
     flops = results["gigaflops_a_user"]
     assert flops["shared"] < sum(flops[name] for name in ("fusion", "text", "mask_image", "mask_profile"))

@@ -1,0 +1,82 @@
+"""The model that train.py trains, with the flags that say what of it is trained and how fast."""
+
+import torch
+from datasets import Dataset
+from transformers import AutoImageProcessor, AutoModelForSeq2SeqLM, AutoProcessor, AutoTokenizer, GenerationConfig
+from transformers.models.t5.modeling_t5 import T5Block
+from transformers.models.vit.modeling_vit import ViTLayer
+
+from .configuration_mmprofile import ProfileSchema
+from .evaluation import max_profile_tokens
+from .modeling_mmprofile import MMProfileForConditionalGeneration
+from .presets import tiny_config, tiny_processor
+from .processing_mmprofile import MMProfileProcessor
+from .training_arguments import JointTrainingArguments
+from .training_data import corpus_texts
+
+
+def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
+    """The model and processor to train: a checkpoint, the tiny preset, or two pre-trained towers.
+
+    Raises:
+        ValueError: if a checkpoint's schema is not the corpus'.
+    """
+    if arguments.model:
+        model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, trust_remote_code=True, dtype=torch.float32)
+        processor = AutoProcessor.from_pretrained(arguments.model, trust_remote_code=True)
+        if processor.profile_schema.to_list() != schema.to_list():
+            raise ValueError(
+                f"{arguments.model!r} writes profiles of {processor.profile_schema.to_list()},"
+                f" the corpus has {schema.to_list()}"
+            )
+        processor.max_text_tokens = arguments.max_text_tokens
+    elif arguments.text_model == "tiny":
+        texts = corpus_texts(train_split)
+        processor = tiny_processor(
+            texts, schema, vocab_size=arguments.vocab_size, max_text_tokens=arguments.max_text_tokens
+        )
+        config = tiny_config(schema, len(processor.tokenizer))
+        config.fusion, config.vision_feature = arguments.fusion, arguments.vision_feature
+        model = MMProfileForConditionalGeneration(config)
+    else:
+        model = MMProfileForConditionalGeneration.from_text_vision_pretrained(
+            arguments.text_model,
+            arguments.vision_model,
+            dtype=torch.float32,
+            fusion=arguments.fusion,
+            vision_feature=arguments.vision_feature,
+            profile_schema=schema,
+        )
+        processor = MMProfileProcessor(
+            AutoImageProcessor.from_pretrained(arguments.vision_model),
+            AutoTokenizer.from_pretrained(arguments.text_model),
+            schema,
+            max_text_tokens=arguments.max_text_tokens,
+        )
+    model.generation_config = GenerationConfig(
+        num_beams=arguments.num_beams,
+        max_new_tokens=max_profile_tokens(processor),
+        decoder_start_token_id=model.config.decoder_start_token_id,
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.pad_token_id,
+    )
+    model.config.paradigm = arguments.paradigm
+    if arguments.freeze_vision:
+        model.vision_model.requires_grad_(False)
+    if arguments.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    torch.set_float32_matmul_precision("high" if arguments.tf32 else "highest")
+    if arguments.compile:
+        compile_layers(model)
+    return model, processor
+
+
+def compile_layers(model: MMProfileForConditionalGeneration) -> None:
+    """Has each layer compiled when it is first called, for any number of users, tokens and photos.
+
+    The layers and not the model: layers of one kind share their code, and no choice between users with photos and
+    without breaks it in two. Names of weights stay as they are.
+    """
+    for layer in model.modules():
+        if isinstance(layer, T5Block | ViTLayer) or layer is model.fusion:
+            layer.compile(dynamic=True)
