@@ -1,6 +1,6 @@
 """What a training step costs: the objectives shared against one by one, a drawn one against fusion, data and flags.
 
-    python -m benchmarks.train_step --output benchmarks/results/train_step_cpu.json --layers 2
+    python -m benchmarks.train_step --output benchmarks/results/train_step_cpu.json --layers 4 --batch_size 1
     python -m benchmarks.train_step --output benchmarks/results/train_step_gpu.json
 
 Flan-T5-base's and ViT-base's widths from random weights, the paper's 600 tokens and 3 photos. Times are medians of

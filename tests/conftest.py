@@ -1,5 +1,6 @@
 """Tests run offline, on one thread and from fixed seeds; whatever they cache lies in a folder of this session."""
 
+import functools
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from huggingface_hub.utils import http_backoff  # noqa: E402
 
 torch.set_num_threads(1)  # the models are too small to be shared out
 
@@ -45,3 +47,19 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_here)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub on loopback that this process talks to."""
+    from tests.hub_server import HubServer
+
+    with HubServer() as server:
+        server.use_in_process(monkeypatch)
+        yield server
+
+
+@pytest.fixture
+def no_client_retries(monkeypatch):
+    """Those of a large file take 23 s."""
+    monkeypatch.setattr("huggingface_hub.lfs.http_backoff", functools.partial(http_backoff, max_retries=0))

@@ -1,33 +1,23 @@
 """--push_to_hub of the build: what cannot be pushed is said before anything is built, what is built is never lost."""
 
-import functools
 import shutil
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.utils import http_backoff
 from raw_corpus import hand_written
 
 from dataset_script import mmprofile_yelp
 from dataset_script.corpus_upload import main as upload
 from dataset_script.mmprofile_yelp import main
 from dataset_script.synthesize import synthesize
-from tests.hub_server import HubServer
+
+pytestmark = pytest.mark.usefixtures("no_client_retries")
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     return hand_written().write(tmp_path_factory.mktemp("hand") / "raw")
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    # The client's own retries of a large file take 23 s.
-    monkeypatch.setattr("huggingface_hub.lfs.http_backoff", functools.partial(http_backoff, max_retries=0))
-    with HubServer() as server:
-        server.use_in_process(monkeypatch)
-        yield server
 
 
 @pytest.fixture

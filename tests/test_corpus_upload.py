@@ -11,7 +11,6 @@ from raw_corpus import hand_written
 
 from dataset_script import corpus_upload
 from dataset_script.mmprofile_yelp import build
-from tests.hub_server import HubServer
 
 COMMIT = "POST /api/datasets/user/corpus/commit/main"
 
@@ -35,13 +34,6 @@ def synthetic(built, tmp_path):
     card.data.tags.append("synthetic")
     card.save(folder / "README.md")
     return folder
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use_in_process(monkeypatch)
-        yield server
 
 
 def contents(folder):

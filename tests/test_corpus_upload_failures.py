@@ -1,26 +1,24 @@
 """Pushes of a corpus that fail, are refused or killed: nothing half done loads, and nothing is sent twice."""
 
-import functools
 import hashlib
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
-from huggingface_hub.utils import http_backoff
 
 from dataset_script import corpus_upload
 from dataset_script.mmprofile_yelp import build
 from dataset_script.provenance import MARKER
 from dataset_script.synthesize import synthesize
 from tests import hub_server
-from tests.hub_server import HubServer
+
+pytestmark = pytest.mark.usefixtures("no_client_retries")
 
 ROOT = Path(__file__).parent.parent
 CREATE, COMMIT, LFS = "POST /api/repos/create", "POST /api/datasets/user/corpus/commit", "PUT /lfs-storage"
@@ -34,15 +32,6 @@ def built(tmp_path_factory):
     (folder / "raw" / MARKER).unlink()
     build(folder / "raw", folder / "corpus", config=["default", "full"])
     return folder / "corpus"
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    # The client's own retries of a large file take 23 s.
-    monkeypatch.setattr("huggingface_hub.lfs.http_backoff", functools.partial(http_backoff, max_retries=0))
-    with HubServer() as server:
-        server.use_in_process(monkeypatch)
-        yield server
 
 
 def contents(folder):
@@ -143,13 +132,14 @@ def test_a_push_that_is_killed_goes_on_where_it_was(hub, built, tmp_path, monkey
 
     monkeypatch.setattr(hub_server._Handler, "lfs_put", put)
     command = [sys.executable, "-m", "dataset_script.corpus_upload", str(built), "user/corpus"]
+    others = set(threading.enumerate())
     first = subprocess.Popen(command, cwd=ROOT, env=hub.environment(tmp_path), stderr=subprocess.DEVNULL)
     assert halfway.wait(60)
     first.kill()
     assert first.wait() == -9
     killed.set()
-    while any("process_request" in thread.name for thread in threading.enumerate()):  # what it sent before its end
-        time.sleep(0.05)
+    for thread in set(threading.enumerate()) - others:  # what it sent before its end
+        thread.join(30)
     assert not hub.files("user/corpus", "dataset")
     had, before = set(hub.large_files), len(hub.requests)
     again.set()

@@ -10,14 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import httpx
 
-from tests.hub_server import INLINE_LIMIT, HubServer
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use_in_process(monkeypatch)
-        yield server
+from tests.hub_server import INLINE_LIMIT
 
 
 @pytest.fixture

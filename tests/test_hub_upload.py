@@ -1,6 +1,5 @@
 """The uploader against the loopback Hub, with every kind of failure."""
 
-import functools
 import os
 import shlex
 import subprocess
@@ -9,23 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
-from huggingface_hub.utils import http_backoff
 
 from mmprofile import hub_upload
 from mmprofile.hub_upload import STAGING, HubUploader
-from tests.hub_server import HubServer
 
 CREATE, COMMIT, LFS = "POST /api/repos/create", "POST /api/models/user/run/commit/main", "PUT /lfs-storage"
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(hub, no_client_retries, monkeypatch):
+    """A failure reaches the uploader at once."""
     monkeypatch.setattr(hub_upload, "FIRST_WAIT", 0.02)
-    # The client's own retries of a large file take 23 s; without them a failure reaches the uploader at once.
-    monkeypatch.setattr("huggingface_hub.lfs.http_backoff", functools.partial(http_backoff, max_retries=0))
-    with HubServer() as server:
-        server.use_in_process(monkeypatch)
-        yield server
+    return hub
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from mmprofile import hub_upload
-from tests.hub_server import HubServer
 from tests.test_train import base, corpus, run, same, weights  # noqa: F401
 
 LOAD = """
@@ -19,11 +18,9 @@ print(model.generate_profiles(**inputs, tokenizer=processor.tokenizer)[0].text)
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(hub, monkeypatch):
     monkeypatch.setattr(hub_upload, "FIRST_WAIT", 0.02)
-    with HubServer() as server:
-        server.use_in_process(monkeypatch)
-        yield server
+    return hub
 
 
 def messages(hub):

@@ -1,16 +1,15 @@
 """upload.py against the loopback Hub."""
 
-import functools
 import json
 import re
 
 import pytest
-from huggingface_hub.utils import http_backoff
 
 import upload
 from tests import hub_server
-from tests.hub_server import HubServer
 from tests.tiny_folder import save_tiny_folder
+
+pytestmark = pytest.mark.usefixtures("no_client_retries")
 
 VARIABLES = "POST /api/spaces/user/page/variables"
 
@@ -28,14 +27,6 @@ def folder(saved, tmp_path):
     for name, content in saved.items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.lfs.http_backoff", functools.partial(http_backoff, max_retries=0))
-    with HubServer() as server:
-        server.use_in_process(monkeypatch)
-        yield server
 
 
 @pytest.fixture
