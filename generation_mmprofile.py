@@ -18,8 +18,9 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_mmprofile import ProfileSchema
+from .linear_mmprofile import fast_linears
 from .profile_search_mmprofile import ProfilePrediction, ProfileSearch, Run, SearchLimits
-from .profile_trie_mmprofile import profile_trie
+from .profile_trie_mmprofile import ProfileTrie, profile_trie
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
 EXPAND_ON_CPU, EXPAND_ON_GPU = 8, 16
@@ -310,14 +311,20 @@ class ProfileGenerationMixin:
             min_coverage,
         )
         limits.check(trie.longest)
-        if encoder_outputs is None:
-            encoder_outputs = self.get_encoder()(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                pixel_values=pixel_values,
-                image_mask=image_mask,
-            )
-        mask = encoder_outputs.get("attention_mask", attention_mask)  # concatenated photos lengthen the sequence
+        with fast_linears(self.text_model.device):
+            if encoder_outputs is None:
+                encoder_outputs = self.get_encoder()(
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    pixel_values=pixel_values,
+                    image_mask=image_mask,
+                )
+            return self._search(trie, limits, encoder_outputs, attention_mask)
+
+    def _search(
+        self, trie: ProfileTrie, limits: SearchLimits, encoder_outputs: BaseModelOutput, mask: torch.Tensor | None
+    ) -> list[ProfilePrediction]:
+        mask = encoder_outputs.get("attention_mask", mask)  # concatenated photos lengthen the sequence
         decoder = TreeDecoder(self.text_model, encoder_outputs.last_hidden_state, mask, trie.longest)
         start = self.text_model.config.decoder_start_token_id
         searches = [ProfileSearch(trie, start, limits) for _ in encoder_outputs.last_hidden_state]

@@ -14,6 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import Pipeline
 
+from .linear_mmprofile import fast_linears
+
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
 CUSTOM_PIPELINES = {
@@ -95,7 +97,8 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
         empty and the gate is None; with `fusion="concat"`, which has neither, both are None.
     """
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
-    encoded = model.encode(**inputs, output_fusion=True)
+    with fast_linears(model.device):
+        encoded = model.encode(**inputs, output_fusion=True)
     predictions = model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer, **options)
     weights, gates = _photo_weights(encoded, inputs, has_attention=model.config.fusion == "gated")
     schema = model.config.profile_schema

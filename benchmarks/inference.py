@@ -42,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import predict
 from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.hub_folder import save_hub_folder
+from mmprofile.linear_mmprofile import fast_linears
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from mmprofile.pipeline_mmprofile import encode_user, pad_users
 from mmprofile.prediction_arguments import DTYPES
@@ -213,8 +214,13 @@ def measure_searches(model, processor, users: list[dict], repeats: int) -> dict:
         # A copy, as `generate` enlarges it in place.
         return model.generate(encoder_outputs=copy.copy(encoded), attention_mask=inputs["attention_mask"], **options)
 
+    def encode_fast():
+        with fast_linears(model.device):
+            return model.encode(**inputs)
+
     calls = {
         "encoding": lambda: model.encode(**inputs),
+        "encoding_of_generate_profiles": encode_fast,
         "generate_profiles": lambda: model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer),
         "generate_profiles_unbounded": lambda: model.generate_profiles(
             encoder_outputs=encoded, tokenizer=tokenizer, max_decoder_tokens=math.inf
@@ -237,10 +243,10 @@ def describe_searches(model, processor, encoded, inputs, seconds: dict, results:
     median = {name: statistics.median(times) for name, times in seconds.items()}
     found, unbounded = results["generate_profiles"], results["generate_profiles_unbounded"]
     lines = processor.tokenizer.batch_decode(results["constrained_beam"], skip_special_tokens=True)
-    schema, encoding = model.config.profile_schema, median["encoding"]
+    schema = model.config.profile_schema
 
     def ratios(name: str, ours: str) -> dict[str, float]:
-        included = (encoding + median[name]) / (encoding + median[ours])
+        included = (median["encoding"] + median[name]) / (median["encoding_of_generate_profiles"] + median[ours])
         return {"encoding_included": included, "encoding_excluded": median[name] / median[ours]}
 
     return {

@@ -1,8 +1,11 @@
 """`generate_profiles` over batches, photos, precisions and wrong input."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from mmprofile import generation_mmprofile
 from mmprofile.generation_mmprofile import EXPAND_ON_CPU
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
 from tests.tiny_models import random_photos, tiny_model
@@ -44,6 +47,14 @@ def test_padding_changes_nothing():
     model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER)
     padded = {name: torch.nn.functional.pad(tensor, (0, 5)) for name, tensor in inputs.items()}
     for found, expected in zip(predictions(model, padded), predictions(model, inputs), strict=True):
+        assert_same(found, expected)
+
+
+def test_onednn_finds_what_pytorch_finds(monkeypatch):
+    model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER) | random_photos()
+    fast = predictions(model, inputs)
+    monkeypatch.setattr(generation_mmprofile, "fast_linears", lambda device: nullcontext())
+    for found, expected in zip(fast, predictions(model, inputs), strict=True):
         assert_same(found, expected)
 
 

@@ -1,0 +1,113 @@
+"""Linear layers by oneDNN give what PyTorch's give, and stand aside where they should."""
+
+import threading
+
+import pytest
+import torch
+from torch.nn.functional import linear
+
+from mmprofile import linear_mmprofile
+from mmprofile.linear_mmprofile import fast_linears
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Which matrices oneDNN has multiplied, by their shapes."""
+    if not torch.backends.mkldnn.is_available() or linear_mmprofile.platform.machine() != "x86_64":
+        pytest.skip("oneDNN serves x86 alone")
+    plain, seen = linear_mmprofile.onednn_linear, []
+
+    def noted(states, weight, bias=None):
+        seen.append((tuple(states.shape), tuple(weight.shape)))
+        return plain(states, weight, bias)
+
+    monkeypatch.setattr(linear_mmprofile, "onednn_linear", noted)
+    return seen
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(
+    "states",
+    [
+        torch.randn(48),
+        torch.randn(1, 48),
+        torch.randn(2, 3, 5, 48),
+        torch.randn(5, 7, 48)[:, 0],
+        torch.randn(48, 5).T,
+        torch.randn(1, 48).expand(6, 48),
+    ],
+    ids=["vector", "row", "four dimensions", "a slice", "transposed", "expanded"],
+)
+def test_it_gives_what_a_linear_layer_gives(states, with_bias, calls):
+    layer = torch.nn.Linear(48, 20, bias=with_bias)
+    with torch.no_grad(), fast_linears(CPU):
+        found = layer(states)
+    assert calls == [(tuple(states.shape), (20, 48))]
+    expected = layer.double()(states.double())
+    assert found.shape == expected.shape and found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_a_layer_without_rows_or_with_a_strided_weight_is_computed_too(calls):
+    weight = torch.randn(48, 20).T
+    with torch.no_grad(), fast_linears(CPU):
+        assert linear(torch.randn(0, 48), weight).shape == (0, 20)
+        states = torch.randn(3, 48)
+        torch.testing.assert_close(linear(states, weight), states @ weight.T)
+    assert calls == [((3, 48), (20, 48))]
+
+
+def test_where_gradients_are_asked_for_they_come_as_ever(calls):
+    layer, states = torch.nn.Linear(8, 4), torch.randn(3, 8)
+    with fast_linears(CPU):
+        layer(states).sum().backward()
+    assert torch.equal(layer.weight.grad, states.sum(0).expand(4, 8))
+    assert calls == []
+
+
+class Quantised(torch.Tensor):
+    """Stands for the tensor of a quantisation library."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_are_left_to_pytorch(dtype, calls):
+    layer, states = torch.nn.Linear(8, 4, dtype=dtype), torch.randn(3, 8, dtype=dtype)
+    with torch.no_grad():
+        expected = layer(states)
+        with fast_linears(CPU):
+            assert torch.equal(layer(states), expected)
+            linear(torch.randn(3, 8), torch.randn(4, 8).as_subclass(Quantised))
+            with torch.autocast("cpu", torch.bfloat16):
+                assert torch.nn.Linear(8, 4)(torch.randn(3, 8)).dtype == torch.bfloat16
+    assert calls == []
+
+
+def test_other_threads_are_left_alone(calls):
+    layer = torch.nn.Linear(8, 4)
+
+    def run():
+        with torch.no_grad():
+            layer(torch.randn(3, 8))
+
+    with fast_linears(CPU):
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    run()
+    assert calls == []
+
+
+@pytest.mark.parametrize("missing", ["machine", "onednn", "device"])
+def test_where_it_is_not_to_be_had_nothing_changes(missing, monkeypatch):
+    if missing == "machine":
+        monkeypatch.setattr(linear_mmprofile.platform, "machine", lambda: "arm64")
+    elif missing == "onednn":
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    device = torch.device("cuda" if missing == "device" else "cpu")
+    layer, states = torch.nn.Linear(8, 4), torch.randn(3, 8)
+    with torch.no_grad():
+        expected = layer(states)
+        with fast_linears(device):
+            assert torch.equal(layer(states), expected)
