@@ -117,12 +117,13 @@ class JointOutput:
 class JointTrainingModel(nn.Module):
     """Turns one batch into the losses of all objectives; this is the module that Accelerate prepares.
 
-    What objectives share is computed once: each text is encoded once, each set of photos once, and the decoder passes
-    over texts of like length are one.
+    What objectives share is computed once: each text is encoded once and each set of photos once, all sets in one pass
+    of the vision tower; the decoder passes over texts of like length are one.
 
     Args:
-        model: needs `get_text_features`, `get_image_features`, `fuse`, `prepare_decoder_input_ids_from_labels` and
-            `forward(encoder_outputs=, decoder_input_ids=)`; `project_vision_states` for batches with such states.
+        model: needs `get_input_embeddings`, `get_text_features`, `get_image_features`, `fuse`,
+            `prepare_decoder_input_ids_from_labels` and `forward(encoder_outputs=, decoder_inputs_embeds=)`;
+            `project_vision_states` for batches with such states.
         views: of `select_views`.
         black: (channels,), the processor's `black`.
         weights: objective -> its weight in the mean, positive; default: equal.
@@ -157,33 +158,56 @@ class JointTrainingModel(nn.Module):
         drawn = batch.get("objectives")
         names = list(self.views) if drawn is None else drawn
         views = [self.views[name] for name in names]
-        # Not by a set: its order, and with it the last digits of the gradients, differs from one process to the next.
-        texts = {name: self._encode_text(batch["texts"][name]) for name in dict.fromkeys(v.text for v in views)}
-        photos = {name: self._encode_photos(batch, name) for name in dict.fromkeys(v.photos for v in views)}
+        # No sets: their order, and with it the last digits of the gradients, differs from one process to the next.
+        embedded, target = self._embed([view.text for view in views], batch)
+        texts = {name: self._encode_text(embeds, batch["texts"][name]) for name, embeds in embedded.items()}
+        photos = self._encode_photos([view.photos for view in views], batch)
         fused = []
         for view in views:
             attention_mask = batch["texts"][view.text]["attention_mask"]
-            image_mask = batch.get("image_mask") if photos[view.photos] is not None else None
-            fused.append(self.model.fuse(texts[view.text], attention_mask, photos[view.photos], image_mask))
-        losses = dict(zip(names, self._decode(fused, batch["labels"]), strict=True))
+            image_mask = batch.get("image_mask") if view.photos in photos else None
+            fused.append(self.model.fuse(texts[view.text], attention_mask, photos.get(view.photos), image_mask))
+        losses = dict(zip(names, self._decode(fused, target, batch["labels"]), strict=True))
         weights = self.weights if drawn is None else dict.fromkeys(names, 1 / len(names))
         loss = sum(weights[name] * value for name, value in losses.items())
         return JointOutput(loss, losses)
 
-    def _encode_text(self, text: dict) -> torch.Tensor:
-        return self.model.get_text_features(text["input_ids"], text["attention_mask"]).last_hidden_state
+    def _embed(self, names: list[str], batch: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Each text's embeddings and the decoder's (batch, target, d_model), looked up at once.
 
-    def _encode_photos(self, batch: dict, name: str | None) -> torch.Tensor | None:
-        if name is None or "image_mask" not in batch:
-            return None
-        if name == "photos" and "vision_states" in batch:
-            return self.model.project_vision_states(batch["vision_states"], batch["image_mask"])
-        pixel_values = batch["pixel_values"]
-        if name == "masked_photos":
-            pixel_values = blacken(pixel_values, batch["pixel_mask"], self.black)
-        return self.model.get_image_features(pixel_values, batch["image_mask"])
+        The gradient of a lookup is as large as the vocabulary, however few the tokens: it is made and added up once.
+        """
+        texts = {name: batch["texts"][name]["input_ids"] for name in dict.fromkeys(names)}
+        ids = [*texts.values(), self.model.prepare_decoder_input_ids_from_labels(batch["labels"])]
+        embeds = self.model.get_input_embeddings()(torch.cat([part.flatten() for part in ids]))
+        parts = embeds.split([part.numel() for part in ids])
+        *embedded, target = (states.view(*part.shape, -1) for states, part in zip(parts, ids, strict=True))
+        return dict(zip(texts, embedded, strict=True)), target
 
-    def _decode(self, fused: list, labels: torch.Tensor) -> list[torch.Tensor]:
+    def _encode_text(self, embeds: torch.Tensor, text: dict) -> torch.Tensor:
+        features = self.model.get_text_features(inputs_embeds=embeds, attention_mask=text["attention_mask"])
+        return features.last_hidden_state
+
+    def _encode_photos(self, names: list[str | None], batch: dict) -> dict[str, torch.Tensor]:
+        """The features of each set of photos, if there are any, by one pass of the vision tower over all sets."""
+        image_mask, features = batch.get("image_mask"), {}
+        if image_mask is None:
+            return features
+        names = [name for name in dict.fromkeys(names) if name]
+        if "vision_states" in batch and "photos" in names:
+            features["photos"] = self.model.project_vision_states(batch["vision_states"], image_mask)
+            names.remove("photos")
+        if names:
+            pixels = torch.cat([self._pixels(name, batch) for name in names])
+            parts = self.model.get_image_features(pixels, image_mask.repeat(len(names), 1)).chunk(len(names))
+            features |= zip(names, parts, strict=True)
+        return features
+
+    def _pixels(self, name: str, batch: dict) -> torch.Tensor:
+        clean = batch["pixel_values"]
+        return clean if name == "photos" else blacken(clean, batch["pixel_mask"], self.black)
+
+    def _decode(self, fused: list, target: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """One decoder pass for all objectives with long texts, and one for those with short ones."""
         lengths = [output.last_hidden_state.shape[1] for output in fused]
         # Padded to 600 tokens, a masked profile of 50 would cost the decoder as much as the reviews.
@@ -191,20 +215,20 @@ class JointTrainingModel(nn.Module):
         losses = [None] * len(fused)
         for short in sorted(set(is_short)):
             chosen = [number for number, it_is in enumerate(is_short) if it_is == short]
-            for number, loss in zip(chosen, self._decode_group([fused[n] for n in chosen], labels), strict=True):
+            found = self._decode_group([fused[number] for number in chosen], target, labels)
+            for number, loss in zip(chosen, found, strict=True):
                 losses[number] = loss
         return losses
 
-    def _decode_group(self, fused: list, labels: torch.Tensor) -> list[torch.Tensor]:
+    def _decode_group(self, fused: list, target: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """One decoder pass, the encoder outputs padded to the longest."""
         longest = max(output.last_hidden_state.shape[1] for output in fused)
         states = torch.cat([_pad_seq(output.last_hidden_state, longest) for output in fused])
         masks = torch.cat([_pad_seq(output.attention_mask, longest) for output in fused])
-        inputs = self.model.prepare_decoder_input_ids_from_labels(labels)
         logits = self.model(
             encoder_outputs=(states,),
             attention_mask=masks,
-            decoder_input_ids=inputs.repeat(len(fused), 1),
+            decoder_inputs_embeds=target.repeat(len(fused), 1, 1),
             use_cache=False,
         ).logits  # (objectives * batch, target, vocabulary)
         return [

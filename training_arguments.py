@@ -90,7 +90,11 @@ class JointTrainingArguments:
     max_grad_norm: float = _flag(1.0, "gradients are clipped to this norm")
     gradient_checkpointing: bool = _flag(False, "recompute activations, to save memory")
     mixed_precision: str = _flag("no", "no, fp16 or bf16")
-    tf32: bool = _flag(False, "products of 32-bit numbers by TF32, where a GPU has it")
+    matmul_precision: str = _flag(
+        "highest",
+        "of 32-bit products. highest; high: TF32 on a GPU; medium: oneDNN on a CPU, faster and as precise, but by bf16"
+        " where the CPU has AMX",
+    )
     fused_adamw: bool = _flag(True, "update all weights in one kernel, on devices for which torch has it")
     compile: bool = _flag(False, "torch.compile the layers, for batches of any size")
     freeze_vision: bool = _flag(
@@ -119,6 +123,7 @@ class JointTrainingArguments:
         self._check_least(0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
         self._check_choice("lr_scheduler", [schedule.value for schedule in SchedulerType])
         self._check_choice("mixed_precision", ["no", "fp16", "bf16"])
+        self._check_choice("matmul_precision", ["highest", "high", "medium"])
         self._check_choice("objective_schedule", list(SCHEDULES))
         self._check_choice("hub_strategy", list(HUB_STRATEGIES))
         if self.report_to is not None and not filter_trackers([self.report_to], logging_dir="logs"):

@@ -65,7 +65,7 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
         model.vision_model.requires_grad_(False)
     if arguments.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    torch.set_float32_matmul_precision("high" if arguments.tf32 else "highest")
+    torch.set_float32_matmul_precision(arguments.matmul_precision)
     if arguments.compile:
         compile_layers(model)
     return model, processor

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mmprofile.objectives import OBJECTIVES
+from mmprofile.objectives import OBJECTIVES, JointOutput
 from mmprofile.photo_cache import PhotoCache
 
 from .training_bench import Bench, Users, count_flops, medians, timed, to_device
@@ -27,20 +27,30 @@ USERS, EPOCHS = 3000, 10  # of the paper's run
 
 
 def compare_objectives(bench: Bench, rounds: int) -> dict:
-    """Shared against one by one, and a drawn objective against fusion, in the multimodal paradigm."""
+    """Shared against one by one, and a drawn objective against fusion, in the multimodal paradigm.
+
+    One by one, each objective has its forward and backward pass, and the gradients add up to those of the shared step;
+    summed, there is one backward pass from the sum of the losses, as in a plain training loop.
+    """
     batch = bench.batch("multimodal", bench.options.batch_size)
-    joint = bench.joint("multimodal")
-    variants = {"shared": bench.step(joint, batch)}
-    for name in OBJECTIVES:
-        variants[name] = bench.step(bench.joint("multimodal", [name]), batch)
+    alone = [bench.joint("multimodal", [name]) for name in OBJECTIVES]
+
+    def summed(batch: dict) -> JointOutput:
+        outputs = [joint(batch) for joint in alone]
+        return JointOutput(sum(output.loss for output in outputs), {})
+
+    variants = {"shared": bench.step(bench.joint("multimodal"), batch)}
+    variants |= {name: bench.step(joint, batch) for name, joint in zip(OBJECTIVES, alone, strict=True)}
+    variants |= {"one_by_one": bench.step(alone, batch), "summed": bench.step(summed, batch)}
     seconds = medians(variants, rounds, bench.device)
-    one_by_one = sum(seconds[name] for name in OBJECTIVES)
+    sampled = sum(seconds[name] for name in OBJECTIVES) / len(OBJECTIVES)
     gigaflops = {name: count_flops(work) / 1e9 / bench.options.batch_size for name, work in variants.items()}
     return {
-        "seconds": seconds | {"one_by_one": one_by_one, "sampled": one_by_one / len(OBJECTIVES)},
+        "seconds": seconds | {"sampled": sampled},
         "gigaflops_a_user": gigaflops,
-        "shared_over_one_by_one": seconds["shared"] / one_by_one,
-        "sampled_over_fusion": one_by_one / len(OBJECTIVES) / seconds["fusion"],
+        "shared_over_one_by_one": seconds["shared"] / seconds["one_by_one"],
+        "shared_over_summed": seconds["shared"] / seconds["summed"],
+        "sampled_over_fusion": sampled / seconds["fusion"],
     }
 
 
@@ -144,10 +154,17 @@ def main(argv: list[str] | None = None) -> dict:
     workers = min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
     parser.add_argument("--workers", type=int, default=workers, help="processes that prepare batches")
     parser.add_argument(
+        "--matmul_precision",
+        default="high" if device.type == "cuda" else "medium",
+        choices=["highest", "high", "medium"],
+        help="of 32-bit products, as of train.py",
+    )
+    parser.add_argument(
         "--flags", nargs="*", default=applicable(device), choices=applicable(device), help="to compare"
     )
     options = parser.parse_args(argv)
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision(options.matmul_precision)
     bench = Bench(options, device)
     results = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",

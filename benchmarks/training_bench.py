@@ -15,9 +15,11 @@ from transformers import T5Config, ViTConfig, ViTImageProcessorPil
 from mmprofile.batching import Example, JointCollator
 from mmprofile.configuration_mmprofile import MMProfileConfig, ProfileSchema
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.objectives import OBJECTIVES, JointTrainingModel, select_views
+from mmprofile.objectives import OBJECTIVES, JointOutput, JointTrainingModel, select_views
 from mmprofile.presets import train_tokenizer
 from mmprofile.processing_mmprofile import MMProfileProcessor
+
+Joint = Callable[[dict], JointOutput]  # a JointTrainingModel, or what stands in for one
 
 VOCABULARY = 32128
 PHOTO_SIZE = (600, 400)  # pixels, as Yelp's are
@@ -150,14 +152,16 @@ class Bench:
         views = select_views(paradigm, objectives)
         return JointTrainingModel(of or self.model, views, self.processor.black).to(self.device)
 
-    def step(self, joint: JointTrainingModel, batch: dict, bf16: bool | None = None) -> Callable[[], None]:
-        """Forward and backward; in bf16 by default on a GPU alone."""
+    def step(self, joint: Joint | list[Joint], batch: dict, bf16: bool | None = None) -> Callable[[], None]:
+        """Forward and backward, of several in turn, their gradients adding up; in bf16 by default on a GPU alone."""
         bf16 = self.device.type == "cuda" if bf16 is None else bf16
+        joints = joint if isinstance(joint, list) else [joint]
 
         def work() -> None:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss = joint(batch).loss
-            loss.backward()
+            for joint in joints:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    loss = joint(batch).loss
+                loss.backward()
             self.model.zero_grad(set_to_none=True)
 
         return work

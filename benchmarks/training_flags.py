@@ -30,7 +30,7 @@ def compare_flags(bench: Bench, names: list[str], rounds: int) -> dict[str, dict
 
 def applicable(device: torch.device) -> list[str]:
     """The flags that can be compared on a device."""
-    return [name for name in COMPARISONS if device.type == "cuda" or name not in ("tf32", "pin_memory")]
+    return [name for name in COMPARISONS if device.type == "cuda" or name != "pin_memory"]
 
 
 def compare_sdpa(bench: Bench, rounds: int) -> dict:
@@ -52,14 +52,15 @@ def compare_bf16(bench: Bench, rounds: int) -> dict:
     return medians(steps, rounds, bench.device)
 
 
-def compare_tf32(bench: Bench, rounds: int) -> dict:
+def compare_matmul_precision(bench: Bench, rounds: int) -> dict:
+    """What the bench is run with beside the default, without bf16."""
     work = bench.step(bench.joint("combined"), bench.batch("combined", bench.options.batch_size), bf16=False)
 
     def switch(name: str) -> None:
-        torch.set_float32_matmul_precision("high" if name == "on" else "highest")
+        torch.set_float32_matmul_precision(bench.options.matmul_precision if name == "on" else "highest")
 
     seconds = medians({"on": work, "off": work}, rounds, bench.device, switch)
-    switch("off")
+    switch("on")
     return seconds
 
 
@@ -157,7 +158,7 @@ def compare_pin_memory(bench: Bench, rounds: int) -> dict:
 COMPARISONS = {
     "sdpa": compare_sdpa,
     "bf16": compare_bf16,
-    "tf32": compare_tf32,
+    "matmul_precision": compare_matmul_precision,
     "fused_adamw": compare_fused_adamw,
     "compile": compare_compile,
     "gradient_checkpointing": compare_gradient_checkpointing,

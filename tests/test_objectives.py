@@ -77,19 +77,20 @@ def test_shared_forward_equals_the_objectives_one_by_one_in_losses_and_gradients
         torch.testing.assert_close(shared[name], gradient, rtol=1e-4, atol=1e-7)
 
 
-def test_each_text_is_encoded_once_and_all_decoder_passes_are_one():
+def test_each_text_is_encoded_once_and_passes_over_photos_decoder_and_embedding_are_one():
     views = select_views("multimodal", OBJECTIVES)
     model = tiny_model()
-    calls = {"encoder": 0, "vision": 0, "decoder": 0}
+    calls = {"embedding": 0, "encoder": 0, "vision": 0, "decoder": 0}
     for name, module in (
+        ("embedding", model.get_input_embeddings()),
         ("encoder", model.text_model.encoder),
         ("vision", model.vision_model),
         ("decoder", model.text_model.decoder),
     ):
         module.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
     JointTrainingModel(model, views, BLACK)(batch_of_views(views))
-    # reviews and masked profile; clean and masked photos
-    assert calls == {"encoder": 2, "vision": 2, "decoder": 1}
+    # the encoder's are of reviews and masked profile
+    assert calls == {"embedding": 1, "encoder": 2, "vision": 1, "decoder": 1}
 
 
 def test_a_batch_without_photos_is_trained_on_text_alone():

@@ -148,7 +148,7 @@ CHANGES_ELSE = {
     "vision_model": "test_two_towers_from_folders_are_trained",
     "num_epochs": "test_losses_fall",
     "gradient_checkpointing": "test_gradient_checkpointing_recomputes_and_changes_no_gradient",
-    "tf32": "test_tf32_is_for_the_run_that_asks_for_it",
+    "matmul_precision": "test_matmul_precision_is_for_the_run_that_asks_for_it",
     "compile": "test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size",
     "num_workers": "test_workers_do_not_change_the_weights",
     "photo_cache": "test_a_photo_cache_changes_no_weight_and_is_decoded_once",

@@ -92,7 +92,7 @@ def test_a_frozen_vision_tower_keeps_its_weights_and_its_states_save_its_work(co
     assert not any(torch.equal(before[name], after[name]) for name in before.keys() - vision if "fusion" in name)
 
 
-def test_tf32_is_for_the_run_that_asks_for_it(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_matmul_precision_is_for_the_run_that_asks_for_it(corpus, tmp_path, monkeypatch):  # noqa: F811
     seen, forward = [], JointTrainingModel.forward
 
     def noting(self, batch):
@@ -100,7 +100,7 @@ def test_tf32_is_for_the_run_that_asks_for_it(corpus, tmp_path, monkeypatch):  #
         return forward(self, batch)
 
     monkeypatch.setattr(JointTrainingModel, "forward", noting)
-    run(corpus, tmp_path / "asked", tf32=True)
+    run(corpus, tmp_path / "asked", matmul_precision="high")
     run(corpus, tmp_path / "unasked")
     assert seen == ["high", "high", "highest", "highest"]
 
