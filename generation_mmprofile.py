@@ -23,7 +23,7 @@ from .profile_search_mmprofile import ProfilePrediction, ProfileSearch, Run, Sea
 from .profile_trie_mmprofile import ProfileTrie, profile_trie
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
-EXPAND_ON_CPU, EXPAND_ON_GPU = 8, 16
+EXPAND_ON_CPU, EXPAND_ON_GPU = 12, 16
 WIDER_WITH_A_PROFILE = 4  # on a GPU: what a call then expands is needed for the proof rather than a guess
 # The default bound on a search's tokens, as so many profiles have; and where it is asked for more than the best one.
 PROFILES_PER_SEARCH, PROFILES_FOR_COVERAGE = 6, 64

@@ -8,9 +8,11 @@ import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 from torch.overrides import TorchFunctionMode
 
+# Where a product has fewer multiplications, what oneDNN does for each new shape costs more than it gains.
+MIN_PRODUCTS = 2**23
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # and no quantised, sharded or fake one
 
 
@@ -24,8 +26,15 @@ class OneDNNLinears(TorchFunctionMode):
 
 
 def onednn_linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`linear` without gradients, of 32-bit numbers on a CPU."""
-    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+    """`linear` without gradients, of 32-bit numbers on a CPU.
+
+    oneDNN makes and keeps code for each number of rows, half a megabyte: zeros behind the rows make the numbers few.
+    """
+    rows = states.numel() // states.shape[-1]
+    step = max(4, 2 ** (rows.bit_length() - 5))  # at most 1/16 of the rows
+    flat = pad(states.reshape(rows, -1), (0, 0, 0, -rows % step))
+    result = torch.ops.mkldnn._linear_pointwise(flat, weight, bias, "none", [], "")
+    return result[:rows].view(*states.shape[:-1], -1)
 
 
 def fast_linears(device: torch.device) -> AbstractContextManager:
@@ -41,7 +50,7 @@ def _fits(states, weight, bias=None) -> bool:
         and type(weight) in PLAIN
         and states.dtype == weight.dtype == torch.float32
         and states.device.type == weight.device.type == "cpu"
-        and states.numel() > 0
+        and states.numel() * len(weight) >= MIN_PRODUCTS
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
     )

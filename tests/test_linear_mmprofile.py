@@ -17,6 +17,7 @@ def calls(monkeypatch):
     """Which matrices oneDNN has multiplied, by their shapes."""
     if not torch.backends.mkldnn.is_available() or linear_mmprofile.platform.machine() != "x86_64":
         pytest.skip("oneDNN serves x86 alone")
+    monkeypatch.setattr(linear_mmprofile, "MIN_PRODUCTS", 1)
     plain, seen = linear_mmprofile.onednn_linear, []
 
     def noted(states, weight, bias=None):
@@ -57,6 +58,31 @@ def test_a_layer_without_rows_or_with_a_strided_weight_is_computed_too(calls):
         states = torch.randn(3, 48)
         torch.testing.assert_close(linear(states, weight), states @ weight.T)
     assert calls == [((3, 48), (20, 48))]
+
+
+def test_small_products_are_left_to_pytorch(calls, monkeypatch):
+    monkeypatch.setattr(linear_mmprofile, "MIN_PRODUCTS", 10 * 48 * 20)
+    layer = torch.nn.Linear(48, 20)
+    with torch.no_grad(), fast_linears(CPU):
+        layer(torch.randn(9, 48))
+        assert calls == []
+        layer(torch.randn(2, 5, 48))
+    assert calls == [((2, 5, 48), (20, 48))]
+
+
+def test_texts_of_every_length_need_few_kinds_of_products(monkeypatch):
+    seen, layer = set(), torch.nn.Linear(8, 4)
+
+    def noted(states, weight, bias, *args):
+        seen.add(len(states))
+        return linear(states, weight, bias)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", noted, raising=False)
+    with torch.no_grad():
+        for rows in range(1, 601):
+            states = torch.randn(rows, 8)
+            assert linear_mmprofile.onednn_linear(states, layer.weight, layer.bias).shape == (rows, 4)
+    assert len(seen) < 80 and all(rows <= 600 * 17 / 16 for rows in seen)
 
 
 def test_where_gradients_are_asked_for_they_come_as_ever(calls):
