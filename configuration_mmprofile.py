@@ -267,7 +267,7 @@ class MMProfileConfig(PreTrainedConfig):
 
     model_type = "mmprofile"
     sub_configs_defaults = {"text_config": T5Config, "vision_config": ViTConfig}
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
     text_config: dict | PreTrainedConfig | None = None
     vision_config: dict | PreTrainedConfig | None = None

@@ -100,7 +100,7 @@ class TreeDecoder:
         no_mask = bias.new_zeros(1, 1, 1, 1)
         hidden = decoder.embed_tokens(tokens)
         for block in decoder.block:
-            hidden = block(hidden, no_mask, bias, self.state, no_mask, self.cross_bias, past_key_values=cache)[0]
+            hidden = block(hidden, no_mask, bias, self.state, no_mask, self.cross_bias, cache)[0]
         first = self.memory.write(cache.self_attention_cache, index.shape[1])
         tree.set_columns(first)
         return decoder.final_layer_norm(hidden)

@@ -351,6 +351,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple | None = None,
         past_key_values=None,
+        cache=None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -368,6 +369,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             pixel_values: (batch, images, 3, height, width), normalised; None without photos.
             image_mask: (batch, images), True where there is a photo; default: everywhere.
             encoder_outputs: of `encode`, to skip the encoders.
+            cache: keys and values of the tokens before; `past_key_values` to transformers before 5.24.
             labels: (batch, target), -100 where there is none.
             output_fusion: also return `image_attentions` and `gate`.
             num_items_in_batch: divide the summed loss by this number (the Trainer's, over accumulated batches).
@@ -383,13 +385,14 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             attention_mask = encoder_outputs.attention_mask
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        caches = {"past_key_values": past_key_values, "cache": cache}  # T5 knows one of them
         decoded = self.text_model(
             attention_mask=attention_mask,
             encoder_outputs=encoder_outputs,
             decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask,
             decoder_inputs_embeds=decoder_inputs_embeds,
-            past_key_values=past_key_values,
+            **{name: value for name, value in caches.items() if value is not None},
             use_cache=use_cache,
             **kwargs,
         )

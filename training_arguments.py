@@ -92,8 +92,8 @@ class JointTrainingArguments:
     mixed_precision: str = _flag("no", "no, fp16 or bf16")
     matmul_precision: str = _flag(
         "highest",
-        "of 32-bit products. highest; high: TF32 on a GPU; medium: oneDNN on a CPU, faster and as precise, but by bf16"
-        " where the CPU has AMX",
+        "of 32-bit products: highest; high and medium: TF32 on a GPU; medium: oneDNN on a CPU with AVX-512, of 32 bits"
+        " and faster in wide models, but of bf16 where the CPU has AMX",
     )
     fused_adamw: bool = _flag(True, "update all weights in one kernel, on devices for which torch has it")
     compile: bool = _flag(False, "torch.compile the layers, for batches of any size")

@@ -152,10 +152,13 @@ class Bench:
         views = select_views(paradigm, objectives)
         return JointTrainingModel(of or self.model, views, self.processor.black).to(self.device)
 
-    def step(self, joint: Joint | list[Joint], batch: dict, bf16: bool | None = None) -> Callable[[], None]:
-        """Forward and backward, of several in turn, their gradients adding up; in bf16 by default on a GPU alone."""
+    def step(self, joint: Joint, batch: dict, bf16: bool | None = None) -> Callable[[], None]:
+        """Forward and backward; in bf16 by default on a GPU alone."""
+        return self.steps_in_turn([joint], batch, bf16)
+
+    def steps_in_turn(self, joints: list[Joint], batch: dict, bf16: bool | None = None) -> Callable[[], None]:
+        """Forward and backward of one after the other, their gradients adding up."""
         bf16 = self.device.type == "cuda" if bf16 is None else bf16
-        joints = joint if isinstance(joint, list) else [joint]
 
         def work() -> None:
             for joint in joints:

@@ -1,5 +1,7 @@
 """transformers' own `generate`: every way of decoding sees the photos."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -70,6 +72,14 @@ def test_a_batch_of_beams_gives_what_its_users_give_one_by_one(variant):
         alone = model.generate(**one_user(inputs, user), **BEAMS)
         assert without_end(together.sequences[user]) == without_end(alone.sequences[0])
         torch.testing.assert_close(together.sequences_scores[user], alone.sequences_scores[0], rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_that_transformers_is_to_drop_is_used():
+    model, inputs = tiny_model(), prompts()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        model.generate(**inputs, **BEAMS)
+        model(**inputs, labels=torch.ones(3, 4, dtype=torch.long))
 
 
 @VARIANTS
