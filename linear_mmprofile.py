@@ -4,7 +4,6 @@ PyTorch multiplies matrices of 32-bit numbers by MKL, which on some CPUs reaches
 less for the few rows of a decoder call. oneDNN, which is in PyTorch too, multiplies 32-bit numbers faster there.
 """
 
-import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -44,11 +43,9 @@ def fast_linears(device: torch.device) -> AbstractContextManager:
 
     In a process that goes on, texts and batches of many lengths add up to some hundred megabytes.
     """
-    if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
-        return nullcontext()
     has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return OneDNNLinears() if has_onednn and has_avx512 else nullcontext()
+    return OneDNNLinears() if device.type == "cpu" and has_onednn and has_avx512 else nullcontext()
 
 
 def _fits(states, weight, bias=None) -> bool:

@@ -165,8 +165,8 @@ class JointTrainingModel(nn.Module):
         fused = []
         for view in views:
             attention_mask = batch["texts"][view.text]["attention_mask"]
-            image_mask = batch.get("image_mask") if view.photos in photos else None
-            fused.append(self.model.fuse(texts[view.text], attention_mask, photos.get(view.photos), image_mask))
+            features = photos.get(view.photos)
+            fused.append(self.model.fuse(texts[view.text], attention_mask, features, batch.get("image_mask")))
         losses = dict(zip(names, self._decode(fused, target, batch["labels"]), strict=True))
         weights = self.weights if drawn is None else dict.fromkeys(names, 1 / len(names))
         loss = sum(weights[name] * value for name, value in losses.items())

@@ -6,6 +6,7 @@ import random
 import shutil
 import socket
 import tempfile
+from contextlib import nullcontext
 
 CACHE = tempfile.mkdtemp(prefix="mmprofile-tests-")
 # Read when transformers and torch are imported, so set before any test file is.
@@ -63,3 +64,21 @@ def hub(monkeypatch):
 def no_client_retries(monkeypatch):
     """Those of a large file take 23 s."""
     monkeypatch.setattr("huggingface_hub.lfs.http_backoff", functools.partial(http_backoff, max_retries=0))
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """The shapes of what oneDNN multiplies, states and weight; it takes small products too."""
+    from mmprofile import linear_mmprofile
+
+    if isinstance(linear_mmprofile.fast_linears(torch.device("cpu")), nullcontext):
+        pytest.skip("this CPU has no AVX-512")
+    monkeypatch.setattr(linear_mmprofile, "MIN_PRODUCTS", 1)
+    plain, seen = linear_mmprofile.onednn_linear, []
+
+    def noted(states, weight, bias=None):
+        seen.append((tuple(states.shape), tuple(weight.shape)))
+        return plain(states, weight, bias)
+
+    monkeypatch.setattr(linear_mmprofile, "onednn_linear", noted)
+    return seen

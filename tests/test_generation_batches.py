@@ -1,13 +1,9 @@
 """`generate_profiles` over batches, photos, precisions and wrong input."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 
-from mmprofile import linear_mmprofile
 from mmprofile.generation_mmprofile import EXPAND_ON_CPU
-from mmprofile.linear_mmprofile import fast_linears
 from mmprofile.pipeline_mmprofile import profile_users
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
 from tests.tiny_models import random_photos, tiny_model
@@ -52,26 +48,19 @@ def test_padding_changes_nothing():
         assert_same(found, expected)
 
 
-def test_onednn_finds_what_pytorch_finds(monkeypatch):
-    model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER) | random_photos()
-    if isinstance(fast_linears(model.device), nullcontext):
-        pytest.skip("this CPU has no AVX-512")
-    expected = predictions(model, inputs)  # of products that are too small for oneDNN
-    shapes, plain = set(), linear_mmprofile.onednn_linear
-
-    def noted(states, weight, bias=None):
-        shapes.add(tuple(weight.shape))
-        return plain(states, weight, bias)
-
-    monkeypatch.setattr(linear_mmprofile, "onednn_linear", noted)
-    monkeypatch.setattr(linear_mmprofile, "MIN_PRODUCTS", 1)
+def test_onednn_finds_what_pytorch_finds(products):
+    model, inputs = model_for(TOKENIZER, "several", 1.0), inputs_for(TOKENIZER) | random_photos()
+    with torch.backends.mkldnn.flags(enabled=False):
+        expected = predictions(model, inputs)
+    assert products == []
     layers = [model.text_model.encoder.block[0].layer[-1].DenseReluDense.wo, model.text_model.lm_head]
     for found, other in zip(predictions(model, inputs), expected, strict=True):
         assert_same(found, other)
-    assert shapes >= {tuple(layer.weight.shape) for layer in layers}
-    shapes.clear()
+    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
+    products.clear()
     profile_users(model, TOKENIZER, inputs)
-    assert shapes >= {tuple(layer.weight.shape) for layer in (model.visual_projection, *layers)}
+    layers.append(model.visual_projection)
+    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
 
 
 def test_the_photos_count():
