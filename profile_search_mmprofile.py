@@ -1,47 +1,22 @@
-"""Best-first search for the most probable profile, with the proof that it is.
+"""Best-first search for the most probable profiles of a batch, with the proof that they are.
 
 Log-probabilities only fall along a text, so a prefix's bounds that of every profile that begins with it. Once a
 complete profile is worth at least as much as every prefix not yet followed, none can be more probable. The search asks
 for many prefixes at once (a decoder call) and knows the decoder as log-probabilities only.
+
+The searches of a batch go on side by side, in arrays over the prefixes of all users: a loop over prefixes would keep a
+GPU waiting.
 """
 
-import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import count
-from math import exp, fsum, inf, log
+from math import inf, nan
+from typing import NamedTuple
 
-from .configuration_mmprofile import Profile
-from .profile_trie_mmprofile import Branch, ProfileTrie
+import numpy as np
 
-
-@dataclass
-class ProfilePrediction:
-    """The profile of one user.
-
-    Args:
-        profile: the most probable profile found.
-        text: its one line.
-        log_probability: of the text and `</s>` under the model; natural logarithm, at most 0.
-        exact: True where no profile of the schema can have a higher log-probability (the proof is complete).
-        runners_up: the next best profiles found with their log-probabilities, best first.
-        probabilities: key -> value -> probability among the profiles explored, in schema order; an attribute's sum to
-            its count. With `coverage` 1 they are the exact marginals over the schema.
-        coverage: the share of the schema's probability mass that the explored profiles have. A lower bound, since an
-            unexplored prefix counts with its whole mass; 1 if every profile is explored.
-        decoder_calls: how many decoder calls this user took part in.
-        decoder_tokens: how many tokens they fed for this user.
-    """
-
-    profile: Profile
-    text: str
-    log_probability: float
-    exact: bool
-    runners_up: list[tuple[Profile, float]]
-    probabilities: dict[str, dict[str, float]]
-    coverage: float
-    decoder_calls: int
-    decoder_tokens: int
+from .profile_branches_mmprofile import Branches, BranchTable
+from .profile_predictions_mmprofile import ProfilePrediction, ranked_predictions
+from .profile_prefixes_mmprofile import Prefixes, sums_before
 
 
 @dataclass(frozen=True)
@@ -61,6 +36,8 @@ class SearchLimits:
         Raises:
             ValueError: if a number is out of range.
         """
+        if not 0 <= self.min_coverage <= 1:
+            raise ValueError(f"min_coverage must be from 0 to 1, got {self.min_coverage}")
         for name, value, least in (
             ("num_return_profiles", self.num_return_profiles, 1),
             ("expand_per_call", min(self.expand_per_call, self.expand_with_profile), 1),
@@ -69,201 +46,275 @@ class SearchLimits:
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, a profile has up to {longest} tokens; got {value}")
-        if not 0 <= self.min_coverage <= 1:
-            raise ValueError(f"min_coverage must be from 0 to 1, got {self.min_coverage}")
 
 
-class Run:
-    """A prefix that ends where the schema leaves a choice, or with the profile: its parent's, and a branch's tokens.
+class Call(NamedTuple):
+    """What a decoder call is asked.
 
-    Attributes:
-        start: the decoder position of its first token.
-        complete: whether it ends with the profile.
-        fed: how many of its tokens the decoder must see, all but a final `</s>`.
-        bound: log-probability up to its first token; a guess before its parent went through the decoder.
-        score: log-probability up to its last token; None before it went through the decoder.
-        column: of its first token in the decoder's memory; None before it went through the decoder.
-        children: the prefixes that continue it; empty before it was chosen for a call.
+    Args:
+        prefixes: to feed, (prefixes,), sorted by user, parents before children.
+        children: all that continue one of these, (children,): the log-probability of their first token is asked for.
+        levels: a prefix has at most so many ancestors among `prefixes`.
     """
 
-    __slots__ = ("parent", "branch", "tokens", "start", "complete", "fed", "bound", "score", "column", "children")
+    prefixes: np.ndarray
+    children: np.ndarray
+    levels: int
 
-    def __init__(self, parent: "Run | None", branch: Branch, tokens: tuple[int, ...], start: int, bound: float):
-        self.parent, self.branch, self.tokens, self.start, self.bound = parent, branch, tokens, start, bound
-        self.complete = branch.target is None
-        self.fed = len(tokens) - self.complete
-        self.score = self.column = None
-        self.children: list[Run] = []
 
-    def choices(self) -> tuple[int, ...]:
-        return (self.parent.choices() if self.parent else ()) + self.branch.choices
+class Budget(NamedTuple):
+    """What a call may be asked for a user, (users,) each.
 
-    def rank(self) -> tuple[float, tuple[int, ...]]:
-        """Sorts complete ones: the best first, equals in schema order."""
-        return -self.score, self.choices()
+    Args:
+        prefixes: how many.
+        tokens: how many they may feed.
+        profiles: how many it needs beyond the proof.
+        goal: the bound up to which prefixes are of no use for the proof.
+        step: the prefix that is asked in any case, on the way to a first profile; -1 for none.
+    """
+
+    prefixes: np.ndarray
+    tokens: np.ndarray
+    profiles: np.ndarray
+    goal: np.ndarray
+    step: np.ndarray
 
 
 class ProfileSearch:
-    """The search for one user.
+    """The searches of a batch.
 
     Args:
-        trie: of the schema.
-        start_token: with which the decoder starts.
+        table: of the schema's trie.
         limits: when to stop.
+        users: how many there are.
     """
 
-    def __init__(self, trie: ProfileTrie, start_token: int, limits: SearchLimits):
-        self.trie, self.limits = trie, limits
-        self.calls = self.tokens = 0
-        self.explored: list[Run] = []  # complete profiles
-        self.frontier: list[Run] = []  # prefixes whose bound is known, not expanded
-        self.best: Run | None = None
-        # The way to a first profile, along the best child of each step: where it stands.
-        self._way = Run(None, trie.start, (start_token, *trie.start.tokens), 0, 0.0)
-        self._seen: dict[object, float] = {}  # edge of the trie -> its latest log-probability
-        self._forced, self._num_forced = 0.0, 0  # log-probability of the tokens without a choice, their number,
-        self._mean_forced = 0.0  # and its mean
-        self._loss_behind: dict[int, float] = {}  # slot -> what the best profile lost behind its run there
+    def __init__(self, table: BranchTable, limits: SearchLimits, users: int):
+        self.table, self.trie, self.limits, self.users = table, table.trie, limits, users
+        self.branches: Branches = table.branches
+        self.prefixes = Prefixes()
+        zeros, start = np.zeros(users), {"parent": -1, "branch": 0, "start": 0, "bound": 0.0}
+        self.frontier = self.prefixes.append(user=np.arange(users), **start)  # their bound is known, not expanded
+        self.explored = np.empty(0, np.int64)  # complete profiles
+        # Of each user:
+        self.calls, self.tokens, self.finished = zeros.astype(int), zeros.astype(int), zeros.astype(bool)
+        self.best_score = zeros - inf
+        self._way = self.frontier  # to a first profile, along the best child of each step: where it stands
+        self._forced, self._num_forced = zeros, zeros  # log-probability of the tokens without a choice, their number
+        self._loss_behind = np.zeros((users, self.trie.num_slots))  # what the best profile lost behind a slot
+        # (users, edges), the log-probability in the latest call that had the edge.
+        self._seen = np.full((users, self.branches.num_edges), nan)
 
-    @property
-    def exact(self) -> bool:
-        return self.best.score >= max((run.bound for run in self.frontier), default=-inf)
+    def exact(self) -> np.ndarray:
+        """(users,), whether nothing left can beat the best profile."""
+        return self.best_score >= self._highest(self.frontier, self.prefixes.bound[self.frontier])
 
-    def coverage(self) -> float:
-        """See `ProfilePrediction`."""
-        top = max([self.best.score, *(run.bound for run in self.frontier)])
-        mass = fsum(exp(run.score - top) for run in self.explored)
-        return mass / (mass + fsum(exp(run.bound - top) for run in self.frontier))
+    def coverage(self) -> np.ndarray:
+        """(users,), see `ProfilePrediction`; 0 where no profile is known."""
+        left, score = self.prefixes.bound[self.frontier], self.prefixes.score[self.explored]
+        top = np.maximum(self.best_score, self._highest(self.frontier, left))
+        explored = self._sums(self.explored, np.exp(score - top[self.prefixes.user[self.explored]]))
+        return explored / (explored + self._sums(self.frontier, np.exp(left - top[self.prefixes.user[self.frontier]])))
 
-    def select(self) -> list[Run]:
-        """The prefixes that the next call expands, parents before children; none when the search is over."""
-        lacking = self._lacking()
-        if self.best and (self.calls >= self.limits.max_calls or (self.exact and lacking <= 0)):
-            return []
-        chosen = [] if self.best else self._steps_to_first_profile()
-        limit = self.limits.expand_with_profile if self.best else self.limits.expand_per_call
-        room = self._room() - sum(run.fed for run in chosen)
-        goal, on_the_way, order, heap = self._goal(), tuple(chosen), count(), []
+    def select(self) -> Call | None:
+        """What the next decoder call is asked; None when all searches are over.
 
-        def consider(runs: Iterable[Run]):
-            for run in runs:
-                if run.fed and run not in on_the_way:
-                    heapq.heappush(heap, (run.bound <= goal, -self._promise(run, goal), next(order), run))
-
-        consider(self.frontier)
-        for run in on_the_way:
-            consider(run.children)
-        while heap and len(chosen) < limit:
-            needless, _, _, run = heapq.heappop(heap)
-            if needless and lacking <= 0:
+        It is fed the best prefixes of each user, by what the best profile behind them may be worth, among those whose
+        bound is known and all that continue them.
+        """
+        before, levels, budget = self.prefixes.size, 0, self._budget()
+        chosen = self.frontier[~self.finished[self.prefixes.user[self.frontier]]]
+        promise, opened = self._promise(chosen, budget), np.zeros(len(chosen), bool)
+        while True:
+            chosen, promise, opened = self._within(budget, chosen, promise, opened)
+            new = ~opened & ~self.branches.complete[self.prefixes.branch[chosen]]
+            if not new.any():
                 break
-            if run.fed <= room:
-                chosen.append(run)
-                room -= run.fed
-                lacking -= run.complete
-                consider(self._open(run))
-        return chosen
+            # A child promises no more than its parent: whichever stay, their parents do.
+            children, parents = self._open(chosen[new])
+            budget = self._with_last_steps(budget, children)
+            promises = np.minimum(self._promise(children, budget), promise[new][parents])
+            fed = self.branches.fed[self.prefixes.branch[children]] > 0
+            opened = np.arange(len(chosen) + fed.sum()) < len(chosen)
+            chosen, promise = np.append(chosen, children[fed]), np.append(promise, promises[fed])
+            levels += 1
+        self.finished[:] = True
+        self.finished[self.prefixes.user[chosen]] = False
+        children = np.arange(before, self.prefixes.size)
+        children = children[self.prefixes.among(chosen)[self.prefixes.parent[children]]]
+        return Call(chosen, children, levels) if len(chosen) else None
 
-    def update(self, runs: list[Run], log_probabilities: list[tuple[float, list[float]]]):
-        """Takes what the decoder said of the chosen runs: for each the log-probability of its tokens behind the first,
-        and of the first token of each child."""
-        self.calls += 1
-        self.tokens += sum(run.fed for run in runs)
-        for run, (rest, following) in zip(runs, log_probabilities, strict=True):
-            run.score = run.bound + rest
-            self._forced += rest
-            self._num_forced += len(run.tokens) - 1
-            for child, value in zip(run.children, following, strict=True):
-                child.bound = run.score + value
-                self._seen[child.branch.edge] = value
-                if not child.fed:
-                    child.score = child.bound
-        self._mean_forced = self._forced / max(self._num_forced, 1)
-        first = [run for run in runs if run.parent is None]
-        known = [*first, *self.frontier, *(child for run in runs for child in run.children)]
-        self.frontier = [run for run in known if run.score is None]
-        self.explored += (found := [run for run in known if run.complete and run.score is not None])
-        while self._way.score is not None and not self._way.complete:
-            self._way = max(self._way.children, key=self._expected_score)
-        if found:
-            self._note_best(min(found, key=Run.rank))
+    def update(self, call: Call, rest: np.ndarray, following: np.ndarray) -> None:
+        """Takes what the decoder said.
 
-    def prediction(self) -> ProfilePrediction:
-        ranked = sorted(self.explored, key=Run.rank)
-        profiles = [self.trie.profile(run.choices()) for run in ranked]
-        weights = [exp(run.score - ranked[0].score) for run in ranked]
-        total = fsum(weights)
-        probabilities = {a.key: dict.fromkeys(a.values, 0.0) for a in self.trie.schema.attributes}
-        for profile, weight in zip(profiles, weights, strict=True):
-            for key, value in profile.items():
-                for name in [value] if isinstance(value, str) else value:
-                    probabilities[key][name] += weight / total
-        others = slice(1, self.limits.num_return_profiles)
-        return ProfilePrediction(
-            profile=profiles[0],
-            text=self.trie.schema.render(profiles[0]),
-            log_probability=ranked[0].score,
-            exact=self.exact,
-            runners_up=[(p, run.score) for p, run in zip(profiles[others], ranked[others], strict=True)],
-            probabilities=probabilities,
-            coverage=self.coverage(),
-            decoder_calls=self.calls,
-            decoder_tokens=self.tokens,
+        Args:
+            call: that was asked.
+            rest: (prefixes,), log-probability of the tokens behind each prefix' first.
+            following: (children,), of each child's first token.
+        """
+        prefixes, fed, children = self.prefixes, call.prefixes, call.children
+        branch, child = prefixes.branch[fed], prefixes.branch[children]
+        self.calls[np.unique(prefixes.user[fed])] += 1
+        self.tokens += self._sums(fed, self.branches.fed[branch]).astype(int)
+        self._forced = self._forced + self._sums(fed, rest)
+        self._num_forced = self._num_forced + self._sums(fed, self.branches.length[branch] - 1)
+        self._see(children, following)
+        for _ in range(call.levels + 1):
+            prefixes.score[fed] = prefixes.bound[fed] + rest
+            prefixes.bound[children] = prefixes.score[prefixes.parent[children]] + following
+        ended = children[self.branches.fed[child] == 0]
+        prefixes.score[ended] = prefixes.bound[ended]
+        found = np.append(fed[self.branches.complete[branch]], ended)
+        self.explored = np.append(self.explored, found)
+        self.frontier = np.append(self.frontier, children)
+        self.frontier = self.frontier[np.isnan(prefixes.score[self.frontier])]
+        for _ in range(call.levels + 1):
+            self._way = self._step(self._way, children)
+        self._note_best(found)
+
+    def predictions(self) -> list[ProfilePrediction]:
+        """One a user, who needs an explored profile."""
+        return ranked_predictions(
+            self.trie,
+            self.limits.num_return_profiles,
+            self.prefixes.user[self.explored],
+            self._choices(self.explored),
+            self.prefixes.score[self.explored],
+            exact=self.exact().tolist(),
+            coverage=self.coverage().tolist(),
+            decoder_calls=self.calls.tolist(),
+            decoder_tokens=self.tokens.tolist(),
         )
 
-    def _lacking(self) -> float:
-        """How many profiles to explore beyond what the proof needs; without one yet, all that a call has place for."""
-        if not self.best or (self.limits.min_coverage > 0 and self.coverage() < self.limits.min_coverage):
-            return inf
-        return self.limits.num_return_profiles - len(self.explored)
+    def _budget(self) -> Budget:
+        """For the next call; finishes the searches that need none."""
+        limits, found = self.limits, self.best_score > -inf
+        lacking = limits.num_return_profiles - self._sums(self.explored, np.ones(len(self.explored)))
+        if limits.min_coverage > 0:
+            lacking[self.coverage() < limits.min_coverage] = inf
+        over = (self.calls >= limits.max_calls) | (self.exact() & (lacking <= 0))
+        self.finished |= found & over
+        start, branch = self.prefixes.start[self._way], self.prefixes.branch[self._way]
+        behind = self.trie.longest - start - self.branches.fed[branch]  # what the way may need behind the next call
+        share = self.trie.num_slots / (1 + self.branches.slot[branch])
+        return Budget(
+            prefixes=np.where(found, limits.expand_with_profile, limits.expand_per_call),
+            tokens=limits.max_decoder_tokens - self.tokens - np.where(found, 0, behind),
+            profiles=np.where(found, lacking, inf),
+            goal=np.where(found, self.best_score, self.prefixes.bound[self._way] * share),
+            step=np.where(found, -1, self._way),
+        )
 
-    def _steps_to_first_profile(self) -> list[Run]:
-        """One step, or all that are left where no further call may be made."""
-        runs = [self._way]
-        self._open(self._way)
-        while self.calls + 1 >= self.limits.max_calls and not runs[-1].complete:
-            runs.append(max(runs[-1].children, key=self._expected_score))
-            self._open(runs[-1])
-        return [run for run in runs if run.fed]
+    def _within(self, budget: Budget, chosen: np.ndarray, promise: np.ndarray, opened: np.ndarray) -> tuple:
+        """The best of these prefixes, as many as the budget has, sorted by user; each with its promise and whether it
+        is opened. What is asked in any case promises the most."""
+        user = self.prefixes.user[chosen]
+        promise = np.where(chosen == budget.step[user], inf, promise)
+        needless = (self.prefixes.bound[chosen] <= budget.goal[user]) & (promise < inf)
+        order = np.lexsort((-promise, needless, user))
+        user, branch, needless = user[order], self.prefixes.branch[chosen[order]], needless[order]
+        fed, complete = self.branches.fed[branch], self.branches.complete[branch]
+        kept = sums_before(user, np.ones_like(user)) < budget.prefixes[user]
+        kept &= sums_before(user, fed) + fed <= budget.tokens[user]
+        kept &= ~needless | (sums_before(user, complete) < budget.profiles[user])
+        order = order[kept | (promise[order] == inf)]
+        return chosen[order], promise[order], opened[order]
 
-    def _open(self, run: Run) -> list[Run]:
-        """Gives the run its children, with guesses at their bounds: what their tokens were worth elsewhere."""
-        branches = () if run.complete else self.trie.branches(run.branch.target)
-        start, unknown = run.start + len(run.tokens), -log(max(len(branches), 1))
-        score = self._expected_score(run)
-        run.children = [
-            Run(run, branch, branch.tokens, start, score + self._seen.get(branch.edge, unknown)) for branch in branches
-        ]
-        return run.children
+    def _with_last_steps(self, budget: Budget, children: np.ndarray) -> Budget:
+        """Where no further call may be made, the step behind the last one is asked too."""
+        last = self.calls + 1 >= self.limits.max_calls
+        return (
+            budget._replace(step=np.where(last, self._step(budget.step, children), budget.step))
+            if last.any()
+            else budget
+        )
 
-    def _expected_score(self, run: Run) -> float:
-        """Of a run before it went through the decoder: its other tokens lose what such tokens lost on average."""
-        return run.bound + (len(run.tokens) - 1) * self._mean_forced
+    def _open(self, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The prefixes that continue these, bounded by what their tokens were worth elsewhere; each with its parent's
+        place among these."""
+        target = self.branches.target[self.prefixes.branch[parents]]
+        if (self.branches.first[target] < 0).any():
+            self.table.number(target.tolist())
+            self.branches = self.table.branches
+            new_edges = self.branches.num_edges - self._seen.shape[1]
+            self._seen = np.pad(self._seen, ((0, 0), (0, new_edges)), constant_values=nan)
+        count = self.branches.count[target]
+        place = np.arange(len(parents)).repeat(count)
+        branch = self.branches.first[target][place] + sums_before(place, np.ones_like(place))
+        parent = parents[place]
+        user = self.prefixes.user[parent]
+        seen = self._seen[user, self.branches.edge[branch]]
+        children = self.prefixes.append(
+            user=user,
+            parent=parent,
+            branch=branch,
+            start=self.prefixes.start[parent] + self.branches.length[self.prefixes.branch[parent]],
+            bound=self._expected(parents)[place] + np.where(np.isnan(seen), -np.log(count)[place], seen),
+        )
+        return children, place
 
-    def _room(self) -> float:
-        """How many tokens may still be fed, less what the way to a first profile may need behind the next call."""
-        left = self.limits.max_decoder_tokens - self.tokens
-        return left if self.best else left - (self.trie.longest - self._way.start - self._way.fed)
+    def _expected(self, numbers: np.ndarray) -> np.ndarray:
+        """Scores before the decoder knows them: other tokens than the first lose what such tokens lost on average."""
+        mean = self._forced / np.maximum(self._num_forced, 1)
+        others = self.branches.length[self.prefixes.branch[numbers]] - 1
+        return self.prefixes.bound[numbers] + others * mean[self.prefixes.user[numbers]]
 
-    def _goal(self) -> float:
-        """The bound up to which prefixes need no expansion; before there is a profile, the way to it extrapolated."""
-        if self.best:
-            return self.best.score
-        if self._way.parent is None:
-            return 0.0
-        return self._way.bound * self.trie.num_slots / (1 + len(self._way.parent.choices()))
+    def _promise(self, numbers: np.ndarray, budget: Budget) -> np.ndarray:
+        """What the best profiles behind these may be worth, if they lose behind them what the best known one lost;
+        without one, what the goal loses."""
+        user, slot = self.prefixes.user[numbers], self.branches.slot[self.prefixes.branch[numbers]]
+        loss = budget.goal[user] * (1 - (slot + 1) / self.trie.num_slots)
+        loss = np.where(self.best_score[user] > -inf, self._loss_behind[user, slot], loss)
+        return self._expected(numbers) + loss
 
-    def _promise(self, run: Run, goal: float) -> float:
-        """What the best profile behind the run may be worth, if it loses behind it what the goal loses."""
-        slot = run.parent.branch.target.slot
-        if self.best:
-            return self._expected_score(run) + self._loss_behind.get(slot, 0.0)
-        return self._expected_score(run) + goal * (1 - (slot + 1) / self.trie.num_slots)
+    def _step(self, way: np.ndarray, children: np.ndarray) -> np.ndarray:
+        """(users,), the best child of each one's `way`; the way itself where its children are not among these."""
+        children = children[self.prefixes.parent[children] == way[self.prefixes.user[children]]]
+        best = self._best_of(children, self._expected(children))
+        return np.where(best >= 0, best, way)
 
-    def _note_best(self, found: Run):
-        if self.best and self.best.rank() <= found.rank():
-            return
-        self.best, self._loss_behind, run = found, {}, found
-        while run.parent is not None:
-            self._loss_behind.setdefault(run.parent.branch.target.slot, found.score - run.score)
-            run = run.parent
+    def _see(self, children: np.ndarray, values: np.ndarray) -> None:
+        """Notes what the edges were worth; of several values the highest."""
+        place = self.prefixes.user[children], self.branches.edge[self.prefixes.branch[children]]
+        self._seen[place] = -inf
+        np.maximum.at(self._seen, place, values)
+
+    def _note_best(self, found: np.ndarray) -> None:
+        best = self._best_of(found, self.prefixes.score[found])
+        score = np.where(best >= 0, self.prefixes.score[best], -inf)
+        better = score > self.best_score
+        self.best_score = np.maximum(score, self.best_score)
+        self._loss_behind[better] = nan
+        user, node = better.nonzero()[0], best[better]
+        while len(node):
+            slot, loss = self.branches.slot[self.prefixes.branch[node]], score[user] - self.prefixes.score[node]
+            known = self._loss_behind[user, slot]
+            self._loss_behind[user, slot] = np.where(np.isnan(known), loss, known)
+            node = self.prefixes.parent[node]
+            user, node = user[node >= 0], node[node >= 0]
+        np.nan_to_num(self._loss_behind, copy=False)
+
+    def _choices(self, numbers: np.ndarray) -> np.ndarray:
+        """(prefixes, slots), the values of these complete ones."""
+        choices = self.branches.choices[self.prefixes.branch[numbers]]
+        while (choices < 0).any():
+            numbers = np.maximum(self.prefixes.parent[numbers], 0)
+            choices = np.where(choices < 0, self.branches.choices[self.prefixes.branch[numbers]], choices)
+        return choices
+
+    def _sums(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """(users,), the sum of the values of each one's prefixes."""
+        return np.bincount(self.prefixes.user[numbers], values, self.users).astype(float)  # of none it counts integers
+
+    def _highest(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """(users,), the highest value of each one's prefixes; -inf without any."""
+        highest = np.full(self.users, -inf)
+        np.maximum.at(highest, self.prefixes.user[numbers], values)
+        return highest
+
+    def _best_of(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """(users,), of each one's prefixes that of the highest value, the first of equals; -1 without any."""
+        best, user = np.full(self.users, -1), self.prefixes.user[numbers]
+        order = np.lexsort((-values, user))[::-1]
+        best[user[order]] = numbers[order]  # the last one stays
+        return best

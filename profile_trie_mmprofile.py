@@ -8,11 +8,14 @@ pieces the same ids as the line; where it does not, the lines themselves are the
 
 import random
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from math import comb, prod
 from typing import NamedTuple
+
+import numpy as np
 
 from .configuration_mmprofile import (
     ATTRIBUTE_SEPARATOR,
@@ -101,7 +104,7 @@ class ProfileTrie:
             raise ValueError(f"a profile ends with the tokenizer's eos_token, {type(tokenizer).__name__} has none")
         self.schema = schema
         self.size = prod(comb(len(a.values), a.count) for a in schema.attributes)  # how many profiles there are
-        self._lines: list[Profile] | None = None
+        self._lines: np.ndarray | None = None  # (lines, places), where the slot is the line
         pieces = _ids_of_pieces(schema, tokenizer)
         if pieces is None:
             self._lines, pieces = self._enumerate(tokenizer)
@@ -112,15 +115,16 @@ class ProfileTrie:
         self.largest_token = max(token for ids in pieces for tokens in ids.values() for token in tokens)
         self.start = self._start()
 
-    def _enumerate(self, tokenizer) -> tuple[list[Profile], list[dict[int, list[int]]]]:
+    def _enumerate(self, tokenizer) -> tuple[np.ndarray, list[dict[int, list[int]]]]:
         if self.size > MAX_LINES:
             raise ValueError(
                 f"{type(tokenizer).__name__} joins words of a profile across blanks; such a tokenizer takes schemas of"
                 f" at most {MAX_LINES} profiles, this one has {self.size}"
             )
-        profiles = list(_all_profiles(self.schema))
-        lines = _line_ids(tokenizer, [self.schema.render(profile) for profile in profiles])
-        return profiles, [dict(enumerate(lines))]
+        chosen = product(*(combinations(range(len(a.values)), a.count) for a in self.schema.attributes))
+        values = np.array([list(chain(*each)) for each in chosen])
+        lines = _line_ids(tokenizer, [self.schema.render(self.profile(row)) for row in values.tolist()])
+        return values, [dict(enumerate(lines))]
 
     def _build(self, pieces: list[dict[int, list[int]]]) -> list[Slot]:
         if self._lines is not None:
@@ -142,14 +146,17 @@ class ProfileTrie:
             self._branches[location] = tuple(self._branch(location, edge) for edge in self._edges(location))
         return self._branches[location]
 
-    def profile(self, choices: tuple[int, ...]) -> Profile:
-        """The profile of a walk's choices."""
-        if self._lines is not None:
-            return dict(self._lines[choices[0]])
-        profile, left = {}, list(choices)
+    def values(self, choices: np.ndarray) -> np.ndarray:
+        """The choices of walks, (walks, slots), as indices of the attributes' values, (walks, places): an attribute
+        has as many places as it has values in a profile."""
+        return choices if self._lines is None else self._lines[choices[:, 0]]
+
+    def profile(self, values: Sequence[int]) -> Profile:
+        """The profile of a row of `values`."""
+        profile, left = {}, iter(values)
         for attribute in self.schema.attributes:
-            values = [attribute.values[left.pop(0)] for _ in range(attribute.count)]
-            profile[attribute.key] = values[0] if attribute.count == 1 else values
+            named = [attribute.values[next(left)] for _ in range(attribute.count)]
+            profile[attribute.key] = named[0] if attribute.count == 1 else named
         return profile
 
     def _edges(self, location: Location) -> list[Edge]:
@@ -201,11 +208,6 @@ def _trie(ids: dict[int, list[int]]) -> Node:
             node = edge.node
         node.edges.append(Edge(tokens[-1], [value], None))
     return root
-
-
-def _all_profiles(schema: ProfileSchema):
-    for values in product(*(combinations(a.values, a.count) for a in schema.attributes)):
-        yield {a.key: v[0] if a.count == 1 else list(v) for a, v in zip(schema.attributes, values, strict=True)}
 
 
 def _line_ids(tokenizer, lines: list[str]) -> list[list[int]]:

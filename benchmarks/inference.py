@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py --output inference.json
     python benchmarks/inference.py --model outputs/quickstart --output inference.json
-    python benchmarks/inference.py --batch_sizes 1 16 128 --users 4096 --output inference.json     # on a GPU
+    python benchmarks/inference.py --batch_sizes 1 16 128 --users 4096 --dtype bfloat16 --output gpu.json   # a GPU
 
 Without --model it takes random weights of base size, Flan-T5's and ViT's, whose head alone is trained on random
 profiles: the distributions of a model without any training are flat, which no search can prove anything about. What

@@ -48,6 +48,16 @@ def test_padding_changes_nothing():
         assert_same(found, expected)
 
 
+def test_the_heads_positions_go_through_in_parts(monkeypatch):
+    model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER)
+    expected, heads = predictions(model, inputs), []
+    model.text_model.lm_head.register_forward_hook(lambda _, args, output: heads.append(len(output)))
+    monkeypatch.setattr("mmprofile.tree_decoder_mmprofile.HEAD_ROWS", 7)
+    for found, other in zip(predictions(model, inputs), expected, strict=True):
+        assert_same(found, other)
+    assert set(heads) <= set(range(1, 8)) and 7 in heads
+
+
 def test_onednn_finds_what_pytorch_finds(products):
     model, inputs = model_for(TOKENIZER, "several", 1.0), inputs_for(TOKENIZER) | random_photos()
     with torch.backends.mkldnn.flags(enabled=False):

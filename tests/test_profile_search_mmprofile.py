@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from mmprofile.configuration_mmprofile import ProfileAttribute, ProfileSchema
-from mmprofile.profile_search_mmprofile import ProfileSearch, Run, SearchLimits
+from mmprofile.profile_branches_mmprofile import branch_table
+from mmprofile.profile_predictions_mmprofile import ProfilePrediction
+from mmprofile.profile_search_mmprofile import ProfileSearch, SearchLimits
 from mmprofile.profile_trie_mmprofile import ProfileTrie
 from tests.toy_processor import toy_tokenizer
 from tests.toy_schemas import SCHEMAS, all_profiles, unigram_tokenizer
@@ -35,19 +37,35 @@ class Language:
     def score(self, tokens: list[int]) -> float:
         return sum(self.log_probability((START, *tokens[:i]), token) for i, token in enumerate(tokens))
 
-    def answer(self, run: Run) -> tuple[float, list[float]]:
-        prefix, ancestor = (), run.parent
-        while ancestor is not None:
-            prefix, ancestor = ancestor.tokens + prefix, ancestor.parent
-        values = [self.log_probability(prefix + run.tokens[:i], run.tokens[i]) for i in range(1, len(run.tokens))]
-        following = [self.log_probability(prefix + run.tokens, child.tokens[0]) for child in run.children]
-        return sum(values), following
+    def answer(self, search: ProfileSearch, number: int) -> tuple[float, float]:
+        """Log-probability of a prefix' first token, and of the others."""
+        before, tokens = tuple(tokens_of(search, search.prefixes.parent[number])), own_tokens(search, number)
+        values = [self.log_probability(before + tokens[:i], token) for i, token in enumerate(tokens)]
+        return values[0], sum(values[1:])
 
 
-def search(trie: ProfileTrie, language: Language, **fields) -> ProfileSearch:
-    found = ProfileSearch(trie, START, limits(**fields))
-    while runs := found.select():
-        found.update(runs, [language.answer(run) for run in runs])
+def own_tokens(search: ProfileSearch, number: int) -> tuple[int, ...]:
+    branch = search.prefixes.branch[number]
+    return tuple(search.branches.tokens[branch, : search.branches.length[branch]].tolist())
+
+
+def tokens_of(search: ProfileSearch, number: int) -> tuple[int, ...]:
+    return () if number < 0 else tokens_of(search, search.prefixes.parent[number]) + own_tokens(search, number)
+
+
+def searches(trie: ProfileTrie, languages: list[Language], **fields) -> ProfileSearch:
+    """A user for each language."""
+    found = ProfileSearch(branch_table(trie, START), limits(**fields), len(languages))
+    while call := found.select():
+        users = found.prefixes.user.tolist()
+        rest = [languages[users[number]].answer(found, number)[1] for number in call.prefixes]
+        following = [languages[users[number]].answer(found, number)[0] for number in call.children]
+        found.update(call, np.array(rest), np.array(following))
+    return found
+
+
+def search(trie: ProfileTrie, language: Language, **fields) -> ProfilePrediction:
+    (found,) = searches(trie, [language], **fields).predictions()
     return found
 
 
@@ -65,9 +83,19 @@ def test_what_is_called_exact_is_the_arg_max_of_all_profiles(name, sharpness):
         language = Language(seed, sharpness)
         scores = exhaustive(name, language)
         for expand in (1, 4, 100):
-            found = search(TRIES[name], language, expand_per_call=expand).prediction()
+            found = search(TRIES[name], language, expand_per_call=expand)
             assert found.exact and found.profile == scores[0][1]
             assert found.log_probability == pytest.approx(scores[0][0], abs=1e-9)
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_calls": 4}, {"max_decoder_tokens": 200}, {"min_coverage": 0.7}])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_users_side_by_side_find_what_each_finds_alone(name, fields):
+    languages = [Language(seed, sharpness) for seed, sharpness in enumerate((0.1, 5.0, 1.0, 3.0, 8.0, 0.5))]
+    together = searches(TRIES[name], languages, num_return_profiles=3, **fields).predictions()
+    alone = [search(TRIES[name], language, num_return_profiles=3, **fields) for language in languages]
+    assert together == alone
+    assert len({found.log_probability for found in alone}) == len(languages)
 
 
 @pytest.mark.parametrize("max_calls", [1, 2, 3, 5])
@@ -77,7 +105,7 @@ def test_bounded_calls_give_a_profile_and_are_honest_about_the_proof(name, max_c
     for seed in range(20):
         language = Language(seed, 5.0)
         scores = exhaustive(name, language)
-        found = search(TRIES[name], language, max_calls=max_calls).prediction()
+        found = search(TRIES[name], language, max_calls=max_calls)
         assert 1 <= found.decoder_calls <= max_calls
         assert found.profile in [profile for _, profile in scores]
         assert not found.exact or found.profile == scores[0][1]
@@ -91,7 +119,7 @@ def test_bounded_tokens_are_kept_and_more_of_them_never_lose(name):
     for seed in range(10):
         language, last = Language(seed, 1.0), -inf
         for bound in (trie.longest, 2 * trie.longest, 4 * trie.longest, 10**6):
-            found = search(trie, language, max_decoder_tokens=bound).prediction()
+            found = search(trie, language, max_decoder_tokens=bound)
             assert found.decoder_tokens <= bound
             assert found.log_probability >= last - 1e-9
             last = found.log_probability
@@ -101,7 +129,7 @@ def test_bounded_tokens_are_kept_and_more_of_them_never_lose(name):
 def test_the_whole_schema_explored_gives_the_exact_marginals():
     language = Language(3, 1.0)
     scores = exhaustive("several", language)
-    found = search(TRIES["several"], language, min_coverage=1.0).prediction()
+    found = search(TRIES["several"], language, min_coverage=1.0)
     total = sum(exp(score) for score, _ in scores)
     for attribute in SCHEMAS["several"].attributes:
         for value in attribute.values:
@@ -111,7 +139,7 @@ def test_the_whole_schema_explored_gives_the_exact_marginals():
 
 
 def test_an_attributes_probabilities_sum_to_its_count():
-    found = search(TRIES["several"], Language(0, 3.0)).prediction()
+    found = search(TRIES["several"], Language(0, 3.0))
     assert [sum(values.values()) for values in found.probabilities.values()] == pytest.approx([3, 1, 2])
     assert list(found.probabilities["budget_range"]) == ["Low", "High"]
 
@@ -120,29 +148,29 @@ def test_the_coverage_is_never_more_than_the_true_share():
     for seed in range(20):
         language = Language(seed, 3.0)
         total = sum(exp(score) for score, _ in exhaustive("prefixes", language))
-        found = search(TRIES["prefixes"], language, num_return_profiles=3)
-        true = sum(exp(run.score) for run in found.explored) / total
+        found = searches(TRIES["prefixes"], [language], num_return_profiles=3)
+        true = np.exp(found.prefixes.score[found.explored]).sum() / total
         assert 0 < found.coverage() <= true + 1e-9
 
 
 def test_more_coverage_is_explored_on_request():
     language = Language(0, 1.0)
-    little, much = (search(TRIES["alike"], language, min_coverage=c).prediction() for c in (0.0, 0.9))
+    little, much = (search(TRIES["alike"], language, min_coverage=c) for c in (0.0, 0.9))
     assert little.coverage < 0.9 <= much.coverage
     assert little.decoder_tokens < much.decoder_tokens
 
 
 def test_runners_up_are_as_many_as_asked_for_and_in_order():
-    found = search(TRIES["several"], Language(0, 5.0), num_return_profiles=7).prediction()
+    found = search(TRIES["several"], Language(0, 5.0), num_return_profiles=7)
     scores = [found.log_probability, *(score for _, score in found.runners_up)]
     assert len(scores) == 7 and scores == sorted(scores, reverse=True)
     texts = [SCHEMAS["several"].render(profile) for profile, _ in found.runners_up]
     assert len({found.text, *texts}) == 7
-    assert search(TRIES["alike"], Language(0, 5.0), num_return_profiles=1).prediction().runners_up == []
+    assert search(TRIES["alike"], Language(0, 5.0), num_return_profiles=1).runners_up == []
 
 
 def test_a_schema_has_no_more_runners_up_than_profiles():
-    assert len(search(TRIES["alike"], Language(0, 5.0), num_return_profiles=99).prediction().runners_up) == 26
+    assert len(search(TRIES["alike"], Language(0, 5.0), num_return_profiles=99).runners_up) == 26
 
 
 def test_a_tie_goes_to_the_schema_order():
@@ -153,24 +181,24 @@ def test_a_tie_goes_to_the_schema_order():
     schema = ProfileSchema(
         (ProfileAttribute("Size", ("small", "large")), ProfileAttribute("Colours", ("red", "green")))
     )
-    found = search(ProfileTrie(schema, toy_tokenizer()), Fair(0, 1.0), min_coverage=1.0).prediction()
+    found = search(ProfileTrie(schema, toy_tokenizer()), Fair(0, 1.0), min_coverage=1.0)
     assert found.profile == {"size": "small", "colours": "red"}
     assert found.probabilities == {"size": {"small": 0.5, "large": 0.5}, "colours": {"red": 0.5, "green": 0.5}}
 
 
 def test_more_prefixes_a_call_need_fewer_calls():
-    calls = [search(TRIES["several"], Language(1, 1.0), expand_per_call=n).calls for n in (1, 4, 16)]
+    calls = [search(TRIES["several"], Language(1, 1.0), expand_per_call=n).decoder_calls for n in (1, 4, 16)]
     assert calls[0] > calls[1] > calls[2]
 
 
 def test_a_schema_that_fits_one_call_is_explored_by_it():
-    found = search(TRIES["alike"], Language(0, 1.0), expand_per_call=100).prediction()
+    found = search(TRIES["alike"], Language(0, 1.0), expand_per_call=100)
     assert found.decoder_calls == 1 and found.coverage == 1
 
 
 def test_a_schema_of_one_profile_needs_one_call():
     schema = ProfileSchema((ProfileAttribute("Place", ("Bar Seat",)),))
-    found = search(ProfileTrie(schema, TOKENIZER), Language(0, 1.0), num_return_profiles=5).prediction()
+    found = search(ProfileTrie(schema, TOKENIZER), Language(0, 1.0), num_return_profiles=5)
     assert (found.profile, found.exact, found.decoder_calls) == ({"place": "Bar Seat"}, True, 1)
     assert (found.probabilities, found.coverage) == ({"place": {"Bar Seat": 1.0}}, 1)
 

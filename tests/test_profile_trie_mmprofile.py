@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from mmprofile.configuration_mmprofile import ProfileAttribute, ProfileSchema
@@ -20,7 +21,7 @@ def walks(trie: ProfileTrie) -> list[tuple[dict, list[int]]]:
     while stack:
         tokens, choices, target = stack.pop()
         if target is None:
-            found.append((trie.profile(choices), list(tokens)))
+            found.append((trie.profile(*trie.values(np.array([choices])).tolist()), list(tokens)))
             continue
         branches = trie.branches(target)
         assert len(branches) > 1

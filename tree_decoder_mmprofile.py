@@ -1,0 +1,242 @@
+"""T5's decoder over trees of prefixes.
+
+A decoder call takes a tree of prefixes for each user; text in which the schema leaves no choice goes through with the
+prefix before it.
+
+Shapes, throughout:
+    rows    users that still search
+    width   tokens that a call feeds a user, padded
+    memory  earlier tokens that these see, padded
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from transformers import T5ForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from .linear_mmprofile import fast_linears
+from .profile_branches_mmprofile import Branches
+from .profile_prefixes_mmprofile import Prefixes, sums_before
+from .profile_search_mmprofile import Call
+
+HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
+
+
+class TreeDecoder:
+    """T5's decoder over trees of prefixes: a token sees its own ancestors, at their distance in the text.
+
+    The encoder's keys and values are computed once a user. The prefixes' own stay in one memory, from which a call
+    takes the ancestors that it needs.
+
+    Args:
+        text_model: with its decoder and head.
+        state: (users, seq, d_model), what the decoder attends to.
+        mask: (users, seq), 1 where it may; None for everywhere.
+        longest: how many tokens a text has at most.
+    """
+
+    def __init__(
+        self, text_model: T5ForConditionalGeneration, state: torch.Tensor, mask: torch.Tensor | None, longest: int
+    ):
+        self.model, self.state = text_model, state
+        self.users = np.arange(len(state))  # the user of each row
+        self.cross = DynamicCache()
+        self.memory = Memory()
+        attention = text_model.decoder.block[0].layer[0].SelfAttention
+        # The last query of a text has every distance to its keys: (heads, longest + 1), by distance.
+        self.distance_bias = attention.compute_bias(longest + 1, longest + 1)[0, :, -1].flip(-1)
+        self.cross_bias = state.new_zeros(len(state), 1, 1, state.shape[1])
+        if mask is not None:
+            self.cross_bias.masked_fill_(~mask.to(state.device, torch.bool)[:, None, None], _lowest(state))
+
+    def __call__(self, prefixes: Prefixes, branches: Branches, call: Call) -> tuple[np.ndarray, np.ndarray]:
+        """What `ProfileSearch.update` takes for the call; notes the prefixes' columns.
+
+        Raises:
+            ValueError: if the model's logits are not finite.
+        """
+        self._drop_finished(np.unique(prefixes.user[call.prefixes]))
+        tree = Tree(prefixes, branches, call.prefixes, self.users)
+        inside, follows, asked = _targets(prefixes, branches, call)
+        with fast_linears(self.state.device):
+            hidden, first = self._decode(tree)
+            values = self._log_probabilities(hidden, follows, asked)
+        prefixes.column[call.prefixes] = first + tree.places
+        rest, of_children = np.zeros(inside.shape), inside.sum()
+        rest[inside] = values[:of_children]
+        return rest.sum(axis=1), values[of_children:]
+
+    def _drop_finished(self, users: np.ndarray):
+        """Takes other users' rows out once they are a quarter; it copies these users' keys and values."""
+        if len(users) <= 0.75 * len(self.users):
+            left = torch.from_numpy(np.searchsorted(self.users, users)).to(self.state.device)
+            self.users = users
+            self.cross_bias = self.cross_bias[left]
+            if self.cross.layers:
+                self.cross.batch_select_indices(left)
+
+    def _decode(self, tree: "Tree") -> tuple[torch.Tensor, int]:
+        """(fed tokens, d_model), after the decoder's final norm; and the memory's column of the first place."""
+        decoder, device = self.model.decoder, self.state.device
+        tokens, fed, index, position, member, related = (
+            torch.from_numpy(array).to(device)
+            for array in (tree.tokens, tree.fed, tree.index, tree.position, tree.member, tree.related)
+        )
+        memory, width = index.shape[1], tokens.shape[1]
+        # In tokens along the text, from a token back to what it may see: (rows, width, memory + width).
+        distance = position[:, memory:, None] - position[:, None]
+        mine = member[:, memory:, None].expand(-1, -1, related.shape[2])
+        visible = related.gather(1, mine).gather(2, member[:, None].expand(-1, width, -1)) & (distance >= 0)
+        bias = self.distance_bias[:, distance.clamp(min=0)].transpose(0, 1)  # (rows, heads, width, memory + width)
+        bias = bias.masked_fill(~visible[:, None], _lowest(bias)).contiguous()
+        cache = EncoderDecoderCache(self.memory.read(index), self.cross)
+        # The masks are in the biases; without any mask, the attention would take the tokens for a plain sequence.
+        no_mask = bias.new_zeros(1, 1, 1, 1)
+        hidden = decoder.embed_tokens(tokens)
+        for block in decoder.block:
+            hidden = block(hidden, no_mask, bias, self.state, no_mask, self.cross_bias, cache)[0]
+        first = self.memory.write(cache.self_attention_cache, index.shape[1])
+        return decoder.final_layer_norm(hidden)[fed], first
+
+    def _log_probabilities(self, hidden: torch.Tensor, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Log-probability over the whole vocabulary, in float32, of each token behind the position beside it."""
+        if self.model.config.scale_decoder_outputs:
+            hidden = hidden * self.model.model_dim**-0.5
+        order = positions.argsort(kind="stable")
+        wanted = torch.from_numpy(np.stack([positions[order], tokens[order]])).to(hidden.device)
+        starts = np.arange(0, len(hidden), HEAD_ROWS)
+        ends, parts = np.searchsorted(positions[order], [*starts, len(hidden)]), []
+        for start, (first, last) in zip(starts, pairwise(ends), strict=True):
+            # log_softmax and not logsumexp: rounded alike, scores compare with teacher forcing and beam search.
+            scores = self.model.lm_head(hidden[start : start + HEAD_ROWS]).float().log_softmax(dim=-1)
+            parts.append(scores[wanted[0, first:last] - start, wanted[1, first:last]])
+        values = np.empty(len(order))
+        values[order] = torch.cat(parts).cpu().numpy()
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"the model's logits are not finite in {hidden.dtype}; T5 may need torch.bfloat16 or torch.float32"
+            )
+        return np.minimum(values, 0.0)
+
+
+class Memory:
+    """Keys and values of the tokens decoded so far, of all users."""
+
+    def __init__(self):
+        self.states = None  # (layers, 2, heads, capacity, d_kv)
+        self.used = 0
+
+    def read(self, index: torch.Tensor) -> DynamicCache:
+        """The columns of `index` (rows, memory) as a cache."""
+        cache = DynamicCache()
+        if index.shape[1]:
+            picked = self.states[:, :, :, index.flatten()].unflatten(3, index.shape).transpose(2, 3)
+            for layer, (keys, values) in enumerate(picked):  # (rows, heads, memory, d_kv)
+                cache.update(keys, values, layer)
+        return cache
+
+    def write(self, cache: DynamicCache, length: int) -> int:
+        """Keeps what stands in the cache behind `length`; returns the first one's column, row by row."""
+        new = torch.stack([torch.stack((c.keys[:, :, length:], c.values[:, :, length:])) for c in cache.layers])
+        new = new.transpose(2, 3).flatten(3, 4)  # (layers, 2, heads, rows * width, d_kv)
+        first, self.used = self.used, self.used + new.shape[3]
+        if self.states is None or self.used > self.states.shape[3]:
+            grown = new.new_empty(*new.shape[:3], 2 * self.used, new.shape[4])
+            if first:
+                grown[:, :, :, :first] = self.states[:, :, :, :first]
+            self.states = grown
+        self.states[:, :, :, first : self.used] = new
+        return first
+
+
+class Tree:
+    """The arrays of one call.
+
+    Args:
+        prefixes: of the search.
+        branches: those that the prefixes' numbers are of.
+        fed: (prefixes,), those of this call, sorted by user, parents before children.
+        users: of the rows, ascending.
+
+    Attributes:
+        tokens: (rows, width).
+        fed: (rows, width), False where there is padding.
+        index: (rows, memory), columns of the decoder's memory.
+        position: (rows, memory + width), in the text, of the tokens of the memory and of the call.
+        member: (rows, memory + width), to which of the row's prefixes a token belongs; padding to one of its own.
+        related: (rows, members, members), whether a prefix of the call continues another one, or is it.
+        places: (prefixes,), of each one's first token among (rows * width).
+    """
+
+    def __init__(self, prefixes: Prefixes, branches: Branches, fed: np.ndarray, users: np.ndarray):
+        descendant, ancestor = _lineages(prefixes, fed)
+        kept = (prefixes.among(ancestor) & (prefixes.column >= 0)).nonzero()[0]
+        kept = kept[prefixes.user[kept].argsort(kind="stable")]
+        old, new = (_Layout(prefixes, branches, numbers, users) for numbers in (kept, fed))
+        member = np.empty_like(prefixes.user)
+        member[kept], member[fed], padding = old.place, old.most + new.place, old.most + new.most
+        self.places = new.row * new.width + new.offset
+        self.tokens = new.put(branches.tokens[prefixes.branch[fed]][new.owner, new.step])
+        self.fed = new.put(np.ones_like(new.owner, dtype=bool))
+        self.index = old.put(prefixes.column[kept][old.owner] + old.step)
+        self.position = np.hstack([x.put(prefixes.start[x.numbers][x.owner] + x.step) for x in (old, new)])
+        self.member = np.hstack([x.put(member[x.numbers][x.owner], padding) for x in (old, new)])
+        self.related = np.zeros((len(users), padding + 1, padding + 1), bool)
+        self.related[new.row, member[fed], member[fed]] = True
+        self.related[new.row[descendant], member[fed][descendant], member[ancestor]] = True
+
+
+class _Layout:
+    """The tokens of prefixes, sorted by user, one prefix behind the other in the user's row.
+
+    Attributes:
+        numbers: of the prefixes.
+        row, place, offset: (prefixes,), of each its row, how many stand before it there, and how many tokens.
+        owner, step: (tokens,), of each its prefix among `numbers`, and how many of the prefix stand before it.
+        width, most: the tokens, and the prefixes, of the row that has most.
+    """
+
+    def __init__(self, prefixes: Prefixes, branches: Branches, numbers: np.ndarray, users: np.ndarray):
+        length = branches.fed[prefixes.branch[numbers]]
+        self.numbers, self.rows = numbers, len(users)
+        self.row = np.searchsorted(users, prefixes.user[numbers])
+        self.place, self.offset = sums_before(self.row, np.ones_like(self.row)), sums_before(self.row, length)
+        self.owner = np.arange(len(numbers)).repeat(length)
+        self.step = sums_before(self.owner, np.ones_like(self.owner))
+        self.width, self.most = max(self.offset + length, default=0), max(self.place + 1, default=0)
+
+    def put(self, values: np.ndarray, padding: int = 0) -> np.ndarray:
+        """(rows, width), the tokens' values in their places."""
+        array = np.full((self.rows, self.width), padding, values.dtype)
+        array[self.row[self.owner], self.offset[self.owner] + self.step] = values
+        return array
+
+
+def _lineages(prefixes: Prefixes, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of one of these, by its place among them, and an ancestor of it, by number."""
+    places, ancestors, place, number = [], [], np.arange(len(numbers)), numbers
+    while len(number):
+        parent = prefixes.parent[number]
+        place, number = place[parent >= 0], parent[parent >= 0]
+        places.append(place)
+        ancestors.append(number)
+    return np.concatenate(places), np.concatenate(ancestors)
+
+
+def _targets(prefixes: Prefixes, branches: Branches, call: Call) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is asked of a call: (prefixes, longest - 1), where a prefix has tokens behind its first; then, for these
+    and for the first token of each child, (targets,), the place among the fed tokens before it and the token."""
+    branch = prefixes.branch[call.prefixes]
+    fed, tokens = branches.fed[branch], branches.tokens[branch]
+    before, step = np.cumsum(fed) - fed, np.arange(1, tokens.shape[1])
+    inside = step < branches.length[branch][:, None]
+    last = np.empty_like(prefixes.user)
+    last[call.prefixes] = before + fed - 1
+    follows = np.append((before[:, None] + step - 1)[inside], last[prefixes.parent[call.children]])
+    return inside, follows, np.append(tokens[:, 1:][inside], branches.tokens[prefixes.branch[call.children], 0])
+
+
+def _lowest(tensor: torch.Tensor) -> float:
+    return torch.finfo(tensor.dtype).min
