@@ -22,6 +22,7 @@ WIDER_WITH_A_PROFILE = 4  # on a GPU: what a call then expands is needed for the
 # The default bound on a search's tokens, as so many profiles have; and where it is asked for more than the best
 # one, over the share that may stay unexplored: the rarer the profiles, the more it takes.
 PROFILES_PER_SEARCH, PROFILES_FOR_COVERAGE = 6, 8
+MOST_PROFILES = 64
 
 
 class ProfileGenerationMixin:
@@ -56,17 +57,18 @@ class ProfileGenerationMixin:
             pixel_values: (batch, images, 3, height, width).
             image_mask: (batch, images), True where there is a photo.
             tokenizer: the one that made the model's labels.
-            num_return_profiles: explore at least so many profiles, if the schema has them. The best one is proved,
-                the runners-up are the best of the others explored.
+            num_return_profiles: explore at least so many profiles, if the schema has them and the bounds allow it. The
+                best one is proved, the runners-up are the best of the others explored.
             expand_per_call: how many prefixes of a user a decoder call expands on the way to a first profile;
                 thereafter, when most are needed for the proof, up to four times as many on a GPU. Few suit a CPU,
                 where users who need fewer are padded at a cost, many save calls on a GPU; the default follows the
                 device.
             max_calls: decoder calls for a user at most; default: no bound.
             max_decoder_tokens: tokens fed to the decoder for a user at most; default: those of 6 profiles, or of
-                8 / (1 - min_coverage) where it asks for more than the best one. `math.inf` for no bound.
+                8 / (1 - min_coverage), up to 64, where `min_coverage` is above 0. `math.inf` for no bound.
             min_coverage: go on until the profiles explored have this share of the schema's probability mass, from 0
-                to 1. With 1 all are explored and `probabilities` are the exact marginals.
+                to 1, or the bounds are reached. With 1 and no bound all are explored and `probabilities` are the
+                exact marginals.
             encoder_outputs: to skip the encoder; with its `attention_mask`, or with the argument of this name.
             schema: default: the config's.
 
@@ -117,4 +119,4 @@ class ProfileGenerationMixin:
 def _default_profiles(min_coverage: float) -> float:
     if min_coverage <= 0:
         return PROFILES_PER_SEARCH
-    return PROFILES_FOR_COVERAGE / (1 - min_coverage) if min_coverage < 1 else inf
+    return PROFILES_FOR_COVERAGE / max(1 - min_coverage, PROFILES_FOR_COVERAGE / MOST_PROFILES)

@@ -61,10 +61,9 @@ class BranchTable:
         self._edges: dict[Edge | None, int] = {}
         self._places: dict[Location, int] = {}
         none = np.empty(0, np.int64)
-        self.branches = Branches(
-            *(none[:, None], none, none, none.astype(bool), none, none),
-            *(none.reshape(0, trie.num_slots), none, none, none, 0),
-        )
+        nothing = dict.fromkeys(Branches._fields, none) | {"num_edges": 0, "complete": none.astype(bool)}
+        nothing |= {"tokens": none.reshape(0, 0), "choices": none.reshape(0, trie.num_slots)}
+        self.branches = Branches(**nothing)
         start = trie.start._replace(tokens=(start_token, *trie.start.tokens))
         self.branches = self._with([(0, [start])])
 
@@ -85,30 +84,34 @@ class BranchTable:
     def _with(self, found: Sequence[tuple[int, Sequence[Branch]]]) -> Branches:
         """The known branches and these, of a slot each; the arrays are new."""
         known, new = self.branches, [(slot, branch) for slot, branches in found for branch in branches]
-        longest = max([known.tokens.shape[1], *(len(branch.tokens) for _, branch in new)])
-        tokens = np.zeros((len(known.tokens) + len(new), longest), np.int64)
+        complete = np.array([branch.target is None for _, branch in new])
+        length = np.array([len(branch.tokens) for _, branch in new])
+        places = [-1 if branch.target is None else self._place(branch.target) for _, branch in new]
+        edges = [self._edges.setdefault(branch.edge, len(self._edges)) for _, branch in new]
+        choices = np.full((len(new), self.trie.num_slots), -1)
+        for row, (slot, branch) in enumerate(new):
+            choices[row, slot : slot + len(branch.choices)] = branch.choices
+        tokens = np.zeros((len(known.tokens) + len(new), max(known.tokens.shape[1], length.max())), np.int64)
         tokens[: len(known.tokens), : known.tokens.shape[1]] = known.tokens
         for row, (_, branch) in enumerate(new, len(known.tokens)):
             tokens[row, : len(branch.tokens)] = branch.tokens
-        rows = [
-            (
-                len(branch.tokens),
-                len(branch.tokens) - (branch.target is None),
-                branch.target is None,
-                self._edges.setdefault(branch.edge, len(self._edges)),
-                slot,
-                [-1] * slot + [*branch.choices] + [-1] * (self.trie.num_slots - slot - len(branch.choices)),
-                -1 if branch.target is None else self._places.setdefault(branch.target, len(self._places)),
-            )
-            for slot, branch in new
-        ]
-        columns = [
-            np.concatenate([old, np.array(values, old.dtype)])
-            for old, values in zip(known[1:8], zip(*rows, strict=True), strict=True)
-        ]
-        places = (0, len(self._places) - len(known.first))
-        first, count = np.pad(known.first, places, constant_values=-1), np.pad(known.count, places)
-        return Branches(tokens, *columns, first, count, len(self._edges))
+        new_places = (0, len(self._places) - len(known.first))
+        return Branches(
+            tokens=tokens,
+            length=np.concatenate([known.length, length]),
+            fed=np.concatenate([known.fed, length - complete]),
+            complete=np.concatenate([known.complete, complete]),
+            edge=np.concatenate([known.edge, edges]),
+            slot=np.concatenate([known.slot, [slot for slot, _ in new]]),
+            choices=np.concatenate([known.choices, choices]),
+            target=np.concatenate([known.target, places]),
+            first=np.pad(known.first, new_places, constant_values=-1),
+            count=np.pad(known.count, new_places),
+            num_edges=len(self._edges),
+        )
+
+    def _place(self, location: Location) -> int:
+        return self._places.setdefault(location, len(self._places))
 
 
 @lru_cache(maxsize=8)

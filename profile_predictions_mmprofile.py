@@ -1,6 +1,5 @@
 """What is known of a user's profile, from the profiles that a search has explored."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,36 +37,26 @@ class ProfilePrediction:
     decoder_tokens: int
 
 
-def ranked_predictions(
+def describe_profiles(
     trie: ProfileTrie,
-    num_return_profiles: int,
-    user: np.ndarray,
+    scores: np.ndarray,
     choices: np.ndarray,
-    score: np.ndarray,
-    **facts: Sequence,
-) -> list[ProfilePrediction]:
-    """One prediction a user.
+    num_return_profiles: int,
+    *,
+    exact: bool,
+    coverage: float,
+    decoder_calls: int,
+    decoder_tokens: int,
+) -> ProfilePrediction:
+    """From a user's explored profiles.
 
     Args:
         trie: of the schema.
+        scores: (profiles,), log-probabilities, the best first.
+        choices: (profiles, slots), indices of the slots' values.
         num_return_profiles: the best one and how many runners-up.
-        user: (profiles,), of each explored profile; every user has one.
-        choices: (profiles, slots), as in `Branch`.
-        score: (profiles,), log-probabilities.
-        facts: the other fields, a value for each user.
     """
-    order = np.lexsort((*choices.T[::-1], -score, user))  # of each user the best first, equals in schema order
-    user, score, values = user[order], score[order], trie.values(choices[order])
-    first = np.unique(user, return_index=True)[1]
-    return [
-        _prediction(trie, num_return_profiles, score[mine], values[mine], dict(zip(facts, row, strict=True)))
-        for mine, *row in zip(np.split(np.arange(len(user)), first[1:]), *facts.values(), strict=True)
-    ]
-
-
-def _prediction(trie: ProfileTrie, num_return_profiles: int, score: np.ndarray, values: np.ndarray, facts: dict):
-    """From one user's profiles, ranked: `score` (profiles,) and `values` (profiles, places)."""
-    weights = np.exp(score - score[0])
+    values, weights = trie.values(choices), np.exp(scores - scores[0])
     weights /= weights.sum()
     probabilities, place = {}, 0
     for attribute in trie.schema.attributes:
@@ -75,12 +64,15 @@ def _prediction(trie: ProfileTrie, num_return_profiles: int, score: np.ndarray, 
         shares = np.bincount(chosen.ravel(), weights.repeat(attribute.count), len(attribute.values))
         probabilities[attribute.key] = dict(zip(attribute.values, shares.tolist(), strict=True))
         place += attribute.count
-    best = [trie.profile(row) for row in values[:num_return_profiles].tolist()]
+    best, *others = (trie.profile(row) for row in values[:num_return_profiles].tolist())
     return ProfilePrediction(
-        profile=best[0],
-        text=trie.schema.render(best[0]),
-        log_probability=score[0].item(),
-        runners_up=list(zip(best[1:], score[1 : len(best)].tolist(), strict=True)),
+        profile=best,
+        text=trie.schema.render(best),
+        log_probability=scores[0].item(),
+        exact=exact,
+        runners_up=list(zip(others, scores[1:].tolist(), strict=False)),
         probabilities=probabilities,
-        **facts,
+        coverage=coverage,
+        decoder_calls=decoder_calls,
+        decoder_tokens=decoder_tokens,
     )

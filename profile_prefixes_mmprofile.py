@@ -16,7 +16,7 @@ class Prefixes:
         start: position in the text of the branch's first token.
         bound: log-probability up to that token; a guess before the parent went through the decoder.
         score: log-probability up to the branch's last token; nan before it went through the decoder.
-        column: of the first token in the decoder's memory; -1 before it went through the decoder.
+        column: of the first token in the decoder's memory; -1 before it went through. The decoder's own note.
     """
 
     def __init__(self):
@@ -24,14 +24,25 @@ class Prefixes:
         self.user = self.parent = self.branch = self.start = self.column = np.empty(0, np.int64)
         self.bound = self.score = np.empty(0)
 
-    def append(self, **fields: np.ndarray) -> np.ndarray:
-        """Adds prefixes, by `user`, `parent`, `branch`, `start` and `bound`; returns their numbers."""
-        first, self.size = self.size, self.size + len(fields["user"])
-        for name, values in {**fields, "score": nan, "column": -1}.items():
-            if self.size > len(known := getattr(self, name)):
-                setattr(self, name, np.concatenate([known[:first], np.empty(2 * self.size - first, known.dtype)]))
-            getattr(self, name)[first : self.size] = values
+    def append(
+        self, user: np.ndarray, parent: np.ndarray, branch: np.ndarray, start: np.ndarray, bound: np.ndarray
+    ) -> np.ndarray:
+        """Adds prefixes; returns their numbers."""
+        first, self.size = self.size, self.size + len(user)
+        self.user = self._with(self.user, first, user)
+        self.parent = self._with(self.parent, first, parent)
+        self.branch = self._with(self.branch, first, branch)
+        self.start = self._with(self.start, first, start)
+        self.bound = self._with(self.bound, first, bound)
+        self.score = self._with(self.score, first, nan)
+        self.column = self._with(self.column, first, -1)
         return np.arange(first, self.size)
+
+    def _with(self, known: np.ndarray, first: int, added: np.ndarray | float) -> np.ndarray:
+        if self.size > len(known):
+            known = np.concatenate([known[:first], np.empty(2 * self.size - first, known.dtype)])
+        known[first : self.size] = added
+        return known
 
     def among(self, numbers: np.ndarray) -> np.ndarray:
         """By number, whether a prefix is one of these."""

@@ -9,13 +9,14 @@ GPU waiting.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf, nan
 from typing import NamedTuple
 
 import numpy as np
 
 from .profile_branches_mmprofile import Branches, BranchTable
-from .profile_predictions_mmprofile import ProfilePrediction, ranked_predictions
+from .profile_predictions_mmprofile import ProfilePrediction, describe_profiles
 from .profile_prefixes_mmprofile import Prefixes, sums_before
 
 
@@ -44,7 +45,7 @@ class SearchLimits:
             ("max_calls", self.max_calls, 1),
             ("max_decoder_tokens", self.max_decoder_tokens, longest),
         ):
-            if value < least:
+            if not value >= least:  # nor nan
                 raise ValueError(f"{name} must be at least {least}, a profile has up to {longest} tokens; got {value}")
 
 
@@ -93,14 +94,16 @@ class ProfileSearch:
         self.table, self.trie, self.limits, self.users = table, table.trie, limits, users
         self.branches: Branches = table.branches
         self.prefixes = Prefixes()
-        zeros, start = np.zeros(users), {"parent": -1, "branch": 0, "start": 0, "bound": 0.0}
-        self.frontier = self.prefixes.append(user=np.arange(users), **start)  # their bound is known, not expanded
+        zero = np.zeros(users, np.int64)
+        # Prefixes whose bound is known, not expanded.
+        self.frontier = self.prefixes.append(np.arange(users), parent=zero - 1, branch=zero, start=zero, bound=zero)
         self.explored = np.empty(0, np.int64)  # complete profiles
         # Of each user:
-        self.calls, self.tokens, self.finished = zeros.astype(int), zeros.astype(int), zeros.astype(bool)
-        self.best_score = zeros - inf
+        self.calls, self.tokens, self.finished = zero, zero, np.zeros(users, bool)
+        self.best_score = np.full(users, -inf)
         self._way = self.frontier  # to a first profile, along the best child of each step: where it stands
-        self._forced, self._num_forced = zeros, zeros  # log-probability of the tokens without a choice, their number
+        # The log-probability of the tokens without a choice, and their number.
+        self._forced, self._num_forced = np.zeros(users), np.zeros(users)
         self._loss_behind = np.zeros((users, self.trie.num_slots))  # what the best profile lost behind a slot
         # (users, edges), the log-probability in the latest call that had the edge.
         self._seen = np.full((users, self.branches.num_edges), nan)
@@ -122,6 +125,7 @@ class ProfileSearch:
         It is fed the best prefixes of each user, by what the best profile behind them may be worth, among those whose
         bound is known and all that continue them.
         """
+        self.finished = self.finished | self._need_no_more()
         before, levels, budget = self.prefixes.size, 0, self._budget()
         chosen = self.frontier[~self.finished[self.prefixes.user[self.frontier]]]
         promise, opened = self._promise(chosen, budget), np.zeros(len(chosen), bool)
@@ -138,8 +142,7 @@ class ProfileSearch:
             opened = np.arange(len(chosen) + fed.sum()) < len(chosen)
             chosen, promise = np.append(chosen, children[fed]), np.append(promise, promises[fed])
             levels += 1
-        self.finished[:] = True
-        self.finished[self.prefixes.user[chosen]] = False
+        self.finished = self._sums(chosen, np.ones(len(chosen))) == 0  # where no token may be fed too
         children = np.arange(before, self.prefixes.size)
         children = children[self.prefixes.among(chosen)[self.prefixes.parent[children]]]
         return Call(chosen, children, levels) if len(chosen) else None
@@ -154,10 +157,10 @@ class ProfileSearch:
         """
         prefixes, fed, children = self.prefixes, call.prefixes, call.children
         branch, child = prefixes.branch[fed], prefixes.branch[children]
-        self.calls[np.unique(prefixes.user[fed])] += 1
-        self.tokens += self._sums(fed, self.branches.fed[branch]).astype(int)
-        self._forced = self._forced + self._sums(fed, rest)
-        self._num_forced = self._num_forced + self._sums(fed, self.branches.length[branch] - 1)
+        self.calls = self.calls + ~self.finished
+        self.tokens = self.tokens + self._sums(fed, self.branches.fed[branch]).astype(int)
+        self._forced += self._sums(fed, rest)
+        self._num_forced += self._sums(fed, self.branches.length[branch] - 1)
         self._see(children, following)
         for _ in range(call.levels + 1):
             prefixes.score[fed] = prefixes.bound[fed] + rest
@@ -174,38 +177,55 @@ class ProfileSearch:
 
     def predictions(self) -> list[ProfilePrediction]:
         """One a user, who needs an explored profile."""
-        return ranked_predictions(
-            self.trie,
-            self.limits.num_return_profiles,
-            self.prefixes.user[self.explored],
-            self._choices(self.explored),
-            self.prefixes.score[self.explored],
-            exact=self.exact().tolist(),
-            coverage=self.coverage().tolist(),
-            decoder_calls=self.calls.tolist(),
-            decoder_tokens=self.tokens.tolist(),
-        )
+        user, score = self.prefixes.user[self.explored], self.prefixes.score[self.explored]
+        choices = self._choices(self.explored)
+        order = np.lexsort((*choices.T[::-1], -score, user))  # of each user the best first, equals in schema order
+        score, choices = score[order], choices[order]
+        bounds = np.searchsorted(user[order], np.arange(self.users + 1))
+        facts = (fact.tolist() for fact in (self.exact(), self.coverage(), self.calls, self.tokens))
+        return [
+            describe_profiles(
+                self.trie,
+                score[first:last],
+                choices[first:last],
+                self.limits.num_return_profiles,
+                exact=exact,
+                coverage=coverage,
+                decoder_calls=calls,
+                decoder_tokens=tokens,
+            )
+            for (first, last), exact, coverage, calls, tokens in zip(pairwise(bounds), *facts, strict=True)
+        ]
+
+    def _lacking(self) -> np.ndarray:
+        """(users,), how many profiles to explore beyond what the proof needs; without any, all that have place."""
+        lacking = self.limits.num_return_profiles - self._sums(self.explored, np.ones(len(self.explored)))
+        if self.limits.min_coverage > 0:
+            lacking[self.coverage() < self.limits.min_coverage] = inf
+        return np.where(self.best_score > -inf, lacking, inf)
+
+    def _need_no_more(self) -> np.ndarray:
+        """(users,), which searches have a profile and all that was asked for, or may make no further call."""
+        over = (self.calls >= self.limits.max_calls) | (self.exact() & (self._lacking() <= 0))
+        return (self.best_score > -inf) & over
 
     def _budget(self) -> Budget:
-        """For the next call; finishes the searches that need none."""
+        """For the next call."""
         limits, found = self.limits, self.best_score > -inf
-        lacking = limits.num_return_profiles - self._sums(self.explored, np.ones(len(self.explored)))
-        if limits.min_coverage > 0:
-            lacking[self.coverage() < limits.min_coverage] = inf
-        over = (self.calls >= limits.max_calls) | (self.exact() & (lacking <= 0))
-        self.finished |= found & over
         start, branch = self.prefixes.start[self._way], self.prefixes.branch[self._way]
         behind = self.trie.longest - start - self.branches.fed[branch]  # what the way may need behind the next call
         share = self.trie.num_slots / (1 + self.branches.slot[branch])
         return Budget(
             prefixes=np.where(found, limits.expand_with_profile, limits.expand_per_call),
             tokens=limits.max_decoder_tokens - self.tokens - np.where(found, 0, behind),
-            profiles=np.where(found, lacking, inf),
+            profiles=self._lacking(),
             goal=np.where(found, self.best_score, self.prefixes.bound[self._way] * share),
             step=np.where(found, -1, self._way),
         )
 
-    def _within(self, budget: Budget, chosen: np.ndarray, promise: np.ndarray, opened: np.ndarray) -> tuple:
+    def _within(
+        self, budget: Budget, chosen: np.ndarray, promise: np.ndarray, opened: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The best of these prefixes, as many as the budget has, sorted by user; each with its promise and whether it
         is opened. What is asked in any case promises the most."""
         user = self.prefixes.user[chosen]
@@ -223,11 +243,9 @@ class ProfileSearch:
     def _with_last_steps(self, budget: Budget, children: np.ndarray) -> Budget:
         """Where no further call may be made, the step behind the last one is asked too."""
         last = self.calls + 1 >= self.limits.max_calls
-        return (
-            budget._replace(step=np.where(last, self._step(budget.step, children), budget.step))
-            if last.any()
-            else budget
-        )
+        if not last.any():
+            return budget
+        return budget._replace(step=np.where(last, self._step(budget.step, children), budget.step))
 
     def _open(self, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The prefixes that continue these, bounded by what their tokens were worth elsewhere; each with its parent's
@@ -304,7 +322,8 @@ class ProfileSearch:
 
     def _sums(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(users,), the sum of the values of each one's prefixes."""
-        return np.bincount(self.prefixes.user[numbers], values, self.users).astype(float)  # of none it counts integers
+        # Without any prefix `bincount` gives integers.
+        return np.bincount(self.prefixes.user[numbers], values, self.users).astype(float)
 
     def _highest(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(users,), the highest value of each one's prefixes; -inf without any."""

@@ -157,7 +157,7 @@ class Tree:
     Args:
         prefixes: of the search.
         branches: those that the prefixes' numbers are of.
-        fed: (prefixes,), those of this call, sorted by user, parents before children.
+        numbers: (prefixes,), those of this call, sorted by user, parents before children.
         users: of the rows, ascending.
 
     Attributes:
@@ -170,22 +170,22 @@ class Tree:
         places: (prefixes,), of each one's first token among (rows * width).
     """
 
-    def __init__(self, prefixes: Prefixes, branches: Branches, fed: np.ndarray, users: np.ndarray):
-        descendant, ancestor = _lineages(prefixes, fed)
+    def __init__(self, prefixes: Prefixes, branches: Branches, numbers: np.ndarray, users: np.ndarray):
+        descendant, ancestor = _lineages(prefixes, numbers)
         kept = (prefixes.among(ancestor) & (prefixes.column >= 0)).nonzero()[0]
         kept = kept[prefixes.user[kept].argsort(kind="stable")]
-        old, new = (_Layout(prefixes, branches, numbers, users) for numbers in (kept, fed))
+        old, new = (_Layout(prefixes, branches, x, users) for x in (kept, numbers))
         member = np.empty_like(prefixes.user)
-        member[kept], member[fed], padding = old.place, old.most + new.place, old.most + new.most
+        member[kept], member[numbers], padding = old.place, old.most + new.place, old.most + new.most
         self.places = new.row * new.width + new.offset
-        self.tokens = new.put(branches.tokens[prefixes.branch[fed]][new.owner, new.step])
+        self.tokens = new.put(branches.tokens[prefixes.branch[numbers]][new.owner, new.step])
         self.fed = new.put(np.ones_like(new.owner, dtype=bool))
         self.index = old.put(prefixes.column[kept][old.owner] + old.step)
         self.position = np.hstack([x.put(prefixes.start[x.numbers][x.owner] + x.step) for x in (old, new)])
         self.member = np.hstack([x.put(member[x.numbers][x.owner], padding) for x in (old, new)])
         self.related = np.zeros((len(users), padding + 1, padding + 1), bool)
-        self.related[new.row, member[fed], member[fed]] = True
-        self.related[new.row[descendant], member[fed][descendant], member[ancestor]] = True
+        self.related[new.row, member[numbers], member[numbers]] = True
+        self.related[new.row[descendant], member[numbers][descendant], member[ancestor]] = True
 
 
 class _Layout:

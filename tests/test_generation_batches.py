@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 from mmprofile.generation_mmprofile import EXPAND_ON_CPU
 from mmprofile.pipeline_mmprofile import profile_users
@@ -128,15 +129,26 @@ def test_the_encoders_keys_and_values_are_computed_once_a_user():
     assert users == [USERS, USERS]  # two layers
 
 
-def test_finished_users_leave_the_batch():
+def test_finished_users_leave_the_batch_and_the_others_keep_their_masks():
     (model, tokenizer), rows = trained_model(), []
+    inputs = inputs_for(tokenizer)
+    state = model.encode(**inputs).last_hidden_state
+    state[inputs["attention_mask"] == 0] = 9.0  # which no one may see
+
+    def decode(state, mask):
+        options = {"tokenizer": tokenizer, "num_return_profiles": 1, "expand_per_call": 4}
+        outputs = BaseModelOutput(last_hidden_state=state)
+        return model.generate_profiles(encoder_outputs=outputs, attention_mask=mask, **options)
+
     hook = model.text_model.decoder.block[0].register_forward_hook(lambda _, args, output: rows.append(len(args[0])))
-    options = {"tokenizer": tokenizer, "num_return_profiles": 1, "expand_per_call": 4}
-    found = model.generate_profiles(**inputs_for(tokenizer), **options)
+    found = decode(state, inputs["attention_mask"])
     hook.remove()
     calls = sorted(prediction.decoder_calls for prediction in found)
     assert calls[0] < calls[-1]
     assert rows == [sum(number > call for number in calls) for call in range(calls[-1])]
+    for user, length in enumerate(inputs["attention_mask"].sum(dim=1)):
+        (alone,) = decode(state[user : user + 1, :length], None)
+        assert_same(found[user], alone)
 
 
 def test_the_same_call_gives_the_same_predictions():
@@ -166,6 +178,7 @@ def test_another_schema_than_the_models_is_taken():
     [
         ({"num_return_profiles": 0}, "num_return_profiles must be at least 1"),
         ({"max_decoder_tokens": 3}, "max_decoder_tokens must be at least"),
+        ({"max_decoder_tokens": float("nan")}, "max_decoder_tokens must be at least"),
         ({"min_coverage": 2}, "min_coverage must be from 0 to 1, got 2"),
     ],
 )
