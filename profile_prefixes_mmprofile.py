@@ -51,6 +51,11 @@ class Prefixes:
         return flags
 
 
+def places_in(group: np.ndarray) -> np.ndarray:
+    """How many stand before each one in its group; groups are sorted."""
+    return np.arange(len(group)) - np.searchsorted(group, group)
+
+
 def sums_before(group: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The sum of the values before each one in its group; groups are sorted."""
     before = np.cumsum(values) - values

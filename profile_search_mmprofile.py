@@ -17,7 +17,7 @@ import numpy as np
 
 from .profile_branches_mmprofile import Branches, BranchTable
 from .profile_predictions_mmprofile import ProfilePrediction, describe_profiles
-from .profile_prefixes_mmprofile import Prefixes, sums_before
+from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ class ProfileSearch:
         It is fed the best prefixes of each user, by what the best profile behind them may be worth, among those whose
         bound is known and all that continue them.
         """
-        self.finished = self.finished | self._need_no_more()
-        before, levels, budget = self.prefixes.size, 0, self._budget()
-        chosen = self.frontier[~self.finished[self.prefixes.user[self.frontier]]]
+        before, levels, lacking = self.prefixes.size, 0, self._lacking()
+        finished, budget = self.finished | self._need_no_more(lacking), self._budget(lacking)
+        chosen = self.frontier[~finished[self.prefixes.user[self.frontier]]]
         promise, opened = self._promise(chosen, budget), np.zeros(len(chosen), bool)
         while True:
             chosen, promise, opened = self._within(budget, chosen, promise, opened)
@@ -142,7 +142,7 @@ class ProfileSearch:
             opened = np.arange(len(chosen) + fed.sum()) < len(chosen)
             chosen, promise = np.append(chosen, children[fed]), np.append(promise, promises[fed])
             levels += 1
-        self.finished = self._sums(chosen, np.ones(len(chosen))) == 0  # where no token may be fed too
+        self.finished = self._counts(chosen) == 0  # where no token may be fed too
         children = np.arange(before, self.prefixes.size)
         children = children[self.prefixes.among(chosen)[self.prefixes.parent[children]]]
         return Call(chosen, children, levels) if len(chosen) else None
@@ -199,17 +199,17 @@ class ProfileSearch:
 
     def _lacking(self) -> np.ndarray:
         """(users,), how many profiles to explore beyond what the proof needs; without any, all that have place."""
-        lacking = self.limits.num_return_profiles - self._sums(self.explored, np.ones(len(self.explored)))
+        lacking, everything = self.limits.num_return_profiles - self._counts(self.explored), self.best_score == -inf
         if self.limits.min_coverage > 0:
-            lacking[self.coverage() < self.limits.min_coverage] = inf
-        return np.where(self.best_score > -inf, lacking, inf)
+            everything |= self.coverage() < self.limits.min_coverage
+        return np.where(everything, inf, lacking)
 
-    def _need_no_more(self) -> np.ndarray:
+    def _need_no_more(self, lacking: np.ndarray) -> np.ndarray:
         """(users,), which searches have a profile and all that was asked for, or may make no further call."""
-        over = (self.calls >= self.limits.max_calls) | (self.exact() & (self._lacking() <= 0))
+        over = (self.calls >= self.limits.max_calls) | (self.exact() & (lacking <= 0))
         return (self.best_score > -inf) & over
 
-    def _budget(self) -> Budget:
+    def _budget(self, lacking: np.ndarray) -> Budget:
         """For the next call."""
         limits, found = self.limits, self.best_score > -inf
         start, branch = self.prefixes.start[self._way], self.prefixes.branch[self._way]
@@ -218,7 +218,7 @@ class ProfileSearch:
         return Budget(
             prefixes=np.where(found, limits.expand_with_profile, limits.expand_per_call),
             tokens=limits.max_decoder_tokens - self.tokens - np.where(found, 0, behind),
-            profiles=self._lacking(),
+            profiles=lacking,
             goal=np.where(found, self.best_score, self.prefixes.bound[self._way] * share),
             step=np.where(found, -1, self._way),
         )
@@ -234,7 +234,7 @@ class ProfileSearch:
         order = np.lexsort((-promise, needless, user))
         user, branch, needless = user[order], self.prefixes.branch[chosen[order]], needless[order]
         fed, complete = self.branches.fed[branch], self.branches.complete[branch]
-        kept = sums_before(user, np.ones_like(user)) < budget.prefixes[user]
+        kept = places_in(user) < budget.prefixes[user]
         kept &= sums_before(user, fed) + fed <= budget.tokens[user]
         kept &= ~needless | (sums_before(user, complete) < budget.profiles[user])
         order = order[kept | (promise[order] == inf)]
@@ -258,7 +258,7 @@ class ProfileSearch:
             self._seen = np.pad(self._seen, ((0, 0), (0, new_edges)), constant_values=nan)
         count = self.branches.count[target]
         place = np.arange(len(parents)).repeat(count)
-        branch = self.branches.first[target][place] + sums_before(place, np.ones_like(place))
+        branch = self.branches.first[target][place] + places_in(place)
         parent = parents[place]
         user = self.prefixes.user[parent]
         seen = self._seen[user, self.branches.edge[branch]]
@@ -322,8 +322,11 @@ class ProfileSearch:
 
     def _sums(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(users,), the sum of the values of each one's prefixes."""
-        # Without any prefix `bincount` gives integers.
-        return np.bincount(self.prefixes.user[numbers], values, self.users).astype(float)
+        return np.bincount(self.prefixes.user[numbers], values, self.users)
+
+    def _counts(self, numbers: np.ndarray) -> np.ndarray:
+        """(users,), how many of these are each one's."""
+        return np.bincount(self.prefixes.user[numbers], minlength=self.users)
 
     def _highest(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(users,), the highest value of each one's prefixes; -inf without any."""

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from .linear_mmprofile import fast_linears
 from .profile_branches_mmprofile import Branches
-from .profile_prefixes_mmprofile import Prefixes, sums_before
+from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
 
 HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
@@ -97,7 +97,7 @@ class TreeDecoder:
         hidden = decoder.embed_tokens(tokens)
         for block in decoder.block:
             hidden = block(hidden, no_mask, bias, self.state, no_mask, self.cross_bias, cache)[0]
-        first = self.memory.write(cache.self_attention_cache, index.shape[1])
+        first = self.memory.write(cache.self_attention_cache, memory)
         return decoder.final_layer_norm(hidden)[fed], first
 
     def _log_probabilities(self, hidden: torch.Tensor, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -195,6 +195,7 @@ class _Layout:
         numbers: of the prefixes.
         row, place, offset: (prefixes,), of each its row, how many stand before it there, and how many tokens.
         owner, step: (tokens,), of each its prefix among `numbers`, and how many of the prefix stand before it.
+        cells: (tokens,) twice, of each its row and its column.
         width, most: the tokens, and the prefixes, of the row that has most.
     """
 
@@ -202,15 +203,16 @@ class _Layout:
         length = branches.fed[prefixes.branch[numbers]]
         self.numbers, self.rows = numbers, len(users)
         self.row = np.searchsorted(users, prefixes.user[numbers])
-        self.place, self.offset = sums_before(self.row, np.ones_like(self.row)), sums_before(self.row, length)
+        self.place, self.offset = places_in(self.row), sums_before(self.row, length)
         self.owner = np.arange(len(numbers)).repeat(length)
-        self.step = sums_before(self.owner, np.ones_like(self.owner))
+        self.step = places_in(self.owner)
+        self.cells = self.row[self.owner], self.offset[self.owner] + self.step
         self.width, self.most = max(self.offset + length, default=0), max(self.place + 1, default=0)
 
     def put(self, values: np.ndarray, padding: int = 0) -> np.ndarray:
         """(rows, width), the tokens' values in their places."""
         array = np.full((self.rows, self.width), padding, values.dtype)
-        array[self.row[self.owner], self.offset[self.owner] + self.step] = values
+        array[self.cells] = values
         return array
 
 

@@ -215,27 +215,26 @@ def measure_searches(model, processor, users: list[dict], repeats: int) -> dict:
         # A copy, as `generate` enlarges it in place.
         return model.generate(encoder_outputs=copy.copy(encoded), attention_mask=inputs["attention_mask"], **options)
 
-    def encode_fast():
-        with fast_linears(model.device):
-            return model.encode(**inputs)
+    def encoding():
+        return model.encode(**inputs)
 
     def constrained_beam():
         return generate(**beam, prefix_allowed_tokens_fn=allowed, length_penalty=0.0)
 
-    def constrained_beam_by_onednn():
+    def by_onednn(call: Callable):
         with fast_linears(model.device):
-            return constrained_beam()
+            return call()
 
     calls = {
-        "encoding": lambda: model.encode(**inputs),
-        "encoding_of_generate_profiles": encode_fast,
+        "encoding": encoding,
+        "encoding_of_generate_profiles": lambda: by_onednn(encoding),
         "generate_profiles": lambda: model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer),
         "generate_profiles_unbounded": lambda: model.generate_profiles(
             encoder_outputs=encoded, tokenizer=tokenizer, max_decoder_tokens=math.inf
         ),
         "constrained_beam": constrained_beam,
         "plain_beam": lambda: generate(**beam),
-        "constrained_beam_by_onednn": constrained_beam_by_onednn,
+        "constrained_beam_by_onednn": lambda: by_onednn(constrained_beam),
     }
     model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer)  # warms up
     generate(**beam | {"max_new_tokens": 2})
