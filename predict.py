@@ -50,6 +50,7 @@ from mmprofile.prediction_inputs import (
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
 from mmprofile.predictions import RESULTS, PredictionFolder
 from mmprofile.reporting import format_table, write_json
+from mmprofile.side_by_side import side_by_side
 
 SHOWN_CHARACTERS = 300  # of a review
 SHOWN_PROBLEMS = 5
@@ -117,30 +118,36 @@ def input_loader(users, batches: Sequence[list[int]], processor, paradigm: str, 
 
 
 class Clock:
-    """Times how long a loop over batches runs, and how much of this it waits for the next one."""
+    """Times a run from its making on, and how much of this it waits for the next batch."""
 
     def __init__(self):
-        self.users, self.waiting, self.seconds = 0, 0.0, 0.0
+        self.started, self.waiting = time.monotonic(), 0.0
 
     def over(self, loader: Iterable[PredictionBatch]) -> Iterator[PredictionBatch]:
-        started = asked = time.monotonic()
+        asked = time.monotonic()
         for batch in loader:
-            self.seconds = time.monotonic() - started
             self.waiting += time.monotonic() - asked
             yield batch
             asked = time.monotonic()
-            self.users += len(batch.users) + len(batch.failed)
-            self.seconds = asked - started
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
 
     @property
     def wait_share(self) -> float:
-        return self.waiting / self.seconds if self.seconds else 0.0
+        return self.waiting / self.seconds
 
 
-def predict_rows(model, tokenizer, batches: Iterable[PredictionBatch], search: dict) -> Iterator[tuple[int, dict]]:
-    """Each user's row number in the input and its columns, see `predictions.arrow_schema`."""
-    for batch in batches:
-        answers = profile_users(model, tokenizer, batch.inputs, **search) if batch.users else []
+def predict_rows(
+    model, tokenizer, batches: Iterable[PredictionBatch], search: dict, batches_at_once: int = 1
+) -> Iterator[tuple[int, dict]]:
+    """Each user's row number in the input and its columns, see `predictions.arrow_schema`, batch after batch."""
+
+    def answers_to(batch: PredictionBatch) -> list[dict]:
+        return profile_users(model, tokenizer, batch.inputs, **search) if batch.users else []
+
+    for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
         for user, answer in zip(batch.users, answers, strict=True):
             yield user.index, columns_of(user, answer)
         for user in batch.failed:
@@ -200,7 +207,7 @@ def summarise(folder: PredictionFolder, measured: list[tuple[int, float, float]]
         "mean_coverage": coverage / predicted if predicted else None,
         "users_this_time": users,
         "seconds": seconds,
-        "users_per_second": users / seconds if seconds else None,
+        "users_per_second": users / seconds if users else None,
         "input_wait_share": sum(m[2] for m in measured) / len(measured),
         "num_processes": len(measured),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -326,12 +333,13 @@ def main(argv: Sequence[str] | None = None) -> dict:
     mine = pending[accelerator.process_index :: accelerator.num_processes]
     batches = [b for s in mine for b in bucketed_batches(users.lengths, folder.shards[s], arguments.batch_size)]
     loader = input_loader(users, batches, processor, paradigm, num_workers)
+    at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
-    rows = predict_rows(model, processor.tokenizer, clock.over(loader), arguments.search)
+    rows = predict_rows(model, processor.tokenizer, clock.over(loader), arguments.search, at_once)
     name = "predicting" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
     write_predictions(rows, folder, mine, clock, name if accelerator.is_main_process else None)
 
-    measured = gather_object([(clock.users, clock.seconds, clock.wait_share)])
+    measured = gather_object([(sum(map(len, batches)), clock.seconds, clock.wait_share)])
     results = {}
     if accelerator.is_main_process:
         results = summarise(folder, measured, accelerator.device)

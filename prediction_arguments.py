@@ -38,6 +38,8 @@ class PredictionArguments:
     expand_per_call: int | None = _flag(None, "prefixes a decoder call expands; default: by the device")
 
     batch_size: int = _flag(32, "users a batch and process")
+    # Beside one's search in Python a GPU works for another; a CPU has nothing left to give.
+    batches_at_once: int | None = _flag(None, "batches a process computes side by side; default: 2 on a GPU, else 1")
     shard_users: int = _flag(512, "users a file of the output; what a kill loses at most of each process' work")
     num_workers: int | None = _flag(None, "processes that read photos, for each process; default: cores but one")
     dtype: str = _flag("float32", "of the weights: float32, bfloat16 or float16")
@@ -49,7 +51,7 @@ class PredictionArguments:
         if self.output is None and (self.evaluate or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
         least = {"show": 0, "num_reviews": 1, "num_images": 0, "num_return_profiles": 1, "max_calls": 1}
-        least |= {"expand_per_call": 1, "batch_size": 1, "shard_users": 1, "num_workers": 0}
+        least |= {"expand_per_call": 1, "batch_size": 1, "batches_at_once": 1, "shard_users": 1, "num_workers": 0}
         for name, number in least.items():
             value = getattr(self, name)
             if value is not None and value < number:

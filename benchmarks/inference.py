@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py --output inference.json
     python benchmarks/inference.py --model outputs/quickstart --output inference.json
-    python benchmarks/inference.py --batch_sizes 1 16 128 --users 4096 --dtype bfloat16 --output gpu.json   # a GPU
+    python benchmarks/inference.py --batch_sizes 1 16 128 --users 8192 --dtype bfloat16 --output gpu.json   # a GPU
 
 Without --model it takes random weights of base size, Flan-T5's and ViT's, whose head alone is trained on random
 profiles: the distributions of a model without any training are flat, which no search can prove anything about. What
@@ -304,7 +304,7 @@ def certainty(model, processor, encoded, predictions: list) -> dict[str, float]:
 
 def measure_predict(flags: dict, users: list[dict], work: Path) -> dict:
     """predict.py on a JSONL file of the users, with these flags and its defaults."""
-    (work / "photos").mkdir()
+    (work / "photos").mkdir(parents=True)
     with (work / "users.jsonl").open("w") as file:
         for number, user in enumerate(users):
             paths = [f"photos/{number}-{place}.jpg" for place in range(len(user["images"]))]
@@ -408,7 +408,10 @@ def main(argv: list[str] | None = None) -> dict:
         tokens = profile_trie(model.config.profile_schema, processor.tokenizer).longest
         del model
         flags = {"model": folder, "batch_size": max(arguments.batch_sizes), "dtype": arguments.dtype}
-        predicted = measure_predict(flags, users[: arguments.users], Path(work))
+        predicted = measure_predict(flags, users[: arguments.users], Path(work) / "predict")
+        by_one = None
+        if device.type == "cuda":
+            by_one = measure_predict(flags | {"batches_at_once": 1}, users[: arguments.users], Path(work) / "by_one")
         handler = get_class_from_dynamic_module("handler.EndpointHandler", folder)(folder)
         served = [measure_handler(handler, users, clients, arguments.requests) for clients in arguments.clients]
 
@@ -425,6 +428,7 @@ def main(argv: list[str] | None = None) -> dict:
         "repeats": arguments.repeats,
         "batches": batches,
         "predict": predicted,
+        "predict_one_batch_at_a_time": by_one,
         "handler": served,
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")

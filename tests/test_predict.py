@@ -122,6 +122,13 @@ def test_another_batch_size_or_workers_change_nothing(model, corpus, whole, tmp_
         assert row["log_probability"] == pytest.approx(other["log_probability"], abs=1e-3)
 
 
+def test_batches_side_by_side_change_nothing(model, corpus, whole, tmp_path):
+    results = run(model, corpus, tmp_path / "out", batches_at_once=2, num_workers=1, evaluate=True)
+    assert rows_of(tmp_path / "out") == rows_of(whole[0])
+    assert without_time(results) == without_time(whole[1])
+    assert results["users_this_time"] == 10 and 0 < results["input_wait_share"] < 1
+
+
 def test_another_model_or_search_is_not_mixed_into_a_run(model, corpus, whole, tmp_path):
     save_tiny_folder(tmp_path / "other", SCHEMA, seed=1)
     with pytest.raises(ValueError, match="holds predictions with .*'model'"):
