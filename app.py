@@ -36,7 +36,7 @@ TITLE = "A profile from reviews and photos"
 HEAD = f"""<h1>{TITLE}</h1>
 <p>The model reads what a person wrote about places and looks at photos of these places. It guesses the person's
 profile, and says how sure it is. Texts are not kept, photos are deleted after about an hour.</p>"""
-SEARCH = {"min_coverage": 0.9}
+SEARCH = {"min_coverage": 0.5}
 EVERYTHING = "Everything"
 # An answer's title -> parameters of the request.
 VARIANTS = {

@@ -56,8 +56,9 @@ def _summary(answer: Mapping) -> str:
 
 def _compared(answer: Mapping) -> str:
     mass = int(100 * answer["coverage"])  # at least
-    known = "all" if answer["coverage"] == 1 else f"at least {mass}%" if mass else "a small part"
-    return f'<p class="note">Bars are shares among the profiles explored, which have {known} of the probability.</p>'
+    known = f"at least {mass}%" if mass else "a small part"
+    bars = "are exact" if mass == 100 else f"are estimates: the profiles explored have {known} of the probability"
+    return f'<p class="note">Bars {bars}.</p>'
 
 
 def _table(answers: Mapping[str, Mapping | str], names: Mapping[str, str]) -> str:

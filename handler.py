@@ -125,9 +125,10 @@ class EndpointHandler:
 
         Returns:
             For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and
-            whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability) over
-            profiles that have a share `coverage` of the probability mass; `runners_up`; `image_weights`, a number for
-            each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); and the mean `gate`.
+            whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability); the
+            share `coverage` of the probability mass that the profiles explored have; `runners_up`; `image_weights`, a
+            number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); and the mean
+            `gate`.
 
         Raises:
             ValueError: if the request is not valid or asks for too much; it says where and why.

@@ -90,11 +90,11 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
 
     Returns:
         For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and whether
-        it is `exact`; `probabilities` (key -> value -> probability, in schema order) over profiles that have a share
-        `coverage` of the schema's probability mass; `runners_up`, each a `profile`, `text` and `log_probability`;
-        `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions, summing to 1; and
-        `gate`, the mean of Eq. 7's gate over positions and channels, from -1 to 1. Without photos the weights are
-        empty and the gate is None; with `fusion="concat"`, which has neither, both are None.
+        it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
+        schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
+        `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
+        summing to 1; and `gate`, the mean of Eq. 7's gate over positions and channels, from -1 to 1. Without photos
+        the weights are empty and the gate is None; with `fusion="concat"`, which has neither, both are None.
     """
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
     with fast_linears(model.device):

@@ -270,7 +270,7 @@ def describe(user: User, row: dict, schema: ProfileSchema) -> str:
     if row["truth"] is not None:
         lines.append(f"  true       {schema.render(row['truth'])}")
     if row.get("profile") is not None:
-        lines.append(f"  probabilities, over profiles with {row['coverage']:.0%} of the probability mass:")
+        lines.append(f"  probabilities; the profiles explored have {row['coverage']:.0%} of the mass:")
         width = max(len(attribute.name) for attribute in schema.attributes)
         for attribute in schema.attributes:
             probabilities = sorted(row["probabilities"][attribute.key].items(), key=lambda item: -item[1])

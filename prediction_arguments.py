@@ -32,8 +32,7 @@ class PredictionArguments:
     num_reviews: int | None = _flag(None, "reviews of a corpus' user, the newest; default: 3. Of a JSONL file all")
     num_images: int | None = _flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
     num_return_profiles: int = _flag(5, "profiles to explore at least; the best is proved")
-    # The few profiles that the proof needs may have a tenth of the mass, and make the best one look certain.
-    min_coverage: float = _flag(0.5, "explore until the profiles have this share of the probability mass, 0 to 1")
+    min_coverage: float = _flag(0.0, "explore profiles of this share of the probability mass, 0 to 1, at least")
     max_calls: int | None = _flag(None, "decoder calls a user at most; without the proof, exact is false")
     expand_per_call: int | None = _flag(None, "prefixes a decoder call expands; default: by the device")
 

@@ -1,4 +1,4 @@
-"""What is known of a user's profile, from the profiles that a search has explored."""
+"""What a search tells of a user's profile: the best ones, and the probability of each value."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,9 @@ class ProfilePrediction:
         log_probability: of the text and `</s>` under the model; natural logarithm, at most 0.
         exact: True where no profile of the schema can have a higher log-probability (the proof is complete).
         runners_up: the next best profiles found with their log-probabilities, best first.
-        probabilities: key -> value -> probability among the profiles explored, in schema order; an attribute's sum to
-            its count. With `coverage` 1 they are the exact marginals over the schema.
+        probabilities: key -> value -> probability, in schema order; an attribute's sum to its count. With `coverage` 1
+            they are the exact marginals over the schema, else estimates: shares among the explored profiles and the
+            beginnings of all others, as far as the search came to the attribute's values in them.
         coverage: the share of the schema's probability mass that the explored profiles have. A lower bound, since an
             unexplored prefix counts with its whole mass; 1 if every profile is explored.
         decoder_calls: how many decoder calls this user took part in.
@@ -37,12 +38,43 @@ class ProfilePrediction:
     decoder_tokens: int
 
 
+def marginals(
+    trie: ProfileTrie, users: int, user: np.ndarray, scores: np.ndarray, choices: np.ndarray
+) -> list[dict[str, dict[str, float]]]:
+    """Each user's `ProfilePrediction.probabilities`, from prefixes of which none begins with another.
+
+    An attribute's are shares among the prefixes that have all its values, weighed by their probability.
+
+    Args:
+        trie: of the schema.
+        users: how many there are; each has a complete prefix.
+        user: (prefixes,), whose each one is.
+        scores: (prefixes,), log-probabilities.
+        choices: (prefixes, slots), indices of the slots' values; -1 where there is none yet.
+    """
+    values, place, found = trie.values(choices), 0, []
+    for attribute in trie.schema.attributes:
+        chosen = values[:, place : place + attribute.count]
+        has_all = chosen.min(axis=1) >= 0
+        whose, score, chosen = user[has_all], scores[has_all], chosen[has_all]
+        highest = np.full(users, -np.inf)
+        np.maximum.at(highest, whose, score)
+        cells = whose[:, None] * len(attribute.values) + chosen
+        masses = np.exp(score - highest[whose]).repeat(attribute.count)
+        shares = np.bincount(cells.ravel(), masses, users * len(attribute.values)).reshape(users, -1)
+        shares *= attribute.count / shares.sum(axis=1, keepdims=True)
+        found.append([dict(zip(attribute.values, row, strict=True)) for row in shares.tolist()])
+        place += attribute.count
+    return [dict(zip(trie.schema.keys, of_user, strict=True)) for of_user in zip(*found, strict=True)]
+
+
 def describe_profiles(
     trie: ProfileTrie,
     scores: np.ndarray,
     choices: np.ndarray,
     num_return_profiles: int,
     *,
+    probabilities: dict[str, dict[str, float]],
     exact: bool,
     coverage: float,
     decoder_calls: int,
@@ -56,15 +88,7 @@ def describe_profiles(
         choices: (profiles, slots), indices of the slots' values.
         num_return_profiles: the best one and how many runners-up.
     """
-    values, weights = trie.values(choices), np.exp(scores - scores[0])
-    weights /= weights.sum()
-    probabilities, place = {}, 0
-    for attribute in trie.schema.attributes:
-        chosen = values[:, place : place + attribute.count]
-        shares = np.bincount(chosen.ravel(), weights.repeat(attribute.count), len(attribute.values))
-        probabilities[attribute.key] = dict(zip(attribute.values, shares.tolist(), strict=True))
-        place += attribute.count
-    best, *others = (trie.profile(row) for row in values[:num_return_profiles].tolist())
+    best, *others = (trie.profile(row) for row in trie.values(choices[:num_return_profiles]).tolist())
     return ProfilePrediction(
         profile=best,
         text=trie.schema.render(best),

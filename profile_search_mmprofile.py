@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .profile_branches_mmprofile import Branches, BranchTable
-from .profile_predictions_mmprofile import ProfilePrediction, describe_profiles
+from .profile_predictions_mmprofile import ProfilePrediction, describe_profiles, marginals
 from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 
 
@@ -177,24 +177,30 @@ class ProfileSearch:
 
     def predictions(self) -> list[ProfilePrediction]:
         """One a user, who needs an explored profile."""
-        user, score = self.prefixes.user[self.explored], self.prefixes.score[self.explored]
-        choices = self._choices(self.explored)
-        order = np.lexsort((*choices.T[::-1], -score, user))  # of each user the best first, equals in schema order
-        score, choices = score[order], choices[order]
+        known, scores = np.append(self.explored, self.frontier), self.prefixes.score[self.explored]
+        user, choices = self.prefixes.user[known], self._choices(known)
+        masses = np.append(scores, self._expected(self.frontier))
+        probabilities = marginals(self.trie, self.users, user, masses, choices)
+        user, choices = user[: len(scores)], choices[: len(scores)]
+        order = np.lexsort((*choices.T[::-1], -scores, user))  # of each user the best first, equals in schema order
+        scores, choices = scores[order], choices[order]
         bounds = np.searchsorted(user[order], np.arange(self.users + 1))
         facts = (fact.tolist() for fact in (self.exact(), self.coverage(), self.calls, self.tokens))
         return [
             describe_profiles(
                 self.trie,
-                score[first:last],
+                scores[first:last],
                 choices[first:last],
                 self.limits.num_return_profiles,
+                probabilities=of_values,
                 exact=exact,
                 coverage=coverage,
                 decoder_calls=calls,
                 decoder_tokens=tokens,
             )
-            for (first, last), exact, coverage, calls, tokens in zip(pairwise(bounds), *facts, strict=True)
+            for (first, last), of_values, exact, coverage, calls, tokens in zip(
+                pairwise(bounds), probabilities, *facts, strict=True
+            )
         ]
 
     def _lacking(self) -> np.ndarray:
@@ -313,11 +319,13 @@ class ProfileSearch:
         np.nan_to_num(self._loss_behind, copy=False)
 
     def _choices(self, numbers: np.ndarray) -> np.ndarray:
-        """(prefixes, slots), the values of these complete ones."""
+        """(prefixes, slots), the values that these have come to; -1 in the slots behind."""
         choices = self.branches.choices[self.prefixes.branch[numbers]]
-        while (choices < 0).any():
-            numbers = np.maximum(self.prefixes.parent[numbers], 0)
-            choices = np.where(choices < 0, self.branches.choices[self.prefixes.branch[numbers]], choices)
+        above, rows = self.prefixes.parent[numbers], np.arange(len(numbers))
+        while len(rows := rows[above >= 0]):
+            above = above[above >= 0]
+            choices[rows] = np.maximum(choices[rows], self.branches.choices[self.prefixes.branch[above]])
+            above = self.prefixes.parent[above]
         return choices
 
     def _sums(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -148,8 +148,8 @@ class ProfileTrie:
 
     def values(self, choices: np.ndarray) -> np.ndarray:
         """The choices of walks, (walks, slots), as indices of the attributes' values, (walks, places): an attribute
-        has as many places as it has values in a profile."""
-        return choices if self._lines is None else self._lines[choices[:, 0]]
+        has as many places as it has values in a profile. Both are -1 where a walk has not come to a value."""
+        return choices if self._lines is None else np.where(choices < 0, -1, self._lines[choices[:, 0]])
 
     def profile(self, values: Sequence[int]) -> Profile:
         """The profile of a row of `values`."""

@@ -72,9 +72,9 @@ def test_each_switch_adds_an_answer_to_compare(profiler, tmp_path, monkeypatch):
         *("Attribute", "Everything", "Without photos", "Reviews alone")
     ]
     assert [request["parameters"] for request in seen] == [
-        {"min_coverage": 0.9},
-        {"min_coverage": 0.9, "without_photos": True},
-        {"min_coverage": 0.9, "without_photos": True, "without_captions": True},
+        {"min_coverage": 0.5},
+        {"min_coverage": 0.5, "without_photos": True},
+        {"min_coverage": 0.5, "without_photos": True, "without_captions": True},
     ]
     alone = profiler.handler({"inputs": "great pizza", "parameters": app.SEARCH})["profile"]["mood"]
     assert f'<td data-title="Reviews alone"><ul><li><span class="value">{alone}' in html.replace(

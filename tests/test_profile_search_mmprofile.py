@@ -60,24 +60,6 @@ def test_bounded_tokens_are_kept_and_more_of_them_never_lose(name):
         assert found.exact
 
 
-def test_the_whole_schema_explored_gives_the_exact_marginals():
-    language = Language(3, 1.0)
-    scores = exhaustive("several", language)
-    found = search(TRIES["several"], language, min_coverage=1.0)
-    total = sum(exp(score) for score, _ in scores)
-    for attribute in SCHEMAS["several"].attributes:
-        for value in attribute.values:
-            mass = sum(exp(s) for s, p in scores if value in (p[attribute.key], *p[attribute.key]))
-            assert found.probabilities[attribute.key][value] == pytest.approx(mass / total)
-    assert found.coverage == pytest.approx(1)
-
-
-def test_an_attributes_probabilities_sum_to_its_count():
-    found = search(TRIES["several"], Language(0, 3.0))
-    assert [sum(values.values()) for values in found.probabilities.values()] == pytest.approx([3, 1, 2])
-    assert list(found.probabilities["budget_range"]) == ["Low", "High"]
-
-
 def test_the_coverage_is_never_more_than_the_true_share():
     for seed in range(20):
         language = Language(seed, 3.0)
