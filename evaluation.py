@@ -1,7 +1,8 @@
-"""Evaluation by generation: Macro-F1 of the profiles that a model writes, and of the majority class beside it."""
+"""Evaluation by generation: Macro-F1 of the profiles that a model writes, beside the majority class, and how probable
+it takes them to be."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,22 +57,29 @@ def evaluate_model(
     try:
         # Layers that were compiled for training would be compiled anew for each length of what is generated.
         with torch.compiler.set_stance("force_eager"):
-            return _evaluate(model, loader, processor, accelerator, num_beams, name, check or (lambda number: None))
+            return _evaluate(model, _batches(loader, accelerator, name, check), processor, accelerator, num_beams)
     except BaseException:
         torch.set_rng_state(rng)
         raise
 
 
-def _evaluate(
-    model, loader, processor, accelerator: Accelerator, num_beams: int, name: str, check: Callable[[int], None]
-) -> Evaluation:
-    model.eval()
-    tokenizer = processor.tokenizer
-    max_new_tokens = max_profile_tokens(processor)
-    predictions, references, losses, counts = [], [], [], []
+def _batches(
+    loader, accelerator: Accelerator, name: str, check: Callable[[int], None] | None
+) -> Iterator[dict[str, torch.Tensor]]:
     bar = tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process)
     for number, batch in enumerate(bar):
-        check(number)
+        if check is not None:
+            check(number)
+        yield batch
+
+
+def _evaluate(
+    model, batches: Iterable[dict[str, torch.Tensor]], processor, accelerator: Accelerator, num_beams: int
+) -> Evaluation:
+    model.eval()
+    max_new_tokens = max_profile_tokens(processor)
+    predictions, references, losses, counts = [], [], [], []
+    for batch in batches:
         labels = batch.pop("labels")
         with torch.no_grad(), accelerator.autocast():
             encoded = model.encode(**batch)
@@ -85,9 +93,7 @@ def _evaluate(
         losses.append(accelerator.gather_for_metrics(_user_losses(logits, labels)))
         counts.append(accelerator.gather_for_metrics((labels >= 0).sum(dim=1)))
         predictions += _gathered_profiles(tokens, processor, accelerator)
-        references += _gathered_profiles(
-            labels.masked_fill(labels < 0, tokenizer.pad_token_id), processor, accelerator
-        )
+        references += _gathered_profiles(_without_ignored(labels, processor), processor, accelerator)
     return Evaluation(
         f1=profile_f1(predictions, references, processor.profile_schema),
         loss=(torch.cat(losses).sum() / torch.cat(counts).sum()).item(),
@@ -107,6 +113,34 @@ def _user_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def _gathered_profiles(tokens: torch.Tensor, processor, accelerator: Accelerator) -> list[Profile]:
     tokens = accelerator.pad_across_processes(tokens, dim=1, pad_index=processor.tokenizer.pad_token_id)
     return processor.decode_profiles(accelerator.gather_for_metrics(tokens))
+
+
+def _without_ignored(labels: torch.Tensor, processor) -> torch.Tensor:
+    return labels.masked_fill(labels < 0, processor.tokenizer.pad_token_id)
+
+
+def evaluate_probabilities(
+    model, loader, processor, accelerator: Accelerator, name: str, check: Callable[[int], None] | None = None
+) -> list[dict]:
+    """What `generate_profiles` answers for each user of a prepared loader, over all processes.
+
+    Args:
+        as `evaluate_model`.
+
+    Returns:
+        A row a user, as `prediction_plots.calibration` takes it: `profile`, `probabilities` and `truth`.
+    """
+    model.eval()
+    rows = []
+    for batch in _batches(loader, accelerator, name, check):
+        truths = processor.decode_profiles(_without_ignored(batch.pop("labels"), processor))
+        found = model.generate_profiles(**batch, tokenizer=processor.tokenizer)
+        answers = [
+            {"profile": one.profile, "probabilities": one.probabilities, "truth": truth}
+            for one, truth in zip(found, truths, strict=True)
+        ]
+        rows += accelerator.gather_for_metrics(answers, use_gather_object=True)
+    return rows
 
 
 def max_profile_tokens(processor) -> int:

@@ -37,12 +37,13 @@ def write_model_card(
     """Writes `README.md`, the Hub's model card with its metadata. It names no folder of this machine.
 
     Args:
-        output_dir: the folder; its name is the model's. `curves.png` is expected there.
+        output_dir: the folder; its name is the model's. `curves.png` and `calibration.png` are expected there.
         arguments: of the run.
         schema: what a profile is.
         results: what `all_results.json` holds: `test_f1`, the rows of `format_table`, among them "mmprofile";
             `test_average_f1`, `test_majority_average_f1`, `test_text_only_average_f1` and
-            `test_unpaired_average_f1` in percent; `train_seconds` and `best_epoch`.
+            `test_unpaired_average_f1` in percent; `test_calibration`, see `prediction_plots.calibration`;
+            `train_seconds` and `best_epoch`.
         history: one record an epoch, see `reporting.plot_curves`; `users_per_second` too.
         corpus: `name` and `config` (may be None), users in `train`, `dev` and `test`, and whether it is `synthetic`;
             default: if its name says so.
@@ -72,6 +73,7 @@ def write_model_card(
         example=_example_text(example) if example else None,
         gain=results["test_average_f1"] - results["test_text_only_average_f1"],
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
+        distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         no_better=[a.name for a in attributes if majority and f1[a.key] <= majority[a.key]],
         attributes=schema.to_list(),
         **_training(arguments, results, history),

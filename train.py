@@ -29,13 +29,13 @@ from mmprofile.checkpoints import (
     prepare_folder,
     resume,
 )
-from mmprofile.evaluation import Evaluation, evaluate_model, majority_f1
+from mmprofile.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_f1
 from mmprofile.hub_folder import save_hub_folder
 from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
 from mmprofile.photo_cache import PhotoCache
-from mmprofile.prediction_plots import plot_confusion
+from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
 from mmprofile.reporting import append_metrics, best_epoch, format_table, plot_curves, write_json
 from mmprofile.stop_signals import saved_when_stopped
 from mmprofile.training_arguments import JointTrainingArguments, parse_arguments
@@ -261,6 +261,8 @@ def main(argv: list[str] | None = None) -> dict:
         accelerator.wait_for_everyone()
         model = AutoModelForSeq2SeqLM.from_pretrained(output, trust_remote_code=True).to(accelerator.device)
         tests = evaluate_conditions(model, processor, corpus["test"], arguments, accelerator, photo_cache, stop.check)
+        loader = accelerator.prepare(evaluation_loader(corpus["test"], processor, arguments, "self", photo_cache))
+        rows = evaluate_probabilities(model, loader, processor, accelerator, "test, probabilities", stop.check)
     train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
     table["majority class"] = majority_f1(train_profiles, tests["mmprofile"].references, schema)
@@ -270,11 +272,13 @@ def main(argv: list[str] | None = None) -> dict:
         "test_text_only_average_f1": table["reviews alone"]["average"],
         "test_unpaired_average_f1": table["photos of another user"]["average"],
         "test_f1": table,
+        "test_calibration": calibration(rows, schema),
         "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,
     }
     if accelerator.is_main_process:
         write_json(output / "all_results.json", results)
+        plot_calibration(results["test_calibration"], schema, output / "calibration.png")
         example = example_of_use(model, processor, corpus["test"], arguments) if arguments.publish_example else None
         described = describe_corpus(corpus, arguments)
         write_model_card(output, arguments, schema, results, state.history, described, example)

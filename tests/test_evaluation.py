@@ -10,6 +10,7 @@ from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.evaluation import (
     Evaluation,
     evaluate_model,
+    evaluate_probabilities,
     majority_f1,
     majority_profile,
     max_profile_tokens,
@@ -23,6 +24,18 @@ from tests.tiny_corpus import SCHEMA, tiny_dataset
 MEAL = ProfileSchema(
     ({"name": "Meal", "values": ["Lunch", "Dinner"]}, {"name": "Place", "values": list("abc"), "count": 2})
 )
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_processor(["user likes a place", "photo of review"], SCHEMA, vocab_size=400, image_size=16)
+
+
+@pytest.fixture
+def model(processor):
+    torch.manual_seed(0)
+    config = tiny_config(SCHEMA, len(processor.tokenizer), image_size=16, d_model=32)
+    return MMProfileForConditionalGeneration(config)
 
 
 def profile(meal, *places):
@@ -49,10 +62,7 @@ def test_scores_are_percent_and_a_missing_value_is_wrong():
     assert profile_f1(missing, references, MEAL)["meal"] == pytest.approx(50)
 
 
-def test_evaluation_scores_each_user_once_and_the_loss_per_token():
-    processor = tiny_processor(["user likes a place", "photo of review"], SCHEMA, vocab_size=400, image_size=16)
-    torch.manual_seed(0)
-    model = MMProfileForConditionalGeneration(tiny_config(SCHEMA, len(processor.tokenizer), image_size=16, d_model=32))
+def test_evaluation_scores_each_user_once_and_the_loss_per_token(processor, model):
     examples = UserExamples(undecoded(tiny_dataset(5)), SCHEMA)
     accelerator = Accelerator(cpu=True)
     results = []
@@ -72,6 +82,21 @@ def test_evaluation_scores_each_user_once_and_the_loss_per_token():
     assert len(set(tokens)) > 1
     for result in results:  # whoever is in a batch with whom
         assert result.loss == pytest.approx(sum(losses) / sum(tokens), rel=1e-6)
+
+
+def test_probabilities_are_those_of_each_users_most_probable_profile(processor, model):
+    examples, accelerator = UserExamples(undecoded(tiny_dataset(5)), SCHEMA), Accelerator(cpu=True)
+    collator, checked = EvaluationCollator(processor, "combined"), []
+    loader = accelerator.prepare(DataLoader(examples, 2, collate_fn=collator))
+    rows = evaluate_probabilities(model, loader, processor, accelerator, "test", checked.append)
+    assert [row["truth"] for row in rows] == [examples[index].profile for index in range(5)]
+    assert checked == [0, 1, 2]
+    inputs = collator([examples[4]])
+    del inputs["labels"]
+    (alone,) = model.generate_profiles(**inputs, tokenizer=processor.tokenizer)
+    assert rows[4]["profile"] == alone.profile
+    for key, values in alone.probabilities.items():
+        assert rows[4]["probabilities"][key] == pytest.approx(values, abs=1e-5)
 
 
 def test_a_value_that_was_not_understood_is_taken_for_none_in_the_confusion():

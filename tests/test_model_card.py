@@ -1,15 +1,21 @@
 """The model card: metadata that the Hub parses, a body that tells the measured truth, and no folder of the machine."""
 
+import base64
 import functools
+import json
 import re
+from pathlib import Path
 
 import jinja2
 import pytest
 from huggingface_hub import EvalResult, ModelCard
+from PIL import Image
 
 from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile.handler import EndpointHandler
 from mmprofile.model_card import write_model_card
 from mmprofile.training_arguments import JointTrainingArguments
+from tests.tiny_folder import save_tiny_folder
 
 SCHEMA = ProfileSchema(
     (
@@ -26,6 +32,11 @@ RESULTS = {
     "test_majority_average_f1": 24.33,
     "test_text_only_average_f1": 48.0,
     "test_unpaired_average_f1": 41.5,
+    "test_calibration": {
+        "mood": {"expected_error": 0.123},
+        "stars": {"expected_error": 0},
+        "hobbies": {"expected_error": 0.5},
+    },
     "train_seconds": 3723.4,
     "best_epoch": 2,
 }
@@ -135,6 +146,12 @@ def test_the_card_states_each_attributes_error_and_those_that_the_majority_match
     assert "**No better than always giving the most frequent value: Hobbies.**" in text
 
 
+def test_the_card_says_how_far_probabilities_are_off(write):
+    text = write().text
+    assert "(expected calibration error, ten bins): Stars 0.00, Mood 0.12, Hobbies 0.50.\n" in text
+    assert "](calibration.png)" in text
+
+
 def test_flags_that_differ_from_their_defaults_are_listed_and_no_others(write):
     text = write(objectives=["fusion", "text"], objective_weights=[1.0, 2.5], batch_size=16).text
     assert re.findall(r"^\| `.*", text, re.MULTILINE) == [
@@ -162,6 +179,28 @@ def test_the_usage_is_python_that_gives_the_model_what_it_was_trained_on(write, 
     assert re.findall(r"^    (\w+)=\[", code, re.MULTILINE) == arguments.split()
     assert 'repo = "USER/my-model"' in code
     assert "predictions = model.generate_profiles(**inputs, tokenizer=processor.tokenizer)" in code
+
+
+@pytest.mark.parametrize("paradigm", ["multimodal", "unimodal", "combined"])
+def test_the_usage_runs_and_the_endpoint_takes_the_request(write, paradigm, tmp_path, monkeypatch, capsys):
+    text = write(paradigm=paradigm).text
+    monkeypatch.chdir(tmp_path)
+    save_tiny_folder("profiler", paradigm=paradigm)
+    for name in ("first.jpg", "second.jpg"):
+        Image.new("RGB", (40, 30), "green").save(name)
+    code = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("USER/my-model", "profiler")
+    exec(compile(code, "README.md", "exec"), {})
+    line, probabilities, answer = capsys.readouterr().out.splitlines()
+    assert line.startswith("Mood: ") and probabilities.startswith("{'mood': {'Calm': 0.")
+    assert answer.startswith("{'mood': '") and "} {'mood': {'Calm': 0." in answer
+
+    request = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL).group(1))
+    photo = base64.b64encode(Path("first.jpg").read_bytes()).decode()
+    assert ("images" in request["inputs"]) == (paradigm != "unimodal")
+    if paradigm != "unimodal":
+        assert photo.startswith(request["inputs"]["images"][0].removesuffix("..."))
+        request["inputs"]["images"] = [photo]
+    assert EndpointHandler("profiler")(request)["text"].startswith("Mood: ")
 
 
 def test_the_schema_is_told_and_a_long_list_of_values_cut_and_counted(write):

@@ -62,6 +62,7 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(base):
     assert {path.name for path in output.iterdir()} >= {
         "README.md",
         "all_results.json",
+        "calibration.png",
         "config.json",
         "confusion.png",
         "configuration_mmprofile.py",
@@ -84,6 +85,7 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(base):
     assert saved == json.loads(json.dumps(results))
     for name in ("test", "test_majority", "test_text_only", "test_unpaired"):
         assert 0 <= saved[f"{name}_average_f1"] <= 100
+    assert all(0 <= of_key["expected_error"] <= 1 for of_key in saved["test_calibration"].values())
     assert {f"train_loss_{name}" for name in ("fusion", "text", "mask_image", "mask_profile")} <= set(history[0])
     assert history[0]["train_loss"] > 0
     assert history[0]["dev_loss"] > 0

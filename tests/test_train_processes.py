@@ -60,6 +60,12 @@ def assert_same_run(history, results, expected_history, expected_results):
             assert ours[name] == pytest.approx(theirs[name], rel=2e-6 if first else 1e-4)
         assert ours["dev_f1"] == theirs["dev_f1"]
     assert results["test_f1"] == expected_results["test_f1"]
+    for key, expected in expected_results["test_calibration"].items():
+        bins = results["test_calibration"][key]["bins"]
+        assert sum(cell["values"] for cell in bins) == sum(cell["values"] for cell in expected["bins"])
+        assert results["test_calibration"][key]["expected_error"] == pytest.approx(
+            expected["expected_error"], abs=0.01
+        )
 
 
 @pytest.mark.slow
