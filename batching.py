@@ -10,9 +10,8 @@ from datasets import Dataset, Features, Image
 from datasets import List as ListFeature
 
 from .configuration_mmprofile import Profile, ProfileSchema
+from .corpus_checks import review_fields
 from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, select_views, text_parts
-
-REVIEW_COLUMNS = ("text", "images", "captions")
 
 
 @dataclass
@@ -28,23 +27,9 @@ class Example:
     rng: np.random.Generator | None = field(default=None, repr=False)
 
 
-def check_columns(dataset: Dataset, needs_captions: bool) -> None:
-    """Raises a `ValueError` where a dataset lacks what training reads, before it starts."""
-    missing = {"user_id", "reviews", "profile"} - set(dataset.column_names)
-    if missing:
-        raise ValueError(f"the dataset needs the columns user_id, reviews and profile, {sorted(missing)} missing")
-    fields = _review_fields(dataset.features)
-    if missing := set(REVIEW_COLUMNS) - set(fields):
-        raise ValueError(f"each review needs {list(REVIEW_COLUMNS)}, got {list(fields)}")
-    if not len(dataset):
-        raise ValueError("the dataset has no rows")
-    if needs_captions and not any(c for row in dataset["reviews"] for review in row for c in review["captions"] or ()):
-        raise ValueError("this paradigm reads captions, and every caption of the dataset is empty")
-
-
 def undecoded(dataset: Dataset) -> Dataset:
     """A dataset as `load_dataset` returns it, with photos as their files' bytes: only those drawn are decoded."""
-    fields = dict(_review_fields(dataset.features)) | {"images": ListFeature(Image(decode=False))}
+    fields = dict(review_fields(dataset.features)) | {"images": ListFeature(Image(decode=False))}
     info = dataset.info.copy()
     info.features = Features(dict(dataset.features) | {"reviews": ListFeature(fields)})
     return Dataset(dataset.data, info=info, split=dataset.split)  # `cast` would write a second copy to the disk
@@ -59,11 +44,6 @@ def review_lengths(dataset: Dataset) -> list[list[int]]:
             ends = np.cumsum(pc.list_value_length(reviews).to_numpy())
             lengths += [part.tolist() for part in np.split(characters, ends[:-1])]
     return lengths
-
-
-def _review_fields(features: Features) -> Mapping:
-    reviews = features["reviews"]
-    return reviews.feature if isinstance(reviews, ListFeature) else reviews[0]
 
 
 class UserExamples(torch.utils.data.Dataset):

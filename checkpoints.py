@@ -254,9 +254,12 @@ def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
     """
     if find_checkpoint(folder, asked) is not None:
         return
-    if folder.exists() and any(not path.name.startswith(".unfinished") for path in folder.iterdir()) and not overwrite:
+    if folder.is_dir() and any(not path.name.startswith(".unfinished") for path in folder.iterdir()) and not overwrite:
         raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output_dir must be a folder that can be written, got {folder}: {error}") from error
     for path in list_checkpoints(folder):
         _remove(path)
     (folder / "metrics.jsonl").unlink(missing_ok=True)

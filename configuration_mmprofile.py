@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, T5Config, ViTConfig
 ATTRIBUTE_SEPARATOR = " | "
 NAME_SEPARATOR = ": "
 VALUE_SEPARATOR = ", "
+FUSIONS, VISION_FEATURES = ("gated", "concat"), ("cls", "patches")
 
 # One profile: attribute key -> its value, a list of values where the attribute takes several, None where unknown.
 Profile = dict[str, str | list[str] | None]
@@ -283,10 +284,10 @@ class MMProfileConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        if self.fusion not in ("gated", "concat"):
-            raise ValueError(f"fusion must be 'gated' or 'concat', got {self.fusion!r}")
-        if self.vision_feature not in ("cls", "patches"):
-            raise ValueError(f"vision_feature must be 'cls' or 'patches', got {self.vision_feature!r}")
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {list(FUSIONS)}, got {self.fusion!r}")
+        if self.vision_feature not in VISION_FEATURES:
+            raise ValueError(f"vision_feature must be one of {list(VISION_FEATURES)}, got {self.vision_feature!r}")
         if self.paradigm not in ("multimodal", "unimodal", "combined"):
             raise ValueError(f"paradigm must be 'multimodal', 'unimodal' or 'combined', got {self.paradigm!r}")
         if not isinstance(self.profile_schema, ProfileSchema):

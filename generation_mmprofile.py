@@ -44,6 +44,7 @@ class ProfileGenerationMixin:
         min_coverage: float = 0.0,
         encoder_outputs: BaseModelOutput | None = None,
         schema: ProfileSchema | None = None,
+        output_fusion: bool = False,
     ) -> list[ProfilePrediction]:
         """Each user's most probable profile under the schema, and whether it is proved to be that.
 
@@ -71,6 +72,7 @@ class ProfileGenerationMixin:
                 exact marginals.
             encoder_outputs: to skip the encoder; with its `attention_mask`, or with the argument of this name.
             schema: default: the config's.
+            output_fusion: tell `image_weights` and `gate` too; `encoder_outputs` are to be made with it as well.
 
         Returns:
             One prediction a user.
@@ -84,15 +86,11 @@ class ProfileGenerationMixin:
                 f"the tokenizer writes token {trie.largest_token}, the model's vocabulary has"
                 f" {self.text_model.config.vocab_size}"
             )
-        on_cpu = self.text_model.device.type == "cpu"
-        if expand_per_call is None:
-            expand_per_call = EXPAND_ON_CPU if on_cpu else EXPAND_ON_GPU
         if encoder_outputs is None and input_ids is None:
             raise ValueError("generate_profiles takes input_ids or encoder_outputs, got neither")
         limits = SearchLimits(
             num_return_profiles,
-            expand_per_call,
-            expand_per_call * (1 if on_cpu else WIDER_WITH_A_PROFILE),
+            *_expansions(self.text_model.device, expand_per_call),
             inf if max_calls is None else max_calls,
             _default_profiles(min_coverage) * trie.longest if max_decoder_tokens is None else max_decoder_tokens,
             min_coverage,
@@ -105,6 +103,7 @@ class ProfileGenerationMixin:
                     attention_mask=attention_mask,
                     pixel_values=pixel_values,
                     image_mask=image_mask,
+                    output_fusion=output_fusion,
                 )
         mask = encoder_outputs.get("attention_mask", attention_mask)  # concatenated photos lengthen the sequence
         state = encoder_outputs.last_hidden_state
@@ -113,10 +112,43 @@ class ProfileGenerationMixin:
         search = ProfileSearch(table, limits, len(state))
         while call := search.select():
             search.update(call, *decoder(search.prefixes, search.branches, call))
-        return search.predictions()
+        predictions = search.predictions()
+        if output_fusion and self.config.fusion == "gated":
+            _tell_photo_weights(predictions, encoder_outputs, attention_mask, image_mask)
+        return predictions
+
+
+def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:
+    """Prefixes a call on the way to a first profile, and thereafter."""
+    if device.type == "cpu":
+        return (EXPAND_ON_CPU if asked is None else asked,) * 2
+    number = EXPAND_ON_GPU if asked is None else asked
+    return number, WIDER_WITH_A_PROFILE * number
 
 
 def _default_profiles(min_coverage: float) -> float:
     if min_coverage <= 0:
         return PROFILES_PER_SEARCH
     return PROFILES_FOR_COVERAGE / max(1 - min_coverage, PROFILES_FOR_COVERAGE / MOST_PROFILES)
+
+
+def _tell_photo_weights(
+    predictions: list[ProfilePrediction],
+    encoded: BaseModelOutput,
+    attention_mask: torch.Tensor | None,
+    image_mask: torch.Tensor | None,
+) -> None:
+    """Over the positions that hold text."""
+    attentions, gate = encoded.image_attentions, encoded.gate  # (batch, seq, images), (batch, seq, d_model)
+    if attentions is None:
+        for prediction in predictions:
+            prediction.image_weights = []
+        return
+    text = attentions.new_ones(attentions.shape[:2]) if attention_mask is None else attention_mask
+    text = text.to(attentions.device, torch.float32)
+    text = (text / text.sum(dim=1, keepdim=True)).unsqueeze(2)  # each user's sum to 1
+    weights = (attentions.float() * text).sum(dim=1).tolist()
+    gates = (gate.float().mean(dim=2, keepdim=True) * text).sum(dim=(1, 2)).tolist()
+    counts = [len(row) for row in weights] if image_mask is None else image_mask.sum(dim=1).tolist()
+    for prediction, row, mean, count in zip(predictions, weights, gates, counts, strict=True):
+        prediction.image_weights, prediction.gate = row[:count], mean if count else None

@@ -25,7 +25,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils.versions import require_version
 
-TRANSFORMERS = "transformers>=5.17,<6"  # as in requirements.txt
+TRANSFORMERS = "transformers>=5.23,<6"  # as in requirements.txt
 # What one request may ask for.
 MAX_USERS = 16
 MAX_TEXTS = 200  # reviews, or captions, of a user

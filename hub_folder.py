@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 # transformers copies the files that define model, config and processor; these it does not know of.
-EXTRA_FILES = ("handler.py",)
+EXTRA_FILES = ("handler.py", "LICENSE")
 REQUIREMENTS = "requirements-inference.txt"
 
 

@@ -17,7 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from .configuration_mmprofile import ProfileSchema
 from .objectives import select_views, text_parts
 from .reporting import format_table, replacing, table_order
-from .training_arguments import OUTSIDE_THE_RUN, JointTrainingArguments
+from .training_arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 MODEL_ROW, MAJORITY_ROW = "mmprofile", "majority class"
@@ -156,11 +156,11 @@ def _start_models(arguments: JointTrainingArguments) -> list[str]:
 
 def _changed_flags(arguments: JointTrainingArguments) -> list[tuple[str, str, str]]:
     """Name, value and default of the flags that say how the model was trained and are not at their defaults."""
-    changed = []
+    changed, elsewhere = [], OUTSIDE_THE_RUN + (TOWERS if arguments.model else ())
     for flag in dataclasses.fields(arguments):
         default = flag.default if flag.default_factory is dataclasses.MISSING else flag.default_factory()
         value = getattr(arguments, flag.name)
-        if flag.name not in OUTSIDE_THE_RUN and value != default:
+        if flag.name not in elsewhere and value != default:
             changed.append((flag.name, _shown(value), _shown(default)))
     return changed
 

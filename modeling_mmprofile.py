@@ -9,19 +9,23 @@ Shapes, throughout:
 """
 
 import copy
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import AutoConfig, GenerationMixin, PreTrainedModel, T5ForConditionalGeneration, ViTModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.utils import cached_file
 
 from .configuration_mmprofile import MMProfileConfig
 from .generation_mmprofile import ProfileGenerationMixin
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
+COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, beside weights and imported code
 
 
 @dataclass
@@ -66,7 +70,7 @@ def sparsemax(scores: torch.Tensor, mask: torch.Tensor | None = None) -> torch.T
     descending = shifted.sort(dim=-1, descending=True).values
     rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
     excess = descending.cumsum(dim=-1) - 1
-    support = (rank * descending > excess).sum(dim=-1, keepdim=True)
+    support = (rank * descending > excess).sum(dim=-1, keepdim=True).clamp(min=1)  # of NaN none is greater
     threshold = excess.gather(-1, support - 1) / support
     weights = (shifted - threshold).clamp(min=0)
     return weights if mask is None else weights * mask
@@ -135,6 +139,15 @@ class MMProfilePreTrainedModel(PreTrainedModel):
         self.config.auto_map = dict.fromkeys(AUTO_CLASSES, class_name)
         self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)  # loading a pipeline changes it in place
         super().save_pretrained(save_directory, *args, **kwargs)
+        self._save_companions(save_directory)
+
+    def _save_companions(self, folder):
+        """The files of the checkpoint that the model came from which no Python code imports."""
+        missing_is_none = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors")}
+        for name in COMPANIONS if self.name_or_path else ():
+            found = cached_file(self.name_or_path, name, **missing_is_none)
+            if found and Path(found).resolve() != (Path(folder) / name).resolve():
+                shutil.copyfile(found, Path(folder) / name)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ class PhotoCache:
 
     Args:
         folder: of the cache; the file in it is made if it is not there.
-        photos: bytes or paths, as `UserExamples` has them; the same photo may come many times.
+        photos: bytes or paths, as `UserExamples` has them; the same photo may come many times. They are gone through
+            again to write the file, and never held all at once.
         processor: `MMProfileProcessor`.
 
     Raises:
@@ -28,16 +29,15 @@ class PhotoCache:
     """
 
     def __init__(self, folder: str | os.PathLike, photos: Iterable[bytes | str], processor):
-        distinct = {_digest(photo): photo for photo in photos}
-        self._rows = {digest: row for row, digest in enumerate(sorted(distinct))}
+        self._rows = {digest: row for row, digest in enumerate(sorted(set(map(_digest, photos))))}
         settings = [processor.image_processor.to_dict(), processor.max_image_pixels]
         name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         name.update(b"".join(self._rows))
         self.path = Path(folder) / f"{name.hexdigest()[:32]}.npy"
         self._pixels: np.ndarray | None = None
-        if distinct and not self.path.exists():
+        if self._rows and not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._write([distinct[digest] for digest in self._rows], processor)
+            self._write(photos, processor)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -59,23 +59,33 @@ class PhotoCache:
     def __getstate__(self) -> dict:
         return vars(self) | {"_pixels": None}
 
-    def _write(self, photos: list[bytes | str], processor) -> None:
-        first = _resized(photos[0], processor)
-        direct, again = (processor.encode_images([[photo]])["pixel_values"] for photo in (photos[0], first))
+    def _write(self, photos: Iterable[bytes | str], processor) -> None:
+        photo = next(iter(photos))
+        first = _resized(photo, processor)
+        direct, again = (processor.encode_images([[form]])["pixel_values"] for form in (photo, first))
         if not np.array_equal(direct, again):
             raise ValueError(f"photos resized by {type(processor.image_processor).__name__} are changed by it again")
         with replacing(self.path) as temporary:
-            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(photos), *first.shape))
-            for row, photo in enumerate(photos):
-                pixels[row] = _resized(photo, processor)
+            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(self), *first.shape))
+            missing = set(self._rows.values())
+            for photo in photos:
+                if (row := self.row(photo)) in missing:
+                    pixels[row] = _resized(photo, processor)
+                    missing.remove(row)
             pixels.flush()
 
 
-def photos_of(split: Dataset) -> Iterable[bytes | str]:
-    """Every photo of a split as `batching.undecoded` has it."""
-    for reviews in split["reviews"]:
-        for review in reviews:
-            yield from (image["bytes"] or image["path"] for image in review["images"] or ())
+class Photos:
+    """Every photo of some splits as `batching.undecoded` has them, one after the other, as often as asked."""
+
+    def __init__(self, *splits: Dataset):
+        self.splits = splits
+
+    def __iter__(self) -> Iterator[bytes | str]:
+        for split in self.splits:
+            for reviews in split["reviews"]:
+                for review in reviews:
+                    yield from (image["bytes"] or image["path"] for image in review["images"] or ())
 
 
 def _resized(photo: bytes | str, processor) -> np.ndarray:

@@ -14,8 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import Pipeline
 
-from .linear_mmprofile import fast_linears
-
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
 CUSTOM_PIPELINES = {
@@ -78,7 +76,6 @@ def pad_users(processor, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:
     return batch
 
 
-@torch.no_grad()
 def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:
     """Profiles of a batch, as JSON has them.
 
@@ -93,14 +90,10 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
         it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
         schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
         `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
-        summing to 1; and `gate`, the mean of Eq. 7's gate over positions and channels, from -1 to 1. Without photos
-        the weights are empty and the gate is None; with `fusion="concat"`, which has neither, both are None.
+        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`.
     """
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
-    with fast_linears(model.device):
-        encoded = model.encode(**inputs, output_fusion=True)
-    predictions = model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer, **options)
-    weights, gates = _photo_weights(encoded, inputs, has_attention=model.config.fusion == "gated")
+    predictions = model.generate_profiles(**inputs, tokenizer=tokenizer, output_fusion=True, **options)
     schema = model.config.profile_schema
     return [
         {
@@ -114,27 +107,11 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
                 {"profile": profile, "text": schema.render(profile), "log_probability": score}
                 for profile, score in found.runners_up
             ],
-            "image_weights": weights[row],
-            "gate": gates[row],
+            "image_weights": found.image_weights,
+            "gate": found.gate,
         }
-        for row, found in enumerate(predictions)
+        for found in predictions
     ]
-
-
-def _photo_weights(encoded, inputs: Mapping[str, torch.Tensor], has_attention: bool) -> tuple[list, list]:
-    """For each user the photos' weights and the gate's mean, over the positions that hold text."""
-    users = len(inputs["input_ids"])
-    if not has_attention:
-        return [None] * users, [None] * users
-    if encoded.image_attentions is None:
-        return [[] for _ in range(users)], [None] * users
-    text = inputs["attention_mask"].float()
-    text = (text / text.sum(dim=1, keepdim=True)).unsqueeze(2)  # (batch, seq, 1), each user's sum to 1
-    weights = (encoded.image_attentions.float() * text).sum(dim=1).tolist()  # (batch, images)
-    gates = (encoded.gate.float().mean(dim=2, keepdim=True) * text).sum(dim=(1, 2)).tolist()
-    counts = inputs["image_mask"].sum(dim=1).tolist()
-    weights = [row[:count] for row, count in zip(weights, counts, strict=True)]
-    return weights, [gate if count else None for gate, count in zip(gates, counts, strict=True)]
 
 
 class UserProfilingPipeline(Pipeline):
@@ -175,7 +152,7 @@ class UserProfilingPipeline(Pipeline):
         if not isinstance(user, Mapping) or "reviews" not in user or not set(user) <= set(USER_FIELDS):
             given = sorted(user) if isinstance(user, Mapping) else user
             raise ValueError(f"a user is a dict with reviews and perhaps images and captions, got {given!r}")
-        fields = {name: user[name] for name in USER_FIELDS if user.get(name) is not None}
+        fields = {name: user[name] for name in USER_FIELDS if name == "reviews" or user.get(name) is not None}
         for name, values in fields.items():
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {values!r}")

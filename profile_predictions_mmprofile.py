@@ -25,6 +25,10 @@ class ProfilePrediction:
             unexplored prefix counts with its whole mass; 1 if every profile is explored.
         decoder_calls: how many decoder calls this user took part in.
         decoder_tokens: how many tokens they fed for this user.
+        image_weights: with `output_fusion`, the photos' sparsemax attention (Eq. 6) averaged over the text's
+            positions, summing to 1, 0 for one not looked at; empty without photos.
+        gate: with `output_fusion`, the mean of Eq. 7's gate over the text's positions and channels, from -1 to 1;
+            None without photos. With `fusion="concat"`, which has neither, both are None.
     """
 
     profile: Profile
@@ -36,6 +40,8 @@ class ProfilePrediction:
     coverage: float
     decoder_calls: int
     decoder_tokens: int
+    image_weights: list[float] | None = None
+    gate: float | None = None
 
 
 def marginals(

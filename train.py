@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> dict:
                 initial=state.batches // arguments.gradient_accumulation_steps,
                 unit=" users",
                 unit_scale=arguments.batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes,
-                disable=not accelerator.is_local_main_process,
+                disable=not accelerator.is_main_process,
             )
             for batches in progress:
                 tokens, all_tokens = tokens_of_step(batches, accelerator)
@@ -213,10 +213,12 @@ def main(argv: list[str] | None = None) -> dict:
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
-                if len(watch) >= 20:
+                ends = state.batches >= len(train_loader)  # then the epoch's means are logged
+                if len(watch) >= 20 or ends:
                     latest = watch.check()
                     progress.set_postfix({name: f"{value:.3f}" for name, value in latest.items()})
-                    accelerator.log(latest, step=state.step)
+                    if not ends:
+                        accelerator.log(latest, step=state.step)
                 if state.batches < len(train_loader):
                     if checkpoints.due(state.step):
                         watch.check()
@@ -225,7 +227,6 @@ def main(argv: list[str] | None = None) -> dict:
                             uploader.on_save(state.step, saved)
                     stop.check(state.step)
 
-            watch.check()
             means = state.mean_losses(accelerator)
             seconds = state.seconds - state.epoch_began
             whole = whole_model.gathered()

@@ -3,15 +3,25 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import yaml
-from accelerate.tracking import filter_trackers
-from transformers import HfArgumentParser, SchedulerType
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import LoggerType
+from transformers import HfArgumentParser
 
+from .configuration_mmprofile import FUSIONS, VISION_FEATURES
 from .hub_upload import HUB_STRATEGIES
 from .objectives import OBJECTIVES, SCHEDULES, check_probability, select_views
 
+# Those of transformers' schedules that need no number of their own.
+LR_SCHEDULERS = (
+    *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"),
+    "inverse_sqrt",
+)
+# Flags of a new model; a checkpoint has its own.
+TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "vision_feature")
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
@@ -85,7 +95,7 @@ class JointTrainingArguments:
     learning_rate: float = _flag(5e-5, "peak, of Adam")
     weight_decay: float = _flag(0.0, "decoupled (AdamW)")
     adam_beta2: float = _flag(0.999, "of Adam")
-    lr_scheduler: str = _flag("linear", "a transformers schedule: linear, cosine, constant_with_warmup, ...")
+    lr_scheduler: str = _flag("linear", f"a schedule of transformers: {', '.join(LR_SCHEDULERS)}")
     warmup_ratio: float = _flag(0.0, "share of the steps in which the learning rate rises")
     max_grad_norm: float = _flag(1.0, "gradients are clipped to this norm")
     gradient_checkpointing: bool = _flag(False, "recompute activations, to save memory")
@@ -121,22 +131,31 @@ class JointTrainingArguments:
         self._check_least(1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
         self._check_least(1, "save_steps", "checkpoints_total_limit")
         self._check_least(0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
-        self._check_choice("lr_scheduler", [schedule.value for schedule in SchedulerType])
+        self._check_choice("lr_scheduler", LR_SCHEDULERS)
+        self._check_choice("fusion", FUSIONS)
+        self._check_choice("vision_feature", VISION_FEATURES)
         self._check_choice("mixed_precision", ["no", "fp16", "bf16"])
         self._check_choice("matmul_precision", ["highest", "high", "medium"])
         self._check_choice("objective_schedule", list(SCHEDULES))
         self._check_choice("hub_strategy", list(HUB_STRATEGIES))
-        if self.report_to is not None and not filter_trackers([self.report_to], logging_dir="logs"):
+        self._check_choice("report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
+        # Those that a package of theirs registered with Accelerate are there.
+        there = get_available_trackers()
+        missing = set(LoggerType.list()) - set(there) - ({"all"} if there else set())
+        if self.report_to in missing:
             raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0 or not 0 <= self.adam_beta2 < 1:
+        if not (0 < self.learning_rate < inf and self.max_grad_norm > 0 and 0 <= self.adam_beta2 < 1):
             raise ValueError(
                 "learning_rate and max_grad_norm are above 0 and adam_beta2 from 0 to below 1, got"
                 f" {self.learning_rate}, {self.max_grad_norm} and {self.adam_beta2}"
             )
-        if self.warmup_ratio > 1:
+        if not self.warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
+        changed = [name for name in SHAPES if getattr(self, name) != _default(name)]
+        if self.model and changed:
+            raise ValueError(f"--model {self.model} has its own {', '.join(changed)}: leave these flags out")
         if (self.text_model == "tiny") != (self.vision_model == "tiny"):
             raise ValueError(
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"
@@ -155,18 +174,22 @@ class JointTrainingArguments:
 
     def _check_weights(self):
         given = self.objective_weights
-        if given and (len(given) != len(self.objectives) or min(given) <= 0):
+        if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
             raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
 
     def _check_least(self, least: int, *names: str):
         for name in names:
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not least <= value < inf:
                 raise ValueError(f"{name} is at least {least}, got {value}")
 
-    def _check_choice(self, name: str, choices: list[str]):
+    def _check_choice(self, name: str, choices: Sequence[str | None]):
         if getattr(self, name) not in choices:
-            raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+            raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(self, name)!r}")
+
+
+def _default(name: str):
+    return JointTrainingArguments.__dataclass_fields__[name].default
 
 
 def parse_arguments(argv: Sequence[str] | None) -> JointTrainingArguments:
@@ -202,7 +225,17 @@ def _read_recipe(path: str) -> dict:
         # YAML reads 5e-5 as text: give each value the type of its flag.
         kind = type(fields[name].default)
         if kind in (int, float) and not isinstance(value, bool):
-            flags[name] = kind(value)
+            flags[name] = _number(kind, name, value)
         elif kind is bool and not isinstance(value, bool):
             raise ValueError(f"{name} is true or false, got {value!r} in recipe {path!r}")
     return flags
+
+
+def _number(kind: type, name: str, value):
+    try:
+        number = kind(value)
+        if kind is float or number == float(value):
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name} is {'an integer' if kind is int else 'a number'}, got {value!r}")

@@ -1,7 +1,6 @@
 """The corpus that train.py reads, and the loaders that draw batches from it."""
 
 from collections.abc import Iterator
-from itertools import chain
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -9,8 +8,10 @@ from datasets import Dataset, DatasetDict, load_dataset
 from torch.utils.data import DataLoader
 
 from .batch_order import UserOrder
-from .batching import EvaluationCollator, JointCollator, UserExamples, check_columns, undecoded
-from .photo_cache import PhotoCache, photos_of
+from .batching import EvaluationCollator, JointCollator, UserExamples, undecoded
+from .configuration_mmprofile import ProfileSchema
+from .corpus_checks import check_columns, check_rows
+from .photo_cache import PhotoCache, Photos
 from .training_arguments import JointTrainingArguments
 from .vision_states import VisionStates
 
@@ -21,9 +22,13 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     """The corpus' three splits, photos undecoded, cut to the numbers of users asked for.
 
     Raises:
-        ValueError: if a split or a column is missing, or captions are needed and there are none.
+        ValueError: if there is none, a split or a column is missing, captions are needed and there are none, or a
+            user's row cannot be read.
     """
-    corpus = load_dataset(arguments.dataset, arguments.dataset_config)
+    try:
+        corpus = load_dataset(arguments.dataset, arguments.dataset_config)
+    except OSError as error:
+        raise ValueError(f"there is no corpus {arguments.dataset!r}: {error}") from error
     if missing := set(SPLITS) - set(corpus):
         raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
     needs_captions = any("captions" in view.text for view in arguments.views.values())
@@ -33,6 +38,10 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
         check_columns(split, needs_captions)
         limit = arguments.max_train_users if name == "train" else arguments.max_eval_users
         splits[name] = split.select(range(min(limit or len(split), len(split))))
+        try:
+            check_rows(splits[name], ProfileSchema.from_features(split.features["profile"]))
+        except ValueError as error:
+            raise ValueError(f"split {name!r}: {error}") from None
     return splits
 
 
@@ -51,7 +60,7 @@ def open_caches(
     that of its states too."""
     if arguments.photo_cache is None or not any(view.photos for view in arguments.views.values()):
         return None, None
-    cache = PhotoCache(arguments.photo_cache, chain.from_iterable(map(photos_of, corpus.values())), processor)
+    cache = PhotoCache(arguments.photo_cache, Photos(*corpus.values()), processor)
     return cache, VisionStates(cache, model, processor, device) if arguments.freeze_vision else None
 
 

@@ -105,9 +105,12 @@ def fit_batch_size(
         trained = [parameter for parameter in joint.parameters() if parameter.requires_grad]
         room = [torch.empty_like(parameter) for parameter in trained for _ in ("mean", "variance")]
         loader = training_loader(split.select(longest[:batch_size]), processor, arguments)
-        batch = loader.collate_fn([loader.dataset[row] for row in range(len(loader.dataset))])
-        with accelerator.no_sync(joint):
-            accelerator.backward(joint(send_to_device(batch, accelerator.device)).loss)
+        examples = [loader.dataset[row] for row in range(len(loader.dataset))]
+        for drawn_by in _draws(arguments):
+            loader.collate_fn.drawn_by = drawn_by
+            batch = loader.collate_fn(examples)
+            with accelerator.no_sync(joint):
+                accelerator.backward(joint(send_to_device(batch, accelerator.device)).loss)
         del room
 
     rng = torch.get_rng_state()
@@ -122,6 +125,13 @@ def fit_batch_size(
             f"out of memory, going on with --batch_size {fitting}"
             f" --gradient_accumulation_steps {arguments.gradient_accumulation_steps}"
         )
+
+
+def _draws(arguments: JointTrainingArguments) -> list[dict[str, float] | None]:
+    """`JointCollator.drawn_by` for each kind of batch that training may see."""
+    if arguments.objective_schedule == "all":
+        return [None]
+    return [{name: float(name == drawn) for name in arguments.views} for drawn in arguments.views]
 
 
 def largest_that_fits(batch_size: int, attempt: Callable[[int], None], accelerator: Accelerator) -> int:

@@ -19,8 +19,32 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
     """The model and processor to train: a checkpoint, the tiny preset, or two pre-trained towers.
 
     Raises:
-        ValueError: if a checkpoint's schema is not the corpus'.
+        ValueError: if a checkpoint is not to be had, or its schema is not the corpus'.
     """
+    try:
+        model, processor = _load_or_make(arguments, schema, train_split)
+    except OSError as error:
+        names = arguments.model or f"{arguments.text_model}, {arguments.vision_model}"
+        raise ValueError(f"{names}: no checkpoint to be had: {error}") from error
+    model.generation_config = GenerationConfig(
+        num_beams=arguments.num_beams,
+        max_new_tokens=max_profile_tokens(processor),
+        decoder_start_token_id=model.config.decoder_start_token_id,
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.pad_token_id,
+    )
+    model.config.paradigm = arguments.paradigm
+    if arguments.freeze_vision:
+        model.vision_model.requires_grad_(False)
+    if arguments.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    torch.set_float32_matmul_precision(arguments.matmul_precision)
+    if arguments.compile:
+        compile_layers(model)
+    return model, processor
+
+
+def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
     if arguments.model:
         model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, trust_remote_code=True, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(arguments.model, trust_remote_code=True)
@@ -53,21 +77,6 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
             schema,
             max_text_tokens=arguments.max_text_tokens,
         )
-    model.generation_config = GenerationConfig(
-        num_beams=arguments.num_beams,
-        max_new_tokens=max_profile_tokens(processor),
-        decoder_start_token_id=model.config.decoder_start_token_id,
-        eos_token_id=model.config.eos_token_id,
-        pad_token_id=model.config.pad_token_id,
-    )
-    model.config.paradigm = arguments.paradigm
-    if arguments.freeze_vision:
-        model.vision_model.requires_grad_(False)
-    if arguments.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    torch.set_float32_matmul_precision(arguments.matmul_precision)
-    if arguments.compile:
-        compile_layers(model)
     return model, processor
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py --output inference.json
     python benchmarks/inference.py --model outputs/quickstart --output inference.json
-    python benchmarks/inference.py --batch_sizes 1 16 128 --users 8192 --dtype bfloat16 --output gpu.json   # a GPU
+    python benchmarks/inference.py --users 8192 --dtype bfloat16 --output gpu.json   # a GPU
 
 Without --model it takes random weights of base size, Flan-T5's and ViT's, whose head alone is trained on random
 profiles: the distributions of a model without any training are flat, which no search can prove anything about. What
@@ -352,7 +352,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights, not of the handler's")
     parser.add_argument("--text_tokens", type=int, default=600, help="of a user; at most what --model reads")
     parser.add_argument("--photos", type=int, default=3, help="of a user")
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 16], help="of the searches")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", help="of the searches; default: 1 16, on a GPU 128 too")
     parser.add_argument("--repeats", type=int, default=5, help="of every search")
     parser.add_argument("--users", type=int, default=64, help="of predict.py")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="of the handler, at once")
@@ -361,7 +361,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     for name in ("text_tokens", "repeats", "users", "requests"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} is at least 1, got {getattr(arguments, name)}")
-    if arguments.photos < 0 or min(arguments.batch_sizes + arguments.clients) < 1:
+    if arguments.photos < 0 or min((arguments.batch_sizes or []) + arguments.clients) < 1:
         parser.error("--photos is at least 0, each of --batch_sizes and --clients at least 1")
     return arguments
 
@@ -390,6 +390,7 @@ def main(argv: list[str] | None = None) -> dict:
     """Measures, writes the JSON file and returns what is in it."""
     arguments, rng = read_arguments(argv), random.Random(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    arguments.batch_sizes = arguments.batch_sizes or [1, 16, *[128] * (device.type == "cuda")]
     with tempfile.TemporaryDirectory() as work:
         folder = arguments.model or str(Path(work) / "model")
         if arguments.model is None:

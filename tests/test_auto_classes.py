@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel
 
 from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
+from tests.tiny_folder import save_tiny_folder
 from tests.tiny_models import D_MODEL, random_batch, tiny_config, tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +115,16 @@ def test_a_process_that_has_never_seen_the_checkout_loads_it_through_every_auto_
     assert_same(weights(folder), weights(tmp_path / "resaved"))
     assert code_files(tmp_path / "resaved") == code_files(folder)
     assert json.loads((tmp_path / "resaved/config.json").read_text())["auto_map"] == AUTO_MAP
+
+
+def test_what_is_loaded_from_a_hub_folder_is_saved_with_handler_requirements_and_licence(tmp_path):
+    save_tiny_folder(tmp_path / "hub")
+    AutoModel.from_pretrained(tmp_path / "hub", trust_remote_code=True).save_pretrained(tmp_path / "again")
+    again = AutoModel.from_pretrained(tmp_path / "again", trust_remote_code=True)
+    again.save_pretrained(tmp_path / "again")  # over itself
+    for name in ("handler.py", "requirements.txt", "LICENSE"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "hub" / name).read_bytes()
+    assert (tmp_path / "hub" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def test_loading_keeps_every_weight_and_the_ties(saved):

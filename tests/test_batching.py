@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmprofile.batching import EvaluationCollator, JointCollator, UserExamples, check_columns, undecoded
+from mmprofile.batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from mmprofile.objectives import OBJECTIVES, select_views
 from mmprofile.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
@@ -163,14 +163,3 @@ def test_evaluation_sees_what_the_paradigm_was_trained_on(processor, paradigm, k
 def test_draws_that_cannot_be_are_refused(options):
     with pytest.raises(ValueError, match=str(list(options.values())[0])):
         examples(**options)
-
-
-def test_a_corpus_without_what_training_reads_is_refused_at_once():
-    rows = tiny_dataset(2)
-    check_columns(undecoded(rows), needs_captions=True)
-    with pytest.raises(ValueError, match="profile"):
-        check_columns(rows.remove_columns("profile"), needs_captions=False)
-    with pytest.raises(ValueError, match="caption"):
-        check_columns(undecoded(tiny_dataset(2, captions=False)), needs_captions=True)
-    with pytest.raises(ValueError, match="no rows"):
-        check_columns(rows.select([]), needs_captions=False)

@@ -26,6 +26,10 @@ def test_sparsemax_equals_entmax_in_values_and_gradients(shape, scale):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-12)
 
 
+def test_sparsemax_of_what_is_no_number_is_none_and_no_error():
+    assert sparsemax(torch.full((2, 3), float("nan"))).isnan().all()
+
+
 def test_sparsemax_gradients_are_those_of_finite_differences():
     mask = torch.rand(4, 6) < 0.6
     mask[0] = False

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmprofile.generation_mmprofile import EXPAND_ON_CPU
+from mmprofile.generation_mmprofile import EXPAND_ON_CPU, EXPAND_ON_GPU, WIDER_WITH_A_PROFILE, _expansions
 from mmprofile.pipeline_mmprofile import profile_users
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
-from tests.tiny_models import random_photos, tiny_model
+from tests.tiny_models import IMAGE_SIZE, random_photos, tiny_model
 from tests.toy_schemas import SCHEMAS, unigram_tokenizer
 
 TOKENIZER = unigram_tokenizer()
@@ -165,6 +165,37 @@ def test_a_cpu_expands_few_prefixes_a_call_unless_told_otherwise():
     assert predictions(model, inputs) == few
     assert many[0].decoder_calls < few[0].decoder_calls
     assert many[0].profile == few[0].profile
+
+
+def test_a_gpu_expands_more_and_widens_once_there_is_a_profile():
+    assert _expansions(torch.device("cuda", 1), None) == (EXPAND_ON_GPU, WIDER_WITH_A_PROFILE * EXPAND_ON_GPU)
+    assert _expansions(torch.device("cuda"), 5) == (5, WIDER_WITH_A_PROFILE * 5)
+    assert _expansions(torch.device("cpu"), None) == (EXPAND_ON_CPU, EXPAND_ON_CPU)
+    assert EXPAND_ON_CPU < EXPAND_ON_GPU
+
+
+def test_photo_weights_and_gate_are_told_on_request():
+    model, inputs = model_for(TOKENIZER, "alike"), inputs_for(TOKENIZER, users=3)
+    text_alone = predictions(model, inputs, output_fusion=True)
+    assert [(found.image_weights, found.gate) for found in text_alone] == [([], None)] * 3
+    inputs |= {"pixel_values": torch.randn(3, 2, 3, IMAGE_SIZE, IMAGE_SIZE)}
+    inputs |= {"image_mask": torch.tensor([[True, True], [True, False], [False, False]])}
+    unasked, asked = predictions(model, inputs), predictions(model, inputs, output_fusion=True)
+    assert [(found.image_weights, found.gate) for found in unasked] == [(None, None)] * 3
+    encoded = model.encode(**inputs, output_fusion=True)
+    length = int(inputs["attention_mask"][1].sum())
+    assert asked[1].image_weights == pytest.approx([1.0])
+    assert asked[1].gate == pytest.approx(encoded.gate[1, :length].mean().item(), abs=1e-5)
+    assert asked[0].image_weights == pytest.approx(encoded.image_attentions[0].mean(dim=0).tolist(), abs=1e-5)
+    assert (asked[2].image_weights, asked[2].gate) == ([], None)
+    again = predictions(model, {}, encoder_outputs=encoded, output_fusion=True, **masks(inputs))
+    assert [found.image_weights for found in again] == [found.image_weights for found in asked]
+    concatenated = model_for(TOKENIZER, "alike", fusion="concat")
+    assert [found.image_weights for found in predictions(concatenated, inputs, output_fusion=True)] == [None] * 3
+
+
+def masks(inputs: dict) -> dict:
+    return {name: inputs[name] for name in ("attention_mask", "image_mask")}
 
 
 def test_another_schema_than_the_models_is_taken():

@@ -1,6 +1,7 @@
 """`generate_profiles` on real T5 decoders: against exhaustive scoring, teacher forcing and beam search."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -48,6 +49,40 @@ def test_the_profile_is_the_arg_max_of_exhaustive_scoring(name, kind, sharpness)
         assert len(found.runners_up) == 4
 
 
+@pytest.mark.slow
+def test_no_proof_is_wrong_on_hundreds_of_inputs():
+    searches = proved = 0
+    for name, kind, sharpness, seed in product(SCHEMAS, TOKENIZERS, (0.3, 1.0, 3.0), range(5)):
+        tokenizer, profiles = TOKENIZERS[kind](), all_profiles(SCHEMAS[name])
+        model, inputs = model_for(tokenizer, name, sharpness, seed=seed), inputs_for(tokenizer, seed)
+        checked = check_against_all(model, tokenizer, inputs, SCHEMAS[name], profiles)
+        searches, proved = searches + checked[0], proved + checked[1]
+    assert searches >= 2 * 500 and searches / 2 < proved < searches
+
+
+def check_against_all(model, tokenizer, inputs, schema, profiles) -> tuple[int, int]:
+    """How many searches there were, with the default bound and without one, and how many were proved."""
+    scores = teacher_forced(model, tokenizer, inputs, [schema.render(profile) for profile in profiles])
+    searches = proved = 0
+    for limits in ({}, PROVED):
+        for user, found in enumerate(model.generate_profiles(**inputs, tokenizer=tokenizer, **limits)):
+            score = scores[user, profiles.index(found.profile)].item()
+            assert found.log_probability == pytest.approx(score, abs=1e-4)
+            assert found.exact or not limits
+            assert not found.exact or score >= scores[user].max().item() - 1e-4
+            searches, proved = searches + 1, proved + found.exact
+    return searches, proved
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_proved_right_and_never_below_constrained_beam_search():
+    model, tokenizer = trained_model()
+    for seed in range(20):
+        inputs = inputs_for(tokenizer, seed)
+        check_against_all(model, tokenizer, inputs, SCHEMAS["alike"], all_profiles(SCHEMAS["alike"]))
+        assert_not_below_beam_search(model, tokenizer, inputs, SCHEMAS["alike"])
+
+
 def test_a_trained_model_needs_few_tokens_for_the_proof():
     model, tokenizer = trained_model()
     schema, inputs = SCHEMAS["alike"], inputs_for(tokenizer)
@@ -80,16 +115,21 @@ def test_the_whole_schema_explored_gives_the_exact_marginals(name, kind):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["unigram", "bytes"])
 @pytest.mark.parametrize("name", ["several", "alike"])
-def test_no_profile_scores_below_constrained_beam_search(name, seed):
-    tokenizer = unigram_tokenizer()
+def test_no_profile_scores_below_constrained_beam_search(name, kind, seed):
+    tokenizer = TOKENIZERS[kind]()
     model, inputs = model_for(tokenizer, name, 2.0, seed=seed), inputs_for(tokenizer, seed)
+    assert_not_below_beam_search(model, tokenizer, inputs, SCHEMAS[name])
+
+
+def assert_not_below_beam_search(model, tokenizer, inputs, schema):
     beams = model.generate(
         **inputs,
         num_beams=5,
         max_new_tokens=80,
         length_penalty=0.0,
-        prefix_allowed_tokens_fn=allowed_tokens(profile_trie(SCHEMAS[name], tokenizer)),
+        prefix_allowed_tokens_fn=allowed_tokens(profile_trie(schema, tokenizer)),
         return_dict_in_generate=True,
         output_scores=True,
     )

@@ -142,7 +142,7 @@ def test_errors_say_where_and_why_in_a_line(handler):
 
 def test_another_version_of_transformers_is_named_at_load(handler, tmp_path, monkeypatch):
     module = sys.modules[type(handler).__module__]
-    monkeypatch.setattr("importlib.metadata.version", lambda package: "4.51.3")
-    with pytest.raises(ImportError, match=r"transformers>=5.17,<6 is required .* but found transformers==4.51.3"):
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "5.22.0")
+    with pytest.raises(ImportError, match=r"transformers>=5.23,<6 is required .* but found transformers==5.22.0"):
         module.EndpointHandler(str(tmp_path))
     assert module.TRANSFORMERS in (ROOT / "requirements-inference.txt").read_text().splitlines()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmprofile.batching import UserExamples, undecoded
-from mmprofile.photo_cache import PhotoCache, photos_of
+from mmprofile.photo_cache import PhotoCache, Photos
 from mmprofile.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset
 
@@ -69,7 +69,7 @@ def test_workers_open_the_file_themselves(tmp_path):
 
 def test_every_photo_of_a_split_is_in_it_and_users_have_the_same(tmp_path):
     split = undecoded(tiny_dataset(3))
-    cache = PhotoCache(tmp_path, photos_of(split), processor())
+    cache = PhotoCache(tmp_path, Photos(split), processor())
     plain, cached = UserExamples(split, SCHEMA, seed=0)[1], UserExamples(split, SCHEMA, seed=0, cache=cache)[1]
     assert [image[0, 0].tolist() for image in cached.images] == [cache[image][0, 0].tolist() for image in plain.images]
     assert cached.captions == plain.captions

@@ -6,12 +6,13 @@ import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from datasets import Dataset
-from transformers import T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel
+from transformers import T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel, get_scheduler
 
 import train
 from mmprofile import MMProfileProcessor
+from mmprofile.objectives import JointTrainingModel
 from mmprofile.presets import train_tokenizer
-from mmprofile.training_arguments import parse_arguments
+from mmprofile.training_arguments import LR_SCHEDULERS, parse_arguments
 from mmprofile.training_data import SPLITS, load_corpus
 from tests.test_train import base, corpus, run, same, weights  # noqa: F401
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
@@ -151,6 +152,17 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"num_images": -1}, "num_images is at least 0, got -1"),
         ({"learning_rate": -1.0}, "-1.0"),
         ({"lr_scheduler": "steep"}, "'steep'"),
+        ({"lr_scheduler": "reduce_lr_on_plateau"}, "'reduce_lr_on_plateau'"),
+        ({"lr_scheduler": "cosine_with_min_lr"}, "'cosine_with_min_lr'"),
+        ({"learning_rate": float("nan")}, "above 0.*nan"),
+        ({"max_grad_norm": float("nan")}, "above 0.*nan"),
+        ({"weight_decay": float("inf")}, "weight_decay is at least 0, got inf"),
+        ({"objective_weights": [1, float("nan"), 1, 1]}, "nan"),
+        ({"vision_feature": "x"}, "'x'"),
+        ({"model": "org/model", "fusion": "concat"}, "org/model has its own fusion"),
+        ({"model": "/nowhere"}, "/nowhere: no checkpoint"),
+        ({"dataset": "/nowhere"}, "there is no corpus '/nowhere'"),
+        ({"output_dir": "/dev/null"}, "output_dir must be a folder .* got /dev/null"),
         ({"mixed_precision": "fp8"}, "'fp8'"),
         ({"vision_model": "google/vit-base-patch16-224"}, "both towers"),
         ({"fusion": "sum"}, "'sum'"),
@@ -164,14 +176,26 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"hub_model_id": "user/run"}, "user/run.*--push_to_hub"),
     ],
 )
-def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message):  # noqa: F811
+def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(JointTrainingModel, "forward", None)
     with pytest.raises(ValueError, match=message):
         run(corpus, tmp_path / "model", **flags)
 
 
+@pytest.mark.parametrize("schedule", LR_SCHEDULERS)
+def test_each_schedule_makes_a_learning_rate(schedule):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=4).step()
+    assert optimizer.param_groups[0]["lr"] > 0
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "not YAML"), ("- a", "flags of train.py"), ("learning_rat: 1", "learning_rat"), ("seed: x", "x")],
+    [
+        *(("a: [", "not YAML"), ("- a", "flags of train.py"), ("learning_rat: 1", "learning_rat")),
+        *(("seed: x", "seed is an integer, got 'x'"), ("num_epochs: 1.9", "num_epochs is an integer, got 1.9")),
+        *(("batch_size: null", "batch_size is an integer, got None"), ("learning_rate: a", "is a number, got 'a'")),
+    ],
 )
 def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
     (tmp_path / "recipe.yaml").write_text(text)

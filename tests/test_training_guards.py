@@ -54,6 +54,25 @@ def test_a_run_stops_at_a_loss_that_is_no_number_and_names_the_last_good_checkpo
         run(corpus, tmp_path / "model", batch_size=2, save_steps=1)
 
 
+def test_weights_that_are_no_numbers_stop_a_run_with_photos_by_the_same_words(corpus, tmp_path, monkeypatch):  # noqa: F811
+    """Nothing on the way, as the attention to photos, fails first."""
+
+    calls = spoil(monkeypatch, 2, lambda output, calls: output)
+    step = torch.optim.AdamW.step
+
+    def spoiling(self, *args, **kwargs):
+        result = step(self, *args, **kwargs)
+        if len(calls) == 2:
+            for group in self.param_groups:
+                for weight in group["params"]:
+                    weight.data.fill_(float("nan"))
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spoiling)
+    with pytest.raises(TrainingFailure, match=r"step 3: fusion is nan; there is no checkpoint \(--save_steps\)"):
+        run(corpus, tmp_path / "model", batch_size=2)
+
+
 def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(corpus, tmp_path, monkeypatch):  # noqa: F811
     def infinite_slope(output, calls):
         output.loss = output.loss + (output.loss - output.loss.detach()).sqrt()
@@ -90,6 +109,22 @@ def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus,
     assert calls == [8, 4, 2] + [2] * 4
     assert untimed(history) == untimed(expected)
     assert same(weights(tmp_path / "model"), weights(tmp_path / "by hand"))
+
+
+def test_auto_batch_size_tries_each_objective_that_may_be_drawn(corpus, tmp_path, monkeypatch):  # noqa: F811
+    forward, tried = JointTrainingModel.forward, []
+
+    def broken(self, batch):
+        tried.append((len(batch["labels"]), *batch["objectives"]))
+        if tried[-1] == (4, "mask_profile"):
+            raise RuntimeError(OUT_OF_MEMORY)
+        return forward(self, batch)
+
+    monkeypatch.setattr(JointTrainingModel, "forward", broken)
+    run(corpus, tmp_path / "model", batch_size=4, auto_batch_size=True, objective_schedule="sampled")
+    objectives = ["fusion", "text", "mask_image", "mask_profile"]
+    assert tried[:8] == [(size, name) for size in (4, 2) for name in objectives]
+    assert {size for size, _ in tried[8:]} == {2}
 
 
 def test_other_errors_are_not_hidden():

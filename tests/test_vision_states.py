@@ -9,7 +9,7 @@ import torch
 from mmprofile.batching import JointCollator, UserExamples, undecoded
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from mmprofile.objectives import OBJECTIVES, JointTrainingModel, select_views
-from mmprofile.photo_cache import PhotoCache, photos_of
+from mmprofile.photo_cache import PhotoCache, Photos
 from mmprofile.presets import tiny_config, tiny_processor
 from mmprofile.vision_states import VisionStates
 from tests.tiny_corpus import SCHEMA, tiny_dataset
@@ -30,7 +30,7 @@ def model(processor, seed=0, **fields):
 
 
 def states(folder, processor, tower, split):
-    return VisionStates(PhotoCache(folder, photos_of(split), processor), tower, processor, batch_size=4)
+    return VisionStates(PhotoCache(folder, Photos(split), processor), tower, processor, batch_size=4)
 
 
 @pytest.mark.parametrize(("feature", "shape"), [("cls", (96,)), ("patches", (4, 96))])
@@ -38,7 +38,7 @@ def test_states_are_the_towers_without_dropout(tmp_path, processor, feature, sha
     split, tower = undecoded(tiny_dataset(3)), model(processor, vision_feature=feature)
     kept = states(tmp_path, processor, tower, split)
     assert tower.vision_model.training  # as it was
-    photo = next(iter(photos_of(split)))
+    photo = next(iter(Photos(split)))
     pixels = processor.encode_images([[photo]])["pixel_values"][0]
     expected = tower.eval().get_vision_states(pixels)[0].detach()
     assert kept[photo].shape == shape and kept[photo].dtype == np.float32
