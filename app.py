@@ -113,7 +113,7 @@ class Profiler:
             raise ValueError(NOTHING)
         if len(paths) > self.processor.max_images:
             raise ValueError(f"{len(paths)} photos are too many, the model takes up to {self.processor.max_images}.")
-        return user | {"images": [path.read_bytes() for path in paths]}
+        return user | {"images": [_read_photo(path) for path in paths]}
 
     def _thumbnails(self, images: list[bytes]) -> Iterator[str]:
         for index, image in enumerate(images):
@@ -235,12 +235,22 @@ def _example_users() -> dict[str, tuple[str, list[str], str]]:
     return users
 
 
+def _read_photo(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # see DELETED
+        raise ValueError(f"The photo {path.name!r} is no longer here; add it again.") from None
+
+
 def _sentence(error: ValueError, paths: list[Path]) -> str:
     """What the handler refuses, for a person: photos have names, not places in a request."""
     place, _, reason = re.match(r"(inputs[^:]*)?(: )?(.*)", str(error), re.DOTALL).groups()
     photo = re.fullmatch(r"inputs\.images\[(\d+)\]", place or "")
     if photo:
         return f"The photo {paths[int(photo[1])].name!r} was not taken: {reason}."
+    texts = re.fullmatch(r"inputs\.(reviews|captions)", place or "")
+    if texts:
+        return f"The {texts[1]} are too many: {reason}."
     return reason[:1].upper() + reason[1:] + ("" if reason.endswith(".") else ".")
 
 

@@ -17,6 +17,7 @@ no user at all could be predicted. Whatever is wrong with the input as a whole i
 """
 
 import hashlib
+import json
 import os
 import sys
 import textwrap
@@ -28,6 +29,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
@@ -76,6 +78,18 @@ def load_processor(name: str):
         raise ValueError(f"there is no model {name!r}: {error}") from error
 
 
+def load_model(name: str, dtype: str):
+    """The model of a checkpoint.
+
+    Raises:
+        ValueError: if its weights or its code are not there or not whole.
+    """
+    try:
+        return AutoModelForSeq2SeqLM.from_pretrained(name, trust_remote_code=True, dtype=getattr(torch, dtype))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"the model {name!r} cannot be loaded: {error}") from error
+
+
 def check_input(users: DatasetUsers | LineUsers, paradigm: str, evaluate: bool) -> None:
     """Raises a `ValueError` where the users cannot be what was asked for, and says what the model will miss."""
     if evaluate and not users.has_profiles:
@@ -87,16 +101,16 @@ def check_input(users: DatasetUsers | LineUsers, paradigm: str, evaluate: bool) 
 
 
 def fingerprint(model, processor, users: DatasetUsers | LineUsers) -> dict[str, str]:
-    """What tells models and inputs apart: digests of a sample of each weight, and of the users' ids and lengths."""
-    weights, people = hashlib.sha256(), hashlib.sha256(users.lengths.astype("int64").tobytes())
+    """What tells models and inputs apart: digests of a sample of each weight, of the processor's settings, and of what
+    the users have."""
+    weights, settings = hashlib.sha256(), json.dumps(processor.to_dict(), sort_keys=True)
     for name, tensor in model.state_dict().items():
         flat = tensor.flatten()
         weights.update(name.encode() + flat[:: 1 + len(flat) // 16].float().cpu().numpy().tobytes())
-    for user_id in users.ids:
-        people.update(user_id.encode() + b"\n")
     return {
         "model": weights.hexdigest(),
-        "users": people.hexdigest(),
+        "processor": hashlib.sha256(settings.encode()).hexdigest(),
+        "users": users.digest(),
         "paradigm": model.config.paradigm,
         "max_text_tokens": processor.max_text_tokens,
     }
@@ -257,7 +271,8 @@ def describe(user: User, row: dict, schema: ProfileSchema) -> str:
     """A user for people to read: reviews, photos, the profile predicted and the true one, and all probabilities."""
     lines = [f"user {user.user_id}"]
     for review in user.reviews:
-        text = textwrap.shorten(review, SHOWN_CHARACTERS, placeholder=" ...")
+        printable = review.encode(errors="replace").decode()  # of JSON's halves of characters
+        text = textwrap.shorten(printable, SHOWN_CHARACTERS, placeholder=" ...")
         lines += textwrap.wrap(text, 112, initial_indent="  review     ", subsequent_indent=" " * 13)
     if row.get("image_weights"):
         seen = [f"{number} with weight {w:.2f}" for number, w in enumerate(row["image_weights"], 1) if w]
@@ -308,9 +323,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         )
         if accelerator.is_main_process:
             check_input(users, paradigm, arguments.evaluate)
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            arguments.model, trust_remote_code=True, dtype=getattr(torch, arguments.dtype)
-        )
+        model = load_model(arguments.model, arguments.dtype)
     model = model.to(accelerator.device).eval()
 
     shown = range(min(arguments.show, len(users)))

@@ -4,6 +4,7 @@ What is wrong with the input as a whole (a path, a split, a column, a line that 
 a `ValueError` before any work. What is wrong with one user (no review, a broken photo) is noted with the user.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,14 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset, DatasetDict, load_dataset
 from datasets import List as ListFeature
 from datasets.exceptions import DatasetNotFoundError
 
-from .batching import REVIEW_COLUMNS, undecoded
+from .batching import undecoded
 from .configuration_mmprofile import Profile, ProfileSchema
+from .corpus_checks import REVIEW_COLUMNS
 from .pipeline_mmprofile import SEES_IMAGES, encode_user, pad_users
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
@@ -102,6 +105,17 @@ class DatasetUsers:
                 user.profile = self.schema.profile_from_labels(row["profile"])
         return user
 
+    def digest(self) -> str:
+        """Tells inputs apart: of ids, texts, captions, profiles, and of photos their paths and numbers of bytes.
+
+        The columns are read a piece at a time, however they are cut into pieces, and no photo is read.
+        """
+        digests = {}
+        for name in ("user_id", "reviews", "profile")[: 2 + self.has_profiles]:
+            for chunk in self.dataset.data.column(name).chunks:
+                _digest_values(chunk, name, digests)
+        return hashlib.sha256("".join(f"{name} {digests[name].hexdigest()} " for name in digests).encode()).hexdigest()
+
     def _review_lengths(self) -> np.ndarray:
         """Read from the texts' column alone: rows hold photos."""
         lengths = []
@@ -160,16 +174,25 @@ class LineUsers:
             profile=fields["profile"],
         )
 
+    def digest(self) -> str:
+        """Tells inputs apart, by the file's bytes."""
+        with open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def _parse(self, line: bytes, where: str) -> dict:
         try:
             fields = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{where} is not JSON: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{where} has too many brackets in one another") from None
         if not isinstance(fields, dict) or not {"user_id", "reviews"} <= set(fields) <= set(LINE_FIELDS):
             given = list(fields) if isinstance(fields, dict) else fields
             raise ValueError(f"{where} needs user_id and reviews and may have {list(LINE_FIELDS[2:])}, got {given!r}")
         given = {name: value for name, value in fields.items() if value is not None}
         fields = {"user_id": None, "reviews": [], "images": [], "captions": [], "profile": None} | given
+        if isinstance(fields["user_id"], str) and not _is_unicode(fields["user_id"]):
+            raise ValueError(f"{where}: a user_id has no lone surrogates, got {fields['user_id']!r}")
         texts, captions = [fields["reviews"], fields["images"]], fields["captions"]
         if not all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in texts):
             raise ValueError(f"{where}: reviews and images are lists of texts, got {texts}")
@@ -190,6 +213,38 @@ class LineUsers:
                 f"none of the {len(paths)} photos of the first users is there, e.g. {paths[0]!r};"
                 f" paths are relative to {str(self.path.parent)!r}"
             )
+
+
+def _digest_values(values: pa.Array, name: str, digests: dict) -> None:
+    """Adds an Arrow column's values, or a part of them, to the digests of the column and of all that is within it."""
+    digest, inner = digests.setdefault(name, hashlib.sha256()), []
+    if isinstance(values, pa.StructArray):
+        numbers = values.is_valid()
+        inner = list(zip((field.name for field in values.type), values.flatten(), strict=True))
+    elif pa.types.is_nested(values.type):  # lists
+        numbers, inner = pc.list_value_length(values), [("item", pc.list_flatten(values))]
+    elif pa.types.is_integer(values.type):  # of labels
+        numbers = values
+    elif pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):  # photos
+        numbers = pc.binary_length(values)
+    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        numbers = pc.binary_length(values)
+        texts = digests.setdefault(f"{name} text", hashlib.sha256())
+        texts.update("".join(values.drop_null().to_pylist()).encode())
+    else:  # no answer depends on it
+        numbers = values.is_valid()
+    digest.update(pc.fill_null(pc.cast(numbers, pa.int64()), -1).to_numpy().tobytes())
+    for part, items in inner:
+        _digest_values(items, f"{name}.{part}", digests)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 has the text: JSON may name halves of a character, as in "\\ud83d"."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _checked_ids(ids: list, kind: str) -> list[str]:

@@ -21,6 +21,7 @@ ROOM = "predictions"
 RUN = "run.json"
 RESULTS = "results.json"
 UNFINISHED = ".unfinished"
+OTHERWISE = "choose another output or --overwrite_output true"
 
 
 def arrow_schema(schema: ProfileSchema) -> pa.Schema:
@@ -75,24 +76,26 @@ class PredictionFolder:
             overwrite: forget what the folder holds of another run.
 
         Raises:
-            ValueError: if the folder holds another run, or other files.
+            ValueError: if the folder holds another run, or other files, or cannot be one.
         """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{str(self.folder)!r} cannot be a folder for predictions: {error}") from error
         room, begun = self.folder / ROOM, self.folder / RUN
         if overwrite:
             shutil.rmtree(room, ignore_errors=True)
             for name in (RUN, RESULTS):
                 (self.folder / name).unlink(missing_ok=True)
         if begun.exists():
-            other = json.loads(begun.read_text(encoding="utf-8"))
+            other = _read_run(begun)
             run = json.loads(json.dumps(run))
             if changed := [name for name in {**other, **run} if other.get(name) != run.get(name)]:
                 was, now = ({name: values.get(name) for name in changed} for values in (other, run))
-                raise ValueError(
-                    f"{self.folder} holds predictions with {was}, not {now}; choose another output or"
-                    " --overwrite_output true"
-                )
-        elif self.folder.exists() and any(self.folder.iterdir()) and not overwrite:
-            raise ValueError(f"{self.folder} holds other files; choose another output or --overwrite_output true")
+                reason = ": the input has other users, texts, photos, captions or true profiles" * ("users" in changed)
+                raise ValueError(f"{self.folder} holds predictions with {was}, not {now}{reason}; {OTHERWISE}")
+        elif any(self.folder.iterdir()) and not overwrite:
+            raise ValueError(f"{self.folder} holds other files; {OTHERWISE}")
         room.mkdir(parents=True, exist_ok=True)
         for leftover in room.glob(f".*{UNFINISHED}"):  # of a killed process
             leftover.unlink()
@@ -138,3 +141,13 @@ class PredictionFolder:
         for shard in range(len(self.shards)):
             for batch in pq.ParquetFile(self.path(shard)).iter_batches(columns=columns):
                 yield from batch.to_pylist()
+
+
+def _read_run(path: Path) -> dict:
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}; {OTHERWISE}") from error
+    if not isinstance(run, dict):
+        raise ValueError(f"{path} must hold an object, got {type(run).__name__}; {OTHERWISE}")
+    return run

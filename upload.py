@@ -19,6 +19,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub import utils as hub_utils
+from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_imports
 
 from dataset_script.hub_answers import check_name, refusal
@@ -40,9 +41,17 @@ def check_folder(folder: str | os.PathLike) -> None:
     missing = [name for name in (*DATA, *_weights(folder), *_code(folder), CARD) if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{str(folder)!r} is not a trained model's folder, it lacks {', '.join(missing)}")
-    model_type = _read_json(folder / "config.json").get("model_type")
+    config = _read_json(folder / "config.json")
+    model_type = config.get("model_type")
     if model_type != "mmprofile":
         raise ValueError(f"{str(folder)!r} must hold a model of type 'mmprofile', it is {model_type!r}")
+    if not isinstance(config.get("auto_map"), dict):
+        raise ValueError(f"{str(folder / 'config.json')!r} needs an auto_map, which names the model's code")
+    for name in _weights(folder):
+        try:
+            safe_open(folder / name, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(f"{str(folder / name)!r} does not hold weights: {error}") from error
 
 
 def upload_model(api: HfApi, folder: str | os.PathLike, model_id: str, private: bool = False) -> str:
@@ -113,7 +122,10 @@ def _weights(folder: Path) -> list[str]:
     """The files of the weights, several if there is an index."""
     if not (folder / INDEX).is_file():
         return [WEIGHTS]
-    return sorted(set(_read_json(folder / INDEX).get("weight_map", {WEIGHTS: WEIGHTS}).values()))
+    files = _read_json(folder / INDEX).get("weight_map", {WEIGHTS: WEIGHTS})
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise ValueError(f"the weight_map of {str(folder / INDEX)!r} must name a file for each weight, got {files!r}")
+    return sorted(set(files.values()))
 
 
 def _code(folder: Path) -> list[str]:

@@ -92,6 +92,8 @@ def test_an_answer_that_cannot_be_given_is_a_sentence_beside_the_others(profiler
     [
         (("", None, "", []), app.NOTHING),
         ((" \n\n ", [], None, ["Without photos"]), app.NOTHING),
+        (("a\n\n" * 201, None, "", []), "The reviews are too many: a user has up to 200, got 201."),
+        (("good", None, "a\n" * 201, []), "The captions are too many: a user has up to 200, got 201."),
         (("word " * 30_000, None, "", []), "Reviews and captions have up to 100000 characters, got 149999."),
     ],
 )
@@ -108,6 +110,13 @@ def test_a_bad_photo_is_named_without_its_folder(tmp_path, paradigm):
     assert shown.startswith("The photo &#x27;second.jpg&#x27; was not taken: the image of 8 bytes is none of JPEG")
     assert str(tmp_path) not in shown
     assert "5 photos are too many, the model takes up to 4." in profiler("great pizza", photos[:1] * 5, "", [])
+
+
+def test_a_photo_that_was_deleted_is_asked_for_again(profiler, tmp_path):
+    photos = gallery(tmp_path)
+    (tmp_path / "second.jpg").unlink()
+    shown = words(profiler("great pizza", photos, "", []))
+    assert shown == "The photo &#x27;second.jpg&#x27; is no longer here; add it again."
 
 
 def test_what_visitors_send_is_never_markup(profiler, tmp_path):

@@ -145,8 +145,9 @@ def test_an_example_user_is_compared_with_fewer_sources(visitor, size):
     assert visitor.wait("#reviews textarea").get_property("value") == ""
 
 
-def test_a_bad_file_and_an_empty_form_get_a_sentence(visitor, tmp_path):
-    visitor.open(*DESK)
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_a_bad_file_and_an_empty_form_get_a_sentence(visitor, tmp_path, size):
+    visitor.open(*size)
     visitor.click("#submit")
     assert visitor.wait("#results .problem").text == app.NOTHING
     visitor.picture("nothing")

@@ -149,6 +149,7 @@ def test_parameters_reach_the_search_and_the_text(profiler):
     [
         ({"images": [RED]}, r"reviews.*got \['images'\]"),
         ({"reviews": ["good"], "image": [RED]}, r"got \['image', 'reviews'\]"),
+        ({"reviews": None}, "reviews are a list, got NoneType"),
         ({"reviews": "good"}, "reviews are a list, got str"),
         ({"reviews": [" ", ""]}, "a review with words"),
         ({"reviews": [3]}, "a review is a text, got int"),

@@ -3,11 +3,14 @@
 # ruff: noqa: F811 - fixtures are imported
 
 import json
+import os
+import shutil
 
 import pytest
 
 from mmprofile.configuration_mmprofile import ProfileSchema
 from tests.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
+from tests.tiny_corpus import SCHEMA, png, tiny_dataset
 from tests.tiny_folder import save_tiny_folder
 
 
@@ -56,6 +59,64 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(model, corpus, t
     with pytest.raises(ValueError, match=message):
         run(flags.pop("model", model), flags.pop("dataset", corpus), **{"output": tmp_path / "out"} | flags)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused(model, corpus, tmp_path):
+    (tmp_path / "out").write_text("kept")
+    with pytest.raises(ValueError, match="out' cannot be a folder for predictions"):
+        run(model, corpus, tmp_path / "out")
+
+
+@pytest.mark.parametrize("size", [None, 0, 100, 5000])
+def test_a_model_without_whole_weights_is_refused(model, corpus, tmp_path, size):
+    shutil.copytree(model, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    if size is None:
+        weights.unlink()
+    else:
+        os.truncate(weights, size)
+    with pytest.raises(ValueError, match="the model '.*model' cannot be loaded: "):
+        run(tmp_path / "model", corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("fields", [{"reviews": ["evil"]}, {"images": ["a.png"], "captions": ["a place"]}])
+def test_a_changed_file_gets_no_stale_answers(model, tmp_path, fields):
+    (tmp_path / "a.png").write_bytes(png(3)["bytes"])
+    lines, line = tmp_path / "users.jsonl", {"user_id": "a", "reviews": ["good"]}
+    lines.write_text(json.dumps(line))
+    run(model, lines, tmp_path / "out")
+    (before,) = rows_of(tmp_path / "out")
+    lines.write_text(json.dumps(line | fields))
+    with pytest.raises(ValueError, match="the input has other users, texts.*--overwrite_output true"):
+        run(model, lines, tmp_path / "out")
+    run(model, lines, tmp_path / "out", overwrite_output=True)
+    assert rows_of(tmp_path / "out")[0]["log_probability"] != before["log_probability"]
+
+
+def test_true_profiles_that_came_later_are_another_input(model, tmp_path):
+    lines, line = tmp_path / "users.jsonl", {"user_id": "a", "reviews": ["good"]}
+    lines.write_text(json.dumps(line))
+    run(model, lines, tmp_path / "out")
+    lines.write_text(json.dumps(line | {"profile": SCHEMA.profile_from_labels(tiny_dataset(1)[0]["profile"])}))
+    with pytest.raises(ValueError, match="or true profiles; choose another output or --overwrite_output true"):
+        run(model, lines, tmp_path / "out", evaluate=True)
+    assert "f1" in run(model, lines, tmp_path / "out", evaluate=True, overwrite_output=True)
+
+
+def test_other_settings_of_the_processor_are_another_run(model, corpus, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    run(tmp_path / "model", corpus, tmp_path / "out")
+    settings = tmp_path / "model" / "processor_config.json"
+    settings.write_text(settings.read_text().replace('"max_images": 4', '"max_images": 2'))
+    with pytest.raises(ValueError, match="holds predictions with {'processor': "):
+        run(tmp_path / "model", corpus, tmp_path / "out")
+
+
+def test_half_a_character_in_a_review_is_shown(model, tmp_path, capsys):
+    (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good \ud83d"]}))
+    run(model, tmp_path / "users.jsonl", show=1)
+    assert "review     good ?" in capsys.readouterr().out
 
 
 def test_evaluation_without_true_profiles_is_refused(model, tmp_path):

@@ -15,7 +15,8 @@ from tests.tiny_corpus import SCHEMA, write_corpus
 from tests.tiny_folder import save_tiny_folder
 
 ROOT = Path(__file__).parents[1]
-USERS, SHARDS = 160, 20
+USERS, SHARDS = 320, 40
+KILLS = 10
 
 
 @pytest.fixture(scope="module")
@@ -50,32 +51,37 @@ def shards_of(output: Path) -> dict[str, list[dict]]:
     return {path.name: pq.read_table(path).to_pylist() for path in sorted(output.glob("predictions/*"))}
 
 
-def kill_when(process: subprocess.Popen, output: Path, number: int, delay: float) -> None:
-    """Kills the process and its workers some time after so many shards are finished."""
-    while len(list(output.glob("predictions/*.parquet"))) < number:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    time.sleep(delay)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+@pytest.fixture(scope="module")
+def timed(flags, tmp_path_factory) -> tuple[dict[str, list[dict]], float]:
+    """The shards of a run in one go, and its seconds from the start of the process."""
+    output, started = tmp_path_factory.mktemp("killed") / "whole", time.monotonic()
+    finish(start(output, flags))
+    return shards_of(output), time.monotonic() - started
 
 
 @pytest.fixture(scope="module")
-def whole(flags, tmp_path_factory) -> dict[str, list[dict]]:
-    """The shards of a run in one go."""
-    output = tmp_path_factory.mktemp("killed") / "whole"
-    finish(start(output, flags))
-    return shards_of(output)
+def whole(timed) -> dict[str, list[dict]]:
+    return timed[0]
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_has_each_user_once_with_the_same_answer(flags, whole, tmp_path):
-    draw, output = random.Random(0), tmp_path / "out"
-    for number in (1, 5, 11):
-        kill_when(start(output, flags), output, number, delay=draw.uniform(0, 0.2))
-        assert number <= len(list(output.glob("predictions/*.parquet"))) < SHARDS
-    finish(start(output, flags))
-    assert shards_of(output) == whole
+def test_a_run_that_is_killed_again_and_again_has_each_user_once_with_the_same_answer(flags, timed, tmp_path):
+    (whole, seconds), draw = timed, random.Random(0)
+    outputs, left = [tmp_path / "out-0"], []
+    while len(left) < KILLS:
+        process = start(outputs[-1], flags)
+        try:
+            process.wait(draw.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with its workers
+            process.communicate()
+            left.append(len(list(outputs[-1].glob("predictions/*.parquet"))))
+        else:  # what is left after some kills may be done in less time
+            finish(process)
+            outputs.append(tmp_path / f"out-{len(outputs)}")
+    finish(start(outputs[-1], flags))
+    assert any(0 < shards < SHARDS for shards in left), left
+    assert [shards_of(output) == whole for output in outputs] == [True] * len(outputs)
     ids = [row["user_id"] for rows in whole.values() for row in rows]
     assert ids == [f"u{200 + index}" for index in range(USERS)]
 

@@ -92,6 +92,7 @@ def test_a_line_is_a_user_with_all_that_stands_in_it(tmp_path):
     ("bad", "message"),
     [
         ("{", "line 2 of .*users.jsonl is not JSON"),
+        ("[" * 200_000, "line 2 of .*users.jsonl has too many brackets in one another$"),
         ("[1]", r"line 2 .*needs user_id and reviews .*got \[1\]"),
         ({"user_id": "u2"}, "needs user_id and reviews"),
         (line(2, image=["a.png"]), r"may have \['images', 'captions', 'profile'\], got .*'image'"),
@@ -99,6 +100,7 @@ def test_a_line_is_a_user_with_all_that_stands_in_it(tmp_path):
         (line(2, images=[3]), "reviews and images are lists of texts"),
         (line(2, captions="good"), "captions are a list of texts, got 'good'"),
         (line(2, profile={"stars": "4"}), r"line 2 .*a profile has the attributes .*got \['stars'\]"),
+        (line(2, user_id="\ud83d"), r"line 2 .*: a user_id has no lone surrogates, got '\\ud83d'"),
         (line(2, user_id=7), "a user_id is a text, got 7 in user 1"),
         (line(1), "user_id 'u1' occurs twice, in users 0 and 1"),
     ],

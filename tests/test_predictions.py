@@ -92,6 +92,33 @@ def test_a_shard_of_other_users_is_refused(tmp_path):
         others.pending()
 
 
+def test_a_changed_input_is_named_as_the_reason(tmp_path):
+    folder(tmp_path).begin(RUN | {"users": "12ab"})
+    with pytest.raises(
+        ValueError, match="not {'users': '34cd'}: the input has other users, texts, .*or true profiles; "
+    ):
+        folder(tmp_path).begin(RUN | {"users": "34cd"})
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "must hold an object, got list")])
+def test_a_broken_run_is_named_and_can_be_overwritten(tmp_path, text, message):
+    begun(tmp_path)
+    (tmp_path / "out" / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=f"out/run.json {message}.*--overwrite_output true"):
+        folder(tmp_path).begin(RUN)
+    folder(tmp_path).begin(RUN, overwrite=True)
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == RUN
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_is_no_folder_for_predictions(tmp_path, name, overwrite):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ValueError, match=f"{name}' cannot be a folder for predictions: "):
+        PredictionFolder(tmp_path / name, SCHEMA, IDS, 2).begin(RUN, overwrite)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_a_folder_of_another_run_or_of_something_else_is_refused_unless_told(tmp_path):
     begun(tmp_path).write(0, {0: ROW, 1: ROW})
     other = RUN | {"model": "n", "max_calls": 3}

@@ -1,6 +1,7 @@
 """upload.py against the loopback Hub."""
 
 import json
+import os
 import re
 
 import pytest
@@ -93,6 +94,11 @@ def with_text(name, text):
         (without("images_mmprofile.py"), "lacks images_mmprofile.py$"),
         (without("README.md"), "lacks README.md$"),
         (with_text("model.safetensors.index.json", '{"weight_map": {"a": "m-1.safetensors"}}'), "lacks m-1.safetens"),
+        (with_text("model.safetensors.index.json", '{"weight_map": [1]}'), r"must name a file for each.*got \[1\]"),
+        (with_text("model.safetensors.index.json", '{"weight_map": {"a": 1}}'), "must name a file for each weight"),
+        (with_text("model.safetensors", ""), "model.safetensors' does not hold weights: "),
+        (lambda folder: os.truncate(folder / "model.safetensors", 5000), "model.safetensors' does not hold weights"),
+        (with_text("config.json", '{"model_type": "mmprofile"}'), "config.json' needs an auto_map"),
         (with_text("config.json", "{"), "config.json' is not JSON"),
         (with_text("config.json", "[]"), "must hold an object, got list"),
         (with_text("config.json", '{"model_type": "t5"}'), "type 'mmprofile', it is 't5'"),
