@@ -326,7 +326,7 @@ def write_captions(arguments: CaptionArguments, run: CaptionRun, accelerator) ->
     seconds = caption_photos(arguments, accelerator, run, survey, pending, paths)
     captions = run.captions()
     results = summarise(run, captions, seconds, len(done), accelerator.num_processes)
-    if not results["captioned"]:
+    if len(captions) and not results["captioned"]:
         raise ValueError(f"none of {len(captions)} photos can be read:\n" + "\n".join(first_problems(captions)))
     write_corpus(dataset, run, shards, fill_from(captions), process, accelerator.num_processes)
     accelerator.wait_for_everyone()

@@ -22,7 +22,7 @@ from .corpus_config import MMProfileYelpConfig
 from .drawing import choose_photos, split_users
 from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, read_lines
 from .photos import Album
-from .profile_rules import SCALE, Rule, decide
+from .profile_rules import SCALE, Rule, decide, sum_columns
 from .raw_files import Ledger, RawFolder, plain_lines
 
 
@@ -226,9 +226,9 @@ class _Plan:
         self.ledger.drop("business", "duplicate business_id", kept - different)
         told = {}
         for rule in (rule for rule in self.rules if rule.is_share):
-            texts = derivation.attribute_texts(good, rule).select(rule.sources).distinct().to_pyarrow()
+            texts = good.select(**derivation.attribute_texts(good, rule)).distinct().to_pyarrow()
             numbers = [rule.evidence(row) for row in zip(*texts.to_pydict().values(), strict=True)]
-            rows = texts.append_column(rule.key, pa.array(numbers, pa.int64()))
+            rows = texts.append_column("told", pa.array(numbers, pa.int64()))
             told[rule.key] = add_rows(self.backend, rows)
         evidence = derivation.business_evidence(good, self.rules, told)
         return self._kept(evidence if kept == different else derivation.one_a_business(evidence))
@@ -236,8 +236,11 @@ class _Plan:
     def _complete(self, totals: Iterable[dict[str, int]]) -> dict[str, dict[str, int]]:
         """The sums of the users with evidence for every attribute, by user."""
         complete = {}
+        columns = list(zip(self.rules, sum_columns(self.rules), strict=True))
         for user in totals:
-            missing = next((rule.key for rule in self.rules if not rule.has_evidence(user)), None)
+            missing = next(
+                (rule.key for rule, names in columns if not rule.has_evidence([user[name] for name in names])), None
+            )
             if missing:
                 self.ledger.drop("users", f"no evidence for {missing}")
             else:
@@ -253,10 +256,8 @@ class _Plan:
     def _medians(self, complete: Collection[Mapping[str, int]]) -> dict[str, float]:
         """By attribute; over everyone who could be drawn, so that `default` and `full` agree on a user."""
         return {
-            rule.key: statistics.median(
-                user[f"{rule.key}_sum"] / (SCALE * user[f"{rule.key}_count"]) for user in complete
-            )
-            for rule in self.rules
+            rule.key: statistics.median(user[columns[0]] / (SCALE * user[columns[1]]) for user in complete)
+            for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True)
             if rule.kind == "above_median"
         }
 

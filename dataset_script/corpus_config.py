@@ -9,6 +9,8 @@ from .derivation import MAX_COUNTED_WORDS
 
 CAPTION_SOURCES = ("none", "photo_captions")
 YELP_SCHEMA = "yelp_schema.yaml"
+# More than any machine has cores. With a million, DuckDB ends the process.
+MAX_THREADS = 1024
 
 
 def _option(default: int | bool | str, explanation: str):
@@ -49,6 +51,8 @@ class MMProfileYelpConfig(datasets.BuilderConfig):
             least = min(option.default, 1) if option.type is int else None
             if option.type is int and option.name != "seed" and value < least:
                 raise ValueError(f"{option.name} must be at least {least}, got {value}")
+        if self.threads > MAX_THREADS:
+            raise ValueError(f"threads must be at most {MAX_THREADS}, got {self.threads}")
         if self.max_words < self.min_words:
             raise ValueError(f"max_words must be at least min_words, got {self.max_words} and {self.min_words}")
         if self.max_words > MAX_COUNTED_WORDS:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import ibis
 from ibis import _
 
-from .profile_rules import SCALE, Rule
+from .profile_rules import SCALE, Rule, sum_columns
 
 REVIEW_FIELDS = ("review_id", "user_id", "business_id", "date", "stars", "text")
 PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")
@@ -23,6 +23,8 @@ _BLANKS = r"\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\
 MAX_COUNTED_WORDS = 999
 
 PLAIN_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
+# Without 1d, 0x1p0 and 1_000, which one engine takes for numbers and another does not.
+PLAIN_NUMBER = r"^ *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)? *\z"
 PLAIN_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$"
 
 
@@ -59,7 +61,7 @@ def judge_reviews(
 
     The text of a review that none of `photos` belongs to is "": no row shows it.
     """
-    stars = _.stars.try_cast("float64")
+    stars = ibis.ifelse(_.stars.re_search(PLAIN_NUMBER), _.stars.try_cast("float64"), ibis.null("float64"))
     # The text of a list or an object: what an engine makes of a text that is none.
     is_structure = ibis.or_(*(_.text.startswith(opening) for opening in ('["', '{"', "[[", "[{")))
     low, high = (ratings[0], ratings[-1]) if ratings else (-1e6, 1e6)
@@ -113,25 +115,34 @@ def business_evidence(businesses: ibis.Table, rules: Sequence[Rule], told: Mappi
 
     Args:
         businesses: `business_id`, `attributes`, and the field of each rule `top`.
-        told: for each share, by its key, the numbers of the different texts: its `sources`, and the key itself.
+        told: for each share, by its key, the numbers of the different texts: `attribute_texts`, and `told`.
+
+    Returns:
+        `business_id`, and of `sum_columns` those of each rule `top`, and a share's first.
     """
-    columns = ["business_id"]
-    for rule in rules:
+    flags = {}
+    for rule, columns in zip(rules, sum_columns(rules), strict=True):
         if rule.kind == "top":
-            listed = ibis.literal(",") + businesses[rule.of[0]].strip().re_replace(r"\s*,\s*", ",") + ","
-            flags = {
+            listed = _with_commas_around(businesses[rule.of[0]])
+            flags |= {
                 column: listed.contains(f",{value},").fill_null(False).cast("int64")
-                for column, value in zip(rule.columns, rule.values, strict=True)
+                for column, value in zip(columns, rule.values, strict=True)
             }
-            businesses = businesses.mutate(**flags)
-            columns += flags
-        elif rule.is_share:
-            texts = attribute_texts(businesses, rule)
-            businesses = texts.left_join(told[rule.key], list(rule.sources)).drop(
-                *rule.sources, *(f"{source}_right" for source in rule.sources)
-            )
-            columns.append(rule.key)
-    return businesses.select(columns)
+    evidence = businesses.select("business_id", "attributes", **flags)
+    for rule, columns in zip(rules, sum_columns(rules), strict=True):
+        if rule.is_share:
+            texts = attribute_texts(evidence, rule)
+            evidence = evidence.mutate(**texts).left_join(told[rule.key].rename({columns[0]: "told"}), list(texts))
+            evidence = evidence.drop(*texts, *(f"{text}_right" for text in texts))
+    return evidence.drop("attributes")
+
+
+def _with_commas_around(listed: ibis.expr.types.StringValue) -> ibis.expr.types.StringValue:
+    """A text of values with commas between, or the JSON text of a list of values, as `,value,value,`."""
+    text = listed.strip()
+    is_list = text.re_search(r'^\[\s*".*"\s*\]$')
+    values = text.re_replace(r'^\[\s*"|"\s*\]$', "").re_replace(r'"\s*,\s*"', ",")
+    return ibis.literal(",") + ibis.ifelse(is_list, values, text).re_replace(r"\s*,\s*", ",") + ","
 
 
 def one_a_business(evidence: ibis.Table) -> ibis.Table:
@@ -142,10 +153,12 @@ def one_a_business(evidence: ibis.Table) -> ibis.Table:
     return keep_one(evidence.mutate(**order), "business_id", list(order)).select(evidence.columns)
 
 
-def attribute_texts(businesses: ibis.Table, rule: Rule) -> ibis.Table:
-    """The businesses with the texts of a share's attributes as columns; "" where there is none."""
-    texts = {source: businesses.attributes.get(source).fill_null("") for source in rule.sources}
-    return businesses.mutate(**texts)
+def attribute_texts(businesses: ibis.Table, rule: Rule) -> dict[str, ibis.expr.types.StringValue]:
+    """The texts of a share's attributes as columns `text_<n>`, in the order of its `sources`; "" where there is none.
+
+    An attribute may have the name of any other column.
+    """
+    return {f"text_{n}": businesses.attributes.get(source).fill_null("") for n, source in enumerate(rule.sources)}
 
 
 def judge_photos(photos: ibis.Table) -> ibis.Table:
@@ -196,17 +209,17 @@ def newest(reviews: ibis.Table, limit: int) -> ibis.Table:
 
 def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
     """Each user's sums, all integers: `reviews`, `ratings` in thousandths, and of the businesses visited, each once,
-    `<key>_sum` and `<key>_count` of every share, `<key>_<n>` of every value of a rule `top`.
+    the `sum_columns` of the rules: sum and count of every share, how many have every value of a rule `top`.
     """
     visits = reviews.group_by("user_id", "business_id").agg(
         reviews=_.count(), ratings=(_.stars * SCALE).round().cast("int64").sum()
     )
     visits = visits.left_join(evidence, "business_id")
     sums = {"reviews": visits.reviews.sum(), "ratings": visits.ratings.sum()}
-    for rule in rules:
+    for rule, columns in zip(rules, sum_columns(rules), strict=True):
         if rule.kind == "top":
-            sums |= {column: visits[column].sum().fill_null(0) for column in rule.columns}
+            sums |= {column: visits[column].sum().fill_null(0) for column in columns}
         elif rule.is_share:
-            told = visits[rule.key]
-            sums |= {f"{rule.key}_sum": told.sum().fill_null(0), f"{rule.key}_count": told.count()}
+            total, count = columns
+            sums |= {total: visits[total].sum().fill_null(0), count: visits[total].count()}
     return visits.group_by("user_id").agg(**sums)

@@ -4,6 +4,7 @@ What only an engine can do stands here: to connect within a limit of memory, to 
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from ibis.backends import BaseBackend
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+SPARK = r"spark|yarn|local|local(-cluster)?\[[\d*, ]+\]|(spark|k8s|mesos)://.+"
 
 # A line this long is no record.
 MAX_LINE_BYTES = 16 * 2**20
@@ -60,7 +63,10 @@ def connect(engine: str, memory_limit: str, threads: int, scratch: Path) -> Iter
 
 
 def _spark(engine: str, threads: int, scratch: Path) -> Iterator[BaseBackend]:
+    if not re.fullmatch(SPARK, engine):
+        raise ValueError(f"engine must be duckdb, spark, or a Spark master like local[2], got {engine!r}")
     try:
+        from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ImportError:
@@ -71,6 +77,8 @@ def _spark(engine: str, threads: int, scratch: Path) -> Iterator[BaseBackend]:
         yield ibis.pyspark.connect(session)
     except PySparkException as error:
         raise ValueError(f"Spark cannot go on: {error}") from None
+    except Py4JJavaError as error:  # what PySpark does not translate, such as a session that cannot be made
+        raise ValueError(f"Spark cannot go on: {error.java_exception.toString()}") from None
     finally:
         if present is None and SparkSession.getActiveSession() is not None:
             SparkSession.getActiveSession().stop()
@@ -107,7 +115,7 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> i
             maximum_object_size=MAX_LINE_BYTES,
         )
     schema = ", ".join(f"`{field}` {kind}" for field, kind in fields.items())
-    backend._session.read.schema(schema).json(str(path)).createOrReplaceTempView(name)
+    backend._session.read.schema(schema).json(str(path), allowSingleQuotes=False).createOrReplaceTempView(name)
     return backend.table(name)
 
 

@@ -18,6 +18,7 @@ import argparse
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import datasets
@@ -40,6 +41,9 @@ from .raw_files import find_raw_files
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
 MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch"}
+# Rows are written in batches, each a row group: so many rows, or fewer where their photos may have more bytes. Only
+# after a batch does `datasets` look whether a shard is full, and a batch of over 2 GiB has no place in Arrow's lists.
+BATCH_ROWS, BATCH_BYTES = 100, 128 * 2**20
 
 
 def _features(rules: Sequence[Rule]) -> datasets.Features:
@@ -96,6 +100,7 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
             raise ValueError("data_dir must name the folder with the raw files, got None")
         self.corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config, self.rules)
         print(render_report(self.config.name, self.corpus))
+        self._writer_batch_size = _batch_rows(self.corpus)
         return [
             datasets.SplitGenerator(name=name, gen_kwargs={"rows": rows, "album": self.corpus.album})
             for name, rows in self.corpus.splits.items()
@@ -119,6 +124,17 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
             "photo_captions": [photo.caption for photo in photos],
             "captions": [photo.caption if written and photo.caption else None for photo in photos],
         }
+
+
+def _batch_rows(corpus: Corpus) -> int:
+    """How many rows, whichever, have photos of at most `BATCH_BYTES` together; at least 1."""
+    sizes = (
+        sum(corpus.album.size(photo.photo_id) for _, photos in row.reviews for photo in photos)
+        for rows in corpus.splits.values()
+        for row in rows
+    )
+    fitting = sum(total <= BATCH_BYTES for total in accumulate(sorted(sizes, reverse=True)))
+    return max(1, min(BATCH_ROWS, fitting))
 
 
 def build(

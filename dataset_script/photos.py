@@ -90,7 +90,7 @@ class Album:
     def __init__(self, raw: RawFolder, max_bytes: int, max_pixels: int, side: int = 0) -> None:
         """`side` 0 keeps the files' own bytes; else see `shrink`."""
         self._raw, self._max_bytes, self._max_pixels, self._side = raw, max_bytes, max_pixels, side
-        self._proofs: dict[str, bytes] = {}
+        self._proofs: dict[str, tuple[int, bytes]] = {}
 
     @property
     def usable(self) -> list[str]:
@@ -112,13 +112,17 @@ class Album:
                     self._proofs[photo_id] = proof
         return bad
 
-    def _proof(self, photo_id: str) -> bytes | Rejected:
+    def _proof(self, photo_id: str) -> tuple[int, bytes] | Rejected:
         try:
             content = read_photo(self._raw, photo_id, self._max_bytes)
             prove_decodable(content, self._max_pixels)
         except Rejected as rejected:
             return rejected
-        return _digest(content)
+        return _size_and_digest(content)
+
+    def size(self, photo_id: str) -> int:
+        """The bytes of the file of a proved photo."""
+        return self._proofs[photo_id][0]
 
     def content(self, photo_id: str) -> bytes:
         """The bytes of a photo of a row, from the same file that was proved to decode.
@@ -130,10 +134,10 @@ class Album:
             content = read_photo(self._raw, photo_id, self._max_bytes)
         except Rejected as rejected:
             raise ValueError(f"photo {photo_id} was there when the build began, now: {rejected}") from None
-        if _digest(content) != self._proofs[photo_id]:
+        if _size_and_digest(content) != self._proofs[photo_id]:
             raise ValueError(f"the file of photo {photo_id} changed since the build began")
         return shrink(content, self._side) if self._side else content
 
 
-def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
+def _size_and_digest(content: bytes) -> tuple[int, bytes]:
+    return len(content), blake2b(content, digest_size=16).digest()

@@ -7,7 +7,7 @@ whole thousandths, so that a sum is the same in whatever order an engine adds.
 import ast
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,14 +61,15 @@ class Rule:
 
     def __post_init__(self) -> None:
         where = f"attribute {self.name!r}"
+        self._check_texts(where)
         if self.kind not in KINDS:
             raise ValueError(f"rule of {where} must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if not self.values or not all(isinstance(value, str) and value for value in self.values):
-            raise ValueError(f"{where} needs values, each a text (in quotes where YAML sees none), got {self.values}")
         if len(set(self.values)) < len(self.values):
             raise ValueError(f"{where} needs different values, got {self.values}")
         if self.kind == "mean_rating" and self.values != tuple(map(str, self.rating_range)):
             raise ValueError(f"values of {where} must be ratings like '1', '2', '3', got {self.values}")
+        if type(self.count) is not int:
+            raise ValueError(f"count of {where} must be a whole number, got {self.count!r}")
         if self.kind == "top" and not (0 < self.count <= len(self.values) and len(self.of) == 1):
             raise ValueError(f"{where} needs one field `of` and a count of 1 to {len(self.values)}, got {self.count}")
         if self.kind != "top" and self.count != 1:
@@ -79,6 +80,25 @@ class Rule:
             raise ValueError(f"`against` fits a majority of one attribute, got it for {where}")
         if self.kind == "above_median" and len(self.of) != 1:
             raise ValueError(f"{where} needs one attribute `of`, got {self.of}")
+        if self.between is not None and not _is_interval(self.between):
+            raise ValueError(f"between of {where} must be two numbers, the lower first, got {self.between}")
+
+    def _check_texts(self, where: str) -> None:
+        """A name and values as `ProfileSchema` takes them, which a loading script cannot import; `of` as texts."""
+        if not self.values or not all(isinstance(value, str) and value for value in self.values):
+            raise ValueError(f"{where} needs values, each a text (in quotes where YAML sees none), got {self.values}")
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"{where} needs a name that is a text (in quotes where YAML sees none)")
+        # Underscores of a column become blanks again, when a schema is read from a dataset.
+        for word in (self.name.replace("_", " "), *self.values):
+            if " ".join(word.split()) != word or set(word) & set("<|:"):
+                fitting = "words with single blanks (or `_`) between them and no '<', '|' or ':'"
+                raise ValueError(f"name and values of {where} must be {fitting}, got {word!r}")
+        if self.count != 1 and any("," in value for value in self.values):
+            raise ValueError(f"values of {where}, which takes several, must have no ',', got {self.values}")
+        sources = self.of if self.against is None else (*self.of, self.against)
+        if not all(isinstance(path, str) and path for path in sources):
+            raise ValueError(f"`of` and `against` of {where} must be texts, got {sources}")
 
     @cached_property
     def key(self) -> str:
@@ -89,11 +109,6 @@ class Rule:
     def is_share(self) -> bool:
         """Whether a business tells one number, of which a user has a sum and a count."""
         return self.kind in ("majority", "above_median")
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that a business's values of a rule `top` stand in."""
-        return tuple(f"{self.key}_{n}" for n in range(len(self.values)))
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -118,11 +133,11 @@ class Rule:
         known = [value for value in (_at(literals, path) for path in self.of) if isinstance(value, bool)]
         return SCALE * any(known) if known else None
 
-    def has_evidence(self, totals: Mapping[str, int]) -> bool:
-        """Whether a user's sums decide a value: whether the rule's label would not be None."""
+    def has_evidence(self, sums: Sequence[int]) -> bool:
+        """Whether a user's sums, those of `sum_columns`, decide a value: whether the label would not be None."""
         if self.kind == "top":
-            return sum(map(bool, map(totals.__getitem__, self.columns))) >= self.count
-        return not self.is_share or totals[f"{self.key}_count"] > 0
+            return sum(map(bool, sums)) >= self.count
+        return not self.is_share or sums[1] > 0
 
     def share_label(self, total: int, count: int, median: float | None = None) -> str | None:
         """A user's value from the sum of what `count` businesses told; exactly half, or the median, is not above.
@@ -157,6 +172,11 @@ def _at(literals: Mapping[str, object], path: str) -> object:
     return value.get(key) if isinstance(value, dict) else None
 
 
+def _is_interval(between: Sequence[object]) -> bool:
+    numbers = [limit for limit in between if isinstance(limit, int | float) and not isinstance(limit, bool)]
+    return len(numbers) == len(between) == 2 and numbers[0] <= numbers[1]
+
+
 def _number(value: object, between: tuple[float, float] | None) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -186,8 +206,8 @@ def _rule(entry: object) -> Rule:
         raise ValueError(f"an attribute has a name, values and a rule, got {entry!r}")
     fields = {**entry, "kind": entry["rule"], "values": _several(entry["values"]), "of": _several(entry.get("of", ()))}
     fields.pop("rule")
-    if between := fields.get("between"):
-        fields["between"] = _several(between)
+    if fields.get("between") is not None:
+        fields["between"] = _several(fields["between"])
     try:
         return Rule(**fields)
     except TypeError as error:
@@ -198,17 +218,33 @@ def _several(value: object) -> tuple:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def decide(
-    rules: Iterable[Rule], totals: Mapping[str, int], medians: Mapping[str, float]
-) -> dict[str, str | list[str] | None]:
-    """A user's profile from the user's sums, by the columns of `derivation.user_totals`; None without evidence."""
-    profile = {}
-    for rule in rules:
+def sum_columns(rules: Sequence[Rule]) -> list[tuple[str, ...]]:
+    """For each rule the columns of a user's sums, in `derivation.user_totals`.
+
+    They are called by the rule's place, because an attribute may have the name of any other column.
+    """
+    columns = []
+    for n, rule in enumerate(rules):
         if rule.kind == "mean_rating":
-            profile[rule.key] = rule.rating_label(totals["ratings"], totals["reviews"])
+            columns.append(("ratings", "reviews"))
         elif rule.kind == "top":
-            profile[rule.key] = rule.top_label([totals[column] for column in rule.columns])
+            columns.append(tuple(f"top_{n}_{value}" for value in range(len(rule.values))))
         else:
-            total, count = totals[f"{rule.key}_sum"], totals[f"{rule.key}_count"]
-            profile[rule.key] = rule.share_label(total, count, medians.get(rule.key))
+            columns.append((f"sum_{n}", f"count_{n}"))
+    return columns
+
+
+def decide(
+    rules: Sequence[Rule], totals: Mapping[str, int], medians: Mapping[str, float]
+) -> dict[str, str | list[str] | None]:
+    """A user's profile from the user's sums, by `sum_columns`; None without evidence."""
+    profile = {}
+    for rule, columns in zip(rules, sum_columns(rules), strict=True):
+        sums = [totals[column] for column in columns]
+        if rule.kind == "mean_rating":
+            profile[rule.key] = rule.rating_label(*sums)
+        elif rule.kind == "top":
+            profile[rule.key] = rule.top_label(sums)
+        else:
+            profile[rule.key] = rule.share_label(*sums, medians.get(rule.key))
     return profile

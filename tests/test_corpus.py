@@ -146,6 +146,7 @@ def test_all_users_keeps_who_would_not_be_drawn(raw):
         ({"min_reviews": "30"}, "min_reviews must be of type int, got '30'"),
         ({"max_words": 1000}, "max_words must be at most 999, got 1000"),
         ({"image_size": -1}, "image_size must be at least 0, got -1"),
+        ({"threads": 1_000_000}, "threads must be at most 1024, got 1000000"),
         ({"captions": "blip"}, "captions must be one of none, photo_captions, got 'blip'"),
     ],
 )

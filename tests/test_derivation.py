@@ -6,7 +6,8 @@ import random
 import ibis
 import pytest
 
-from dataset_script.derivation import keep_one, newest, with_words
+from dataset_script.derivation import business_evidence, keep_one, newest, with_words
+from dataset_script.profile_rules import Rule
 
 BLANKS = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 
@@ -50,3 +51,24 @@ def test_of_the_records_of_one_id_the_first_by_the_order_stays(backend):
         table = ibis.memtable({"id": ["x"] * 3 + ["y"], "value": [*order, 9]})
         kept = backend.to_pyarrow(keep_one(table, "id", ["value"]).order_by("id"))
         assert kept.to_pydict() == {"id": ["x", "y"], "value": [1, 9]}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("Pizza, Coffee & Tea", [1, 1]),
+        (" Pizza ,Coffee", [1, 0]),
+        ('["Pizza", "Coffee & Tea"]', [1, 1]),
+        ('[ "Coffee & Tea" ,"Pizza" ]', [1, 1]),
+        ('["Pizza"]', [1, 0]),
+        ("[]", [0, 0]),
+        ('["Pizza', [0, 0]),
+        (None, [0, 0]),
+    ],
+)
+def test_values_stand_with_commas_between_or_as_a_json_list(backend, text, flags):
+    schema = {"business_id": "string", "attributes": "map<string, string>", "categories": "string"}
+    table = ibis.memtable([{"business_id": "b", "attributes": None, "categories": text}], schema=schema)
+    rules = [Rule("Favorite", ("Pizza", "Coffee & Tea"), "top", of=("categories",))]
+    evidence = backend.to_pyarrow(business_evidence(table, rules, {}))
+    assert evidence.to_pylist() == [{"business_id": "b", "top_0_0": flags[0], "top_0_1": flags[1]}]

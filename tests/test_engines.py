@@ -76,6 +76,19 @@ def test_memory_that_is_none_is_refused(tmp_path):
         plan(hand_written().write(tmp_path / "raw"), memory_limit="much")
 
 
+@pytest.mark.parametrize("engine", ["nonsense", "Spark", "local[x]", "http://master"])
+def test_an_engine_that_is_none_is_refused(tmp_path, engine):
+    with pytest.raises(ValueError, match="engine must be duckdb, spark, or a Spark master like local"):
+        plan(hand_written().write(tmp_path / "raw"), engine=engine)
+
+
+@pytest.mark.slow
+def test_a_spark_that_does_not_start_is_refused(tmp_path):
+    pytest.importorskip("pyspark")
+    with pytest.raises(ValueError, match="Spark cannot go on: .*with 0 threads"):
+        plan(hand_written().write(tmp_path / "raw"), engine="local[0]")
+
+
 @pytest.mark.parametrize("nest", ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000])
 def test_a_line_nested_without_end_takes_no_other_line_with_it(tmp_path, nest):
     corpus = hand_written()
@@ -83,9 +96,37 @@ def test_a_line_nested_without_end_takes_no_other_line_with_it(tmp_path, nest):
     assert fingerprint(plan(corpus.write(tmp_path / "raw"))) == HASH
 
 
+def with_odd_lines() -> RawCorpus:
+    """The hand-written corpus, its categories as lists, and lines that some engine could take for a review."""
+    raw = hand_written()
+    for business in raw.businesses:
+        business["categories"] = business["categories"] and business["categories"].split(", ")
+    for n, stars in enumerate(ODD_NUMBERS):
+        raw.reviews.append(raw.reviews[0] | {"review_id": f"odd-{n}", "stars": stars, "date": "2024-01-01 00:00:00"})
+    raw.reviews.append(str(raw.reviews[0] | {"review_id": "single quotes"}))
+    return raw
+
+
+ODD_NUMBERS = ["1d", "1F", "0x1p0", "1_0e-1", "Infinity", "nan", "4,0", "."]
+
+
+def test_what_one_engine_takes_for_a_number_is_none(tmp_path):
+    corpus = plan(with_odd_lines().write(tmp_path / "raw"))
+    assert fingerprint(corpus) == HASH
+    assert corpus.ledger.dropped["review", "stars is missing, null or not a number"] == len(ODD_NUMBERS)
+
+
+def test_a_number_has_any_plain_form(tmp_path):
+    raw = hand_written()
+    for record, form in zip(raw.reviews, ["3", "3.", " 3.0 ", "+3", "30e-1", ".3E+1"], strict=False):
+        record["stars"] = form
+    assert fingerprint(plan(raw.write(tmp_path / "raw"))) == HASH
+
+
 @pytest.mark.slow
-def test_spark_gives_duckdbs_rows(tmp_path):
+@pytest.mark.parametrize("raw", [hand_written, with_odd_lines])
+def test_spark_gives_duckdbs_rows(tmp_path, raw):
     pytest.importorskip("pyspark")
-    corpus = plan(hand_written().write(tmp_path / "raw"), engine="local[2]")
+    corpus = plan(raw().write(tmp_path / "raw"), engine="local[2]")
     assert {row.user_id: row.profile for rows in corpus.splits.values() for row in rows} == PROFILES
     assert fingerprint(corpus) == HASH

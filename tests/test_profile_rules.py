@@ -118,7 +118,7 @@ def test_a_tie_of_categories_goes_to_the_order_of_the_values():
 
 def test_a_profile_has_null_where_there_is_no_evidence():
     rules = (STARS, DISCOUNT)
-    totals = {"ratings": 9000, "reviews": 2, "discount_preference_sum": 0, "discount_preference_count": 0}
+    totals = {"ratings": 9000, "reviews": 2, "sum_1": 0, "count_1": 0}
     assert decide(rules, totals, {}) == {"stars": "5", "discount_preference": None}
 
 

@@ -45,7 +45,7 @@ BAD_REVIEWS = [
     (GOOD | {"stars": True}, "stars is missing, null or not a number"),
     (GOOD | {"stars": 0}, "stars is outside 1 to 5"),
     (GOOD | {"stars": 5.5}, "stars is outside 1 to 5"),
-    (GOOD | {"stars": float("nan")}, "stars is outside 1 to 5"),
+    (GOOD | {"stars": float("nan")}, "stars is missing, null or not a number"),
     (GOOD | {"review_id": "ann-00"}, "duplicate review_id"),
 ]
 
