@@ -120,10 +120,9 @@ class ProfileGenerationMixin:
 
 def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:
     """Prefixes a call on the way to a first profile, and thereafter."""
-    if device.type == "cpu":
-        return (EXPAND_ON_CPU if asked is None else asked,) * 2
-    number = EXPAND_ON_GPU if asked is None else asked
-    return number, WIDER_WITH_A_PROFILE * number
+    default, wider = (EXPAND_ON_CPU, 1) if device.type == "cpu" else (EXPAND_ON_GPU, WIDER_WITH_A_PROFILE)
+    number = default if asked is None else asked
+    return number, wider * number
 
 
 def _default_profiles(min_coverage: float) -> float:

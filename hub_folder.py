@@ -4,10 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
+from .modeling_mmprofile import COMPANIONS
+
 ROOT = Path(__file__).parent
-# transformers copies the files that define model, config and processor; these it does not know of.
-EXTRA_FILES = ("handler.py", "LICENSE")
-REQUIREMENTS = "requirements-inference.txt"
+# What some of a checkpoint's `COMPANIONS` are called here.
+NAMES_HERE = {"requirements.txt": "requirements-inference.txt"}
 
 
 def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
@@ -22,9 +23,8 @@ def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
     unfinished.mkdir(parents=True)
     model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
-    for name in EXTRA_FILES:
-        shutil.copyfile(ROOT / name, unfinished / name)
-    shutil.copyfile(ROOT / REQUIREMENTS, unfinished / "requirements.txt")
+    for name in COMPANIONS:
+        shutil.copyfile(ROOT / NAMES_HERE.get(name, name), unfinished / name)
     for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
         os.replace(path, folder / path.name)
     unfinished.rmdir()

@@ -140,10 +140,10 @@ class JointTrainingArguments:
         self._check_choice("hub_strategy", list(HUB_STRATEGIES))
         self._check_choice("report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
         # Those that a package of theirs registered with Accelerate are there.
-        there = get_available_trackers()
-        missing = set(LoggerType.list()) - set(there) - ({"all"} if there else set())
-        if self.report_to in missing:
-            raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
+        if self.report_to in LoggerType.list():
+            there = get_available_trackers()
+            if self.report_to not in (["all", *there] if there else ()):
+                raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
         if not (0 < self.learning_rate < inf and self.max_grad_norm > 0 and 0 <= self.adam_beta2 < 1):
@@ -153,7 +153,7 @@ class JointTrainingArguments:
             )
         if not self.warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
-        changed = [name for name in SHAPES if getattr(self, name) != _default(name)]
+        changed = [name for name in SHAPES if getattr(self, name) != getattr(type(self), name)]
         if self.model and changed:
             raise ValueError(f"--model {self.model} has its own {', '.join(changed)}: leave these flags out")
         if (self.text_model == "tiny") != (self.vision_model == "tiny"):
@@ -186,10 +186,6 @@ class JointTrainingArguments:
     def _check_choice(self, name: str, choices: Sequence[str | None]):
         if getattr(self, name) not in choices:
             raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(self, name)!r}")
-
-
-def _default(name: str):
-    return JointTrainingArguments.__dataclass_fields__[name].default
 
 
 def parse_arguments(argv: Sequence[str] | None) -> JointTrainingArguments:
