@@ -81,10 +81,13 @@ def test_what_proves_the_best_profile_tells_the_probabilities_within_a_few_perce
 @pytest.mark.parametrize("name", ["prefixes", "alike"])
 def test_a_beginning_counts_with_what_its_next_tokens_leave_of_it(name, sharpness):
     """Nearly all of these languages' probability is of no profile, and the more the longer a text is."""
-    for seed in range(10):
+    errors = []
+    for seed in range(20):
         language = Language(seed, sharpness)
         little, all_of_it = (search(TRIES[name], language, min_coverage=c) for c in (0.0, 1.0))
-        assert numbers(little.probabilities) == pytest.approx(numbers(all_of_it.probabilities), abs=0.05)
+        errors.append(np.abs(numbers(little.probabilities) - numbers(all_of_it.probabilities)))
+    assert np.mean(errors) < 0.01
+    assert np.quantile(np.max(errors, axis=1), 0.75) < 0.05
 
 
 def test_an_attribute_is_judged_by_the_prefixes_that_have_all_its_values():

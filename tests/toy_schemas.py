@@ -1,6 +1,8 @@
 """Schemas that are hard in different ways, and tokenizers of different kinds trained on their profiles."""
 
+from collections import Counter
 from itertools import combinations, product
+from math import log
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -57,15 +59,18 @@ def _finished(backend: Tokenizer, eos: bool = True) -> PreTrainedTokenizerFast:
     )
 
 
-def unigram_tokenizer(vocab_size: int = 90) -> PreTrainedTokenizerFast:
-    """T5's kind: pieces of words, a blank begins a word."""
-    backend = Tokenizer(models.Unigram())
+def unigram_tokenizer(pieces: int = 60) -> PreTrainedTokenizerFast:
+    """T5's kind: pieces of words, a blank begins a word. The same in each process, as its trainer's are not."""
+    words = sorted({"\u2581" + word for line in lines(*SCHEMAS.values()) for word in line.split()})
+    counts = Counter(word[a:b] for word in words for a, b in combinations(range(len(word) + 1), 2))
+    letters = [piece for piece in counts if len(piece) == 1]
+    frequent = sorted(counts, key=lambda piece: (-counts[piece] * len(piece), piece))[:pieces]
+    chosen = dict.fromkeys([*letters, *frequent])
+    total = sum(counts[piece] for piece in chosen)
+    scored = [(piece, log(counts[piece] / total)) for piece in chosen]
+    backend = Tokenizer(models.Unigram([*((token, 0.0) for token in SPECIAL), *scored], unk_id=2))
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     backend.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
-    )
-    backend.train_from_iterator(lines(*SCHEMAS.values()), trainer)
     return _finished(backend)
 
 
