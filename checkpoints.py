@@ -5,7 +5,6 @@ of one under its own name.
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,10 +18,11 @@ from accelerate import Accelerator, skip_first_batches
 from torch.utils.data import DataLoader
 
 from .hub_folder import save_hub_folder
-from .reporting import append_metrics, best_epoch, write_json
+from .output_files import UNFINISHED, append_json, read_json, write_json
+from .reporting import best_epoch
 from .whole_model import WholeModel
 
-PREFIX, UNFINISHED = "checkpoint-", ".unfinished-checkpoint-"
+PREFIX = "checkpoint-"
 NAME = re.compile(rf"{PREFIX}(\d+)(?:-epoch-(\d+))?")
 RUN_FILE = "run.json"  # what must be the same to go on
 
@@ -142,7 +142,7 @@ class Checkpoints:
         and removes what is over the limit."""
         accelerator = self.accelerator
         name = f"{PREFIX}{state.step}" if state.batches else _epoch_name(state.history[-1])
-        target, unfinished = self.folder / name, self.folder / f"{UNFINISHED}{state.step}"
+        target, unfinished = self.folder / name, self.folder / f"{UNFINISHED}-{PREFIX}{state.step}"
         if accelerator.is_main_process:
             remove_unfinished(self.folder)
         accelerator.wait_for_everyone()
@@ -167,7 +167,7 @@ class Checkpoints:
         Raises:
             ValueError: if the checkpoint is of another run than `run` describes.
         """
-        saved = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))
+        saved = read_json(checkpoint / RUN_FILE)
         other = [name for name in {**self.run, **saved} if saved.get(name) != self.run.get(name)]
         if other:
             differences = "; ".join(f"{name} was {saved.get(name)!r}, is {self.run.get(name)!r}" for name in other)
@@ -211,7 +211,7 @@ def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, mod
                 _remove(path)
         (folder / "metrics.jsonl").unlink(missing_ok=True)
         for record in state.history:
-            append_metrics(folder / "metrics.jsonl", record)
+            append_json(folder / "metrics.jsonl", record)
     accelerator.wait_for_everyone()
     accelerator.print(f"going on from {checkpoint}")
 
@@ -247,19 +247,15 @@ def find_checkpoint(folder: Path, asked: str | None) -> Path | None:
 
 
 def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
-    """Makes the output folder, and takes an earlier run's checkpoints and metrics from it unless that is resumed.
+    """Takes an earlier run's checkpoints and metrics from the output folder unless that is resumed.
 
     Raises:
         ValueError: if it holds files and may not be overwritten, or lacks the checkpoint asked for.
     """
     if find_checkpoint(folder, asked) is not None:
         return
-    if folder.is_dir() and any(not path.name.startswith(".unfinished") for path in folder.iterdir()) and not overwrite:
+    if not overwrite and any(not path.name.startswith(UNFINISHED) for path in folder.iterdir()):
         raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"output_dir must be a folder that can be written, got {folder}: {error}") from error
     for path in list_checkpoints(folder):
         _remove(path)
     (folder / "metrics.jsonl").unlink(missing_ok=True)
@@ -267,7 +263,7 @@ def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what a killed run has left half-written."""
-    for path in folder.glob(f"{UNFINISHED}*"):
+    for path in folder.glob(f"{UNFINISHED}-{PREFIX}*"):
         shutil.rmtree(path)
 
 
@@ -287,7 +283,7 @@ def _age(checkpoint: Path) -> tuple[int, int]:
 
 def _remove(checkpoint: Path) -> None:
     """Takes the name away first: there is never half of it under its name."""
-    unfinished = checkpoint.with_name(f"{UNFINISHED}removed")
+    unfinished = checkpoint.with_name(f"{UNFINISHED}-{PREFIX}removed")
     os.replace(checkpoint, unfinished)
     shutil.rmtree(unfinished)
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from .modeling_mmprofile import COMPANIONS
+from .output_files import UNFINISHED
 
 ROOT = Path(__file__).parent
 # What some of a checkpoint's `COMPANIONS` are called here.
@@ -18,7 +19,7 @@ def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
     leaves the weights of the last save whole.
     """
     folder = Path(folder)
-    unfinished = folder / ".unfinished"
+    unfinished = folder / UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     model.save_pretrained(unfinished)

@@ -21,12 +21,14 @@ from huggingface_hub import HfApi
 from huggingface_hub import utils as hub_utils
 from huggingface_hub.errors import HfHubHTTPError
 
+from .output_files import UNFINISHED
+
 logger = logging.getLogger(__name__)
 
 HUB_STRATEGIES = ("end", "every_save", "checkpoint")
 LAST_CHECKPOINT = "last-checkpoint"  # where the Hub has the checkpoint to resume from
-STAGING = ".unfinished-push"
-IGNORED = [".unfinished*", "*.tmp", "checkpoint-*", "checkpoints/*"]  # files of the folder that are not pushed
+STAGING = f"{UNFINISHED}-push"
+IGNORED = [f"{UNFINISHED}*", "*.tmp", "checkpoint-*", "checkpoints/*"]  # files of the folder that are not pushed
 # Only ever replaced as a whole, so that a hard link keeps what it was; other files may be appended to.
 REPLACED_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".distcp"}
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0  # seconds from a failed push to the next try, doubled each time

@@ -16,7 +16,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from .configuration_mmprofile import ProfileSchema
 from .objectives import select_views, text_parts
-from .reporting import format_table, replacing, table_order
+from .output_files import replacing
+from .reporting import format_table, table_order
 from .training_arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from .reporting import replacing
+from .output_files import replacing
 
 
 class PhotoCache:

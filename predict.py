@@ -23,6 +23,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -36,22 +37,20 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 
 from mmprofile import ProfileSchema
 from mmprofile.evaluation import profile_f1
+from mmprofile.output_files import only_run, write_json
 from mmprofile.pipeline_mmprofile import SEES_CAPTIONS, SEES_IMAGES, profile_users
-from mmprofile.prediction_arguments import parse_arguments
-from mmprofile.prediction_inputs import (
-    DatasetUsers,
+from mmprofile.prediction_arguments import PredictionArguments, parse_arguments
+from mmprofile.prediction_batches import (
     EncodedUser,
     EncodedUsers,
-    LineUsers,
     PredictionBatch,
     PredictionCollator,
-    User,
     bucketed_batches,
-    open_users,
 )
+from mmprofile.prediction_inputs import DatasetUsers, LineUsers, User, open_users
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
 from mmprofile.predictions import RESULTS, PredictionFolder
-from mmprofile.reporting import format_table, write_json
+from mmprofile.reporting import format_table
 from mmprofile.side_by_side import side_by_side
 
 SHOWN_CHARACTERS = 300  # of a review
@@ -305,10 +304,6 @@ def main(argv: Sequence[str] | None = None) -> dict:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
     # A process waits for the others at the end, however long they take.
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    num_workers = arguments.num_workers
-    if num_workers is None:
-        num_workers = max(1, cores // accelerator.num_processes - 1)
 
     with accelerator.main_process_first():
         processor, config = load_processor(arguments.model)
@@ -326,8 +321,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
         model = load_model(arguments.model, arguments.dtype)
     model = model.to(accelerator.device).eval()
 
-    shown = range(min(arguments.show, len(users)))
     if arguments.output is None:
+        shown = range(min(arguments.show, len(users)))
         batches = list(bucketed_batches(users.lengths, shown, arguments.batch_size))
         loader = input_loader(users, batches, processor, paradigm, num_workers=0)
         rows = dict(predict_rows(model, processor.tokenizer, loader, arguments.search))
@@ -335,6 +330,15 @@ def main(argv: Sequence[str] | None = None) -> dict:
             print("\n\n".join(describe(users[index], rows[index], schema) for index in shown))
         return {}
 
+    with only_run(arguments.output) if accelerator.is_main_process else nullcontext():
+        return predict_to_folder(arguments, accelerator, model, processor, users)
+
+
+def predict_to_folder(
+    arguments: PredictionArguments, accelerator: Accelerator, model, processor, users: DatasetUsers | LineUsers
+) -> dict:
+    """What one process does of `main` where there is an output folder."""
+    schema, paradigm = users.schema, model.config.paradigm
     folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
     if accelerator.is_main_process:
         settings = {"dtype": arguments.dtype, "shard_users": arguments.shard_users, **arguments.search}
@@ -345,6 +349,10 @@ def main(argv: Sequence[str] | None = None) -> dict:
     accelerator.wait_for_everyone()  # all have looked before anyone writes
     mine = pending[accelerator.process_index :: accelerator.num_processes]
     batches = [b for s in mine for b in bucketed_batches(users.lengths, folder.shards[s], arguments.batch_size)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    num_workers = arguments.num_workers
+    if num_workers is None:
+        num_workers = max(1, cores // accelerator.num_processes - 1)
     loader = input_loader(users, batches, processor, paradigm, num_workers)
     at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
@@ -360,7 +368,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         if arguments.evaluate and results["predicted"]:
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name)
         write_json(folder.folder / RESULTS, results)
-        for index, row in zip(shown, folder.read(), strict=False):
+        for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")
         if not results["predicted"]:
             raise ValueError(f"none of {len(users)} users could be predicted:\n" + "\n".join(first_problems(folder)))

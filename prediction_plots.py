@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .configuration_mmprofile import Profile, ProfileAttribute, ProfileSchema
-from .reporting import COLORS, FONT_SIZE, INK, PALE, replacing, table_order
+from .output_files import replacing
+from .reporting import COLORS, FONT_SIZE, INK, PALE, table_order
 
 PANELS = 3  # a row of a figure
 MAX_NUMBERED = 12  # values up to which the cells have numbers in them

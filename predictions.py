@@ -15,12 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .configuration_mmprofile import ProfileSchema
-from .reporting import write_json
+from .output_files import UNFINISHED, read_json, write_json
 
 ROOM = "predictions"
 RUN = "run.json"
 RESULTS = "results.json"
-UNFINISHED = ".unfinished"
 OTHERWISE = "choose another output or --overwrite_output true"
 
 
@@ -76,28 +75,28 @@ class PredictionFolder:
             overwrite: forget what the folder holds of another run.
 
         Raises:
-            ValueError: if the folder holds another run, or other files, or cannot be one.
+            ValueError: if the folder holds another run, or other files.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"{str(self.folder)!r} cannot be a folder for predictions: {error}") from error
+        self.folder.mkdir(parents=True, exist_ok=True)
         room, begun = self.folder / ROOM, self.folder / RUN
         if overwrite:
             shutil.rmtree(room, ignore_errors=True)
             for name in (RUN, RESULTS):
                 (self.folder / name).unlink(missing_ok=True)
         if begun.exists():
-            other = _read_run(begun)
+            try:
+                other = read_json(begun)
+            except ValueError as error:
+                raise ValueError(f"{error}; {OTHERWISE}") from error
             run = json.loads(json.dumps(run))
             if changed := [name for name in {**other, **run} if other.get(name) != run.get(name)]:
                 was, now = ({name: values.get(name) for name in changed} for values in (other, run))
                 reason = ": the input has other users, texts, photos, captions or true profiles" * ("users" in changed)
                 raise ValueError(f"{self.folder} holds predictions with {was}, not {now}{reason}; {OTHERWISE}")
-        elif any(self.folder.iterdir()) and not overwrite:
+        elif not overwrite and any(not path.name.startswith(UNFINISHED) for path in self.folder.iterdir()):
             raise ValueError(f"{self.folder} holds other files; {OTHERWISE}")
         room.mkdir(parents=True, exist_ok=True)
-        for leftover in room.glob(f".*{UNFINISHED}"):  # of a killed process
+        for leftover in room.glob(f"{UNFINISHED}*"):  # of a killed process
             leftover.unlink()
         write_json(begun, run)
 
@@ -129,7 +128,7 @@ class PredictionFolder:
         columns = [{"user_id": self.ids[row], **rows[row]} for row in self.shards[shard]]
         path = self.path(shard)
         # The process is in the name: one that outlived its launcher may still write the same shard.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+        temporary = path.with_name(f"{UNFINISHED}-{os.getpid()}-{path.name}")
         with open(temporary, "wb") as file:
             pq.write_table(pa.Table.from_pylist(columns, schema=self.schema), file)
             file.flush()
@@ -141,13 +140,3 @@ class PredictionFolder:
         for shard in range(len(self.shards)):
             for batch in pq.ParquetFile(self.path(shard)).iter_batches(columns=columns):
                 yield from batch.to_pylist()
-
-
-def _read_run(path: Path) -> dict:
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}; {OTHERWISE}") from error
-    if not isinstance(run, dict):
-        raise ValueError(f"{path} must hold an object, got {type(run).__name__}; {OTHERWISE}")
-    return run

@@ -1,11 +1,8 @@
-"""What a run leaves for people: metrics by epoch, their curves, the results as a table and as JSON."""
+"""What a run leaves for people: the results as a table, the epochs as curves."""
 
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.isotonic import isotonic_regression
 
 from .configuration_mmprofile import ProfileAttribute, ProfileSchema
+from .output_files import replacing
 
 # The attributes in the order of the paper's Table 2.
 TABLE_2 = ("stars", "favorite_category", "budget_range", "service_preference", "preferred_meal", "discount_preference")
@@ -22,40 +20,6 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "osD^vPX"
 INK, PALE = "#222222", "#707070"
 FONT_SIZE = 12  # points; a README shows the figure at about half its pixels
-
-
-@contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path`, to write to; what was written takes its place unless the block raises."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: str | os.PathLike, data) -> None:
-    """Writes a JSON file in one move; a number that is not finite becomes null, which JSON has."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def append_metrics(path: str | os.PathLike, record: Mapping) -> None:
-    """Appends one line of JSON, on the disk when this returns; a number that is not finite becomes null."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _finite(data):
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def table_order(schema: ProfileSchema) -> list[ProfileAttribute]:

@@ -34,9 +34,10 @@ from mmprofile.hub_folder import save_hub_folder
 from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
+from mmprofile.output_files import append_json, only_run, write_json
 from mmprofile.photo_cache import PhotoCache
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
-from mmprofile.reporting import append_metrics, best_epoch, format_table, plot_curves, write_json
+from mmprofile.reporting import best_epoch, format_table, plot_curves
 from mmprofile.stop_signals import saved_when_stopped
 from mmprofile.training_arguments import JointTrainingArguments, parse_arguments
 from mmprofile.training_data import (
@@ -67,7 +68,7 @@ def hub_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
 
 def publish_epoch(model, processor, history: list[dict], evaluation: Evaluation, output: Path) -> None:
     """Has the output folder show the epochs so far and the last's evaluation, its weights too if it is the best."""
-    append_metrics(output / "metrics.jsonl", history[-1])
+    append_json(output / "metrics.jsonl", history[-1])
     plot_confusion(evaluation.rows, processor.profile_schema, output / "confusion.png")
     plot_curves(history, processor.profile_schema, output / "curves.png")
     if best_epoch(history) == history[-1]["epoch"]:
@@ -134,6 +135,12 @@ def main(argv: list[str] | None = None) -> dict:
         kwargs_handlers=[unused],
     )
     set_seed(arguments.seed)
+    with only_run(arguments.output_dir) if accelerator.is_main_process else nullcontext():
+        return train(arguments, accelerator)
+
+
+def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
+    """What one process does of `main`."""
     output, uploader = Path(arguments.output_dir), None
     if accelerator.is_main_process:
         uploader = hub_uploader(arguments)

@@ -9,7 +9,6 @@ anything is sent; a push that fails may be run again.
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -24,6 +23,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 from dataset_script.hub_answers import check_name, refusal
 from mmprofile.hub_upload import IGNORED
+from mmprofile.output_files import read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DATA = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "requirements.txt")
@@ -41,7 +41,7 @@ def check_folder(folder: str | os.PathLike) -> None:
     missing = [name for name in (*DATA, *_weights(folder), *_code(folder), CARD) if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{str(folder)!r} is not a trained model's folder, it lacks {', '.join(missing)}")
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     model_type = config.get("model_type")
     if model_type != "mmprofile":
         raise ValueError(f"{str(folder)!r} must hold a model of type 'mmprofile', it is {model_type!r}")
@@ -122,10 +122,14 @@ def _weights(folder: Path) -> list[str]:
     """The files of the weights, several if there is an index."""
     if not (folder / INDEX).is_file():
         return [WEIGHTS]
-    files = _read_json(folder / INDEX).get("weight_map", {WEIGHTS: WEIGHTS})
-    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise ValueError(f"the weight_map of {str(folder / INDEX)!r} must name a file for each weight, got {files!r}")
+    files = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(map(_is_name, files.values())):
+        raise ValueError(f"the weight_map of {folder / INDEX} must name a file of it for each weight, got {files!r}")
     return sorted(set(files.values()))
+
+
+def _is_name(name) -> bool:
+    return isinstance(name, str) and name == Path(name).name
 
 
 def _code(folder: Path) -> list[str]:
@@ -137,16 +141,6 @@ def _code(folder: Path) -> list[str]:
             if (folder / name).is_file():
                 left += [f"{module}.py" for module in get_relative_imports(folder / name)]
     return found
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} must hold an object, got {type(content).__name__}")
-    return content
 
 
 def _load_save_space():

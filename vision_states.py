@@ -6,8 +6,8 @@ import json
 import numpy as np
 import torch
 
+from .output_files import replacing
 from .photo_cache import PhotoCache
-from .reporting import replacing
 
 
 class VisionStates:

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from mmprofile.configuration_mmprofile import ProfileSchema
+from tests.test_output_files import held
 from tests.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset
 from tests.tiny_folder import save_tiny_folder
@@ -63,8 +64,13 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(model, corpus, t
 
 def test_an_output_that_is_a_file_is_refused(model, corpus, tmp_path):
     (tmp_path / "out").write_text("kept")
-    with pytest.raises(ValueError, match="out' cannot be a folder for predictions"):
+    with pytest.raises(ValueError, match="output must be a folder that can be written, got .*out: "):
         run(model, corpus, tmp_path / "out")
+
+
+def test_an_output_in_which_another_run_is_at_work_is_refused(model, corpus, tmp_path):
+    with held(tmp_path / "out"), pytest.raises(ValueError, match="another run is at work in .*out; wait"):
+        run(model, corpus, tmp_path / "out", overwrite_output=True)
 
 
 @pytest.mark.parametrize("size", [None, 0, 100, 5000])

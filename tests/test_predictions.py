@@ -79,7 +79,7 @@ def test_a_shard_that_cannot_be_written_is_not_there_and_what_a_kill_left_is_cle
     found = begun(tmp_path)
     with pytest.raises(pa.ArrowInvalid):
         found.write(0, {0: ROW, 1: ROW | {"log_probability": "high"}})
-    leftover = tmp_path / "out" / "predictions" / ".part-00000-of-00003.parquet.17.unfinished"
+    leftover = tmp_path / "out" / "predictions" / ".unfinished-17-part-00000-of-00003.parquet"
     leftover.write_bytes(b"half")
     assert begun(tmp_path).pending() == [0, 1, 2]
     assert files(tmp_path) == []
@@ -108,15 +108,6 @@ def test_a_broken_run_is_named_and_can_be_overwritten(tmp_path, text, message):
         folder(tmp_path).begin(RUN)
     folder(tmp_path).begin(RUN, overwrite=True)
     assert json.loads((tmp_path / "out" / "run.json").read_text()) == RUN
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_file_is_no_folder_for_predictions(tmp_path, name, overwrite):
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(ValueError, match=f"{name}' cannot be a folder for predictions: "):
-        PredictionFolder(tmp_path / name, SCHEMA, IDS, 2).begin(RUN, overwrite)
-    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_a_folder_of_another_run_or_of_something_else_is_refused_unless_told(tmp_path):

@@ -1,7 +1,6 @@
 """Metrics, table, JSON and curves: what is written, that it is whole, and that the picture can be read."""
 
 import itertools
-import json
 import math
 import os
 
@@ -12,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.reporting import append_metrics, best_epoch, format_table, plot_curves, replacing, write_json
+from mmprofile.reporting import best_epoch, format_table, plot_curves
 
 SCHEMA = ProfileSchema(
     (
@@ -52,36 +51,6 @@ def names(axes):
     """The names at the lines' ends, top first."""
     labels = [text for text in axes.texts if not text.get_text().startswith("best")]
     return [text.get_text() for text in sorted(labels, key=lambda text: -text.xyann[1])]
-
-
-def test_metrics_are_one_json_line_a_record(tmp_path):
-    append_metrics(tmp_path / "metrics.jsonl", {"epoch": 1, "dev_f1": {"average": 50.5}})
-    append_metrics(tmp_path / "metrics.jsonl", {"epoch": 2})
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1, "dev_f1": {"average": 50.5}}\n{"epoch": 2}\n'
-
-
-def test_a_record_is_written_out_before_it_is_synced_to_the_disk(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "m.jsonl").read_text()))
-    append_metrics(tmp_path / "m.jsonl", {"epoch": 1})
-    assert synced == ['{"epoch": 1}\n']
-
-
-def test_numbers_that_json_lacks_become_null(tmp_path):
-    data = {"loss": math.nan, "best": [-math.inf, 1.5]}
-    append_metrics(tmp_path / "m.jsonl", data)
-    write_json(tmp_path / "m.json", data)
-    for name in ("m.jsonl", "m.json"):
-        assert json.loads((tmp_path / name).read_text()) == {"loss": None, "best": [None, 1.5]}
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    write_json(tmp_path / "results.json", {"score": 1})
-    with pytest.raises(OSError, match="disk full"), replacing(tmp_path / "results.json") as temporary:
-        temporary.write_text('{"sco')
-        raise OSError("disk full")
-    assert json.loads((tmp_path / "results.json").read_text()) == {"score": 1}
-    assert os.listdir(tmp_path) == ["results.json"]
 
 
 def test_the_table_has_the_papers_columns_in_its_order():

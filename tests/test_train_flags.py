@@ -14,6 +14,7 @@ from mmprofile.objectives import JointTrainingModel
 from mmprofile.presets import train_tokenizer
 from mmprofile.training_arguments import LR_SCHEDULERS, parse_arguments
 from mmprofile.training_data import SPLITS, load_corpus
+from tests.test_output_files import held
 from tests.test_train import base, corpus, run, same, weights  # noqa: F401
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
 from tests.tiny_models import tiny_t5_config, tiny_vit_config
@@ -162,7 +163,7 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"model": "org/model", "fusion": "concat"}, "org/model has its own fusion"),
         ({"model": "/nowhere"}, "/nowhere: no checkpoint"),
         ({"dataset": "/nowhere"}, "there is no corpus '/nowhere'"),
-        ({"output_dir": "/dev/null"}, "output_dir must be a folder .* got /dev/null"),
+        ({"output_dir": "/dev/null"}, "output must be a folder .* got /dev/null"),
         ({"mixed_precision": "fp8"}, "'fp8'"),
         ({"vision_model": "google/vit-base-patch16-224"}, "both towers"),
         ({"fusion": "sum"}, "'sum'"),
@@ -180,6 +181,14 @@ def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, mes
     monkeypatch.setattr(JointTrainingModel, "forward", None)
     with pytest.raises(ValueError, match=message):
         run(corpus, tmp_path / "model", **flags)
+
+
+def test_an_output_in_which_another_run_is_at_work_is_refused(corpus, tmp_path):  # noqa: F811
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "metrics.jsonl").write_text("of the other run")
+    with held(tmp_path / "model"), pytest.raises(ValueError, match="another run is at work in .*model; wait"):
+        run(corpus, tmp_path / "model", overwrite_output_dir=True)
+    assert (tmp_path / "model" / "metrics.jsonl").read_text() == "of the other run"
 
 
 @pytest.mark.parametrize("schedule", LR_SCHEDULERS)

@@ -83,6 +83,10 @@ def with_text(name, text):
     return lambda folder: (folder / name).write_text(text)
 
 
+def with_map(weight_map):
+    return with_text("model.safetensors.index.json", json.dumps({"weight_map": weight_map}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -93,13 +97,16 @@ def with_text(name, text):
         (without("model.safetensors"), "lacks model.safetensors$"),
         (without("images_mmprofile.py"), "lacks images_mmprofile.py$"),
         (without("README.md"), "lacks README.md$"),
-        (with_text("model.safetensors.index.json", '{"weight_map": {"a": "m-1.safetensors"}}'), "lacks m-1.safetens"),
-        (with_text("model.safetensors.index.json", '{"weight_map": [1]}'), r"must name a file for each.*got \[1\]"),
-        (with_text("model.safetensors.index.json", '{"weight_map": {"a": 1}}'), "must name a file for each weight"),
+        (with_map({"a": "m-1.safetensors"}), "lacks m-1.safetens"),
+        (with_map([1]), r"must name a file of it for each.*got \[1\]"),
+        (with_map({"a": 1}), "must name a file of it for each weight"),
+        (with_map({"a": "../m.safetensors"}), "must name a file of it for each weight"),
+        (with_map({}), "must name a file of it for each weight"),
+        (with_text("model.safetensors.index.json", "{}"), "must name a file of it for each weight.*got None"),
         (with_text("model.safetensors", ""), "model.safetensors' does not hold weights: "),
         (lambda folder: os.truncate(folder / "model.safetensors", 5000), "model.safetensors' does not hold weights"),
         (with_text("config.json", '{"model_type": "mmprofile"}'), "config.json' needs an auto_map"),
-        (with_text("config.json", "{"), "config.json' is not JSON"),
+        (with_text("config.json", "{"), "config.json is not JSON"),
         (with_text("config.json", "[]"), "must hold an object, got list"),
         (with_text("config.json", '{"model_type": "t5"}'), "type 'mmprofile', it is 't5'"),
     ],

@@ -1,0 +1,83 @@
+"""What a batch for prediction holds, and what becomes of users that are not whole."""
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from mmprofile.batching import EvaluationCollator, UserExamples, undecoded
+from mmprofile.prediction_batches import EncodedUsers, PredictionCollator, bucketed_batches
+from mmprofile.prediction_inputs import DatasetUsers, LineUsers
+from mmprofile.presets import tiny_processor
+from tests.test_prediction_inputs import line, write_lines
+from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user
+
+
+@pytest.fixture(scope="module")
+def processor():
+    texts = ["user likes a place", "photo of a review"]
+    return tiny_processor(texts, SCHEMA, vocab_size=400, image_size=8, max_images=3)
+
+
+def encoded(users, processor, paradigm="combined"):
+    return [EncodedUsers(users, processor, paradigm)[index] for index in range(len(users))]
+
+
+@pytest.mark.parametrize(("num_reviews", "num_images"), [(3, 1), (2, 2), (9, 0)])
+@pytest.mark.parametrize("paradigm", ["combined", "multimodal", "unimodal"])
+def test_a_model_sees_of_a_dataset_what_it_is_evaluated_on(processor, num_reviews, num_images, paradigm):
+    processor = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400, image_size=8, max_images=6)
+    dataset = tiny_dataset(3)
+    users = DatasetUsers(dataset, SCHEMA, num_reviews, num_images)
+    loader = DataLoader(EncodedUsers(users, processor, paradigm), 3, collate_fn=PredictionCollator(processor))
+    (batch,) = loader
+    examples = UserExamples(undecoded(dataset), SCHEMA, num_reviews, num_images)
+    expected = EvaluationCollator(processor, paradigm)([examples[index] for index in range(3)])
+    assert torch.equal(expected.pop("labels"), processor.encode_targets([user.profile for user in batch.users]))
+    assert set(batch.inputs) == set(expected)
+    assert all(torch.equal(batch.inputs[name], expected[name]) for name in expected)
+    assert batch.failed == []
+
+
+def test_a_broken_photo_is_left_out_and_noted(tmp_path, processor):
+    for name in "abcd":
+        (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
+    (tmp_path / "broken.png").write_bytes(png(1)["bytes"][:40])
+    images = ["a.png", "broken.png", "b.png", "gone.png", "c.png", "d.png"]
+    users = LineUsers(write_lines(tmp_path, line(1, images=images)), SCHEMA)
+    (found,) = encoded(users, processor)
+    assert found.inputs["pixel_values"].shape == (3, 3, 8, 8)
+    assert found.positions == [0, 2, 4]
+    assert (found.num_images, found.photos_left_out) == (6, 3)
+    assert [problem.split(":")[0] for problem in found.problems] == ["photo 1", "photo 3", "photo 5"]
+    assert "at most 3 photos" in found.problems[2]
+    (blind,) = encoded(users, processor, "unimodal")
+    assert (blind.inputs["pixel_values"], blind.positions, blind.problems) == (None, [], [])
+
+
+def test_users_without_a_review_are_kept_apart_from_the_batch(tmp_path, processor):
+    lines = [line(1), line(2, reviews=[" ", ""]), line(3, reviews=[]), line(4)]
+    users = encoded(LineUsers(write_lines(tmp_path, *lines), SCHEMA), processor)
+    batch = PredictionCollator(processor)(users)
+    assert [found.index for found in batch.users] == [0, 3]
+    assert [found.index for found in batch.failed] == [1, 2]
+    assert all("a review with words" in found.problems[0] for found in batch.failed)
+    assert batch.inputs["input_ids"].shape[0] == 2
+    assert PredictionCollator(processor)(batch.failed).inputs is None
+
+
+def test_a_row_of_a_dataset_that_is_not_valid_is_one_users_problem(processor):
+    rows = [user(number, photos=2) for number in range(3)]
+    rows[0]["reviews"][0]["captions"] = ["one caption"]
+    rows[1]["profile"]["stars"] = None
+    rows[2]["reviews"] = []
+    found = encoded(DatasetUsers(Dataset.from_list(rows, features=features()), SCHEMA), processor)
+    assert found[0].problems == ["review 0 has 2 photos and 1 captions"]
+    assert found[1].inputs is not None and found[1].profile is None
+    assert found[2].inputs is None and found[2].profile is not None
+
+
+def test_batches_are_of_like_length_the_longest_first():
+    lengths = torch.tensor([5, 1, 9, 5, 7, 2]).numpy()
+    assert list(bucketed_batches(lengths, range(6), 2)) == [[2, 4], [0, 3], [5, 1]]
+    assert list(bucketed_batches(lengths, range(1, 4), 2)) == [[2, 3], [1]]
