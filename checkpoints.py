@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from accelerate import Accelerator, skip_first_batches
 from torch.utils.data import DataLoader
 
 from .hub_folder import save_hub_folder
-from .output_files import UNFINISHED, append_json, read_json, write_json
+from .output_files import UNFINISHED, append_json, read_json, unfinished_folder, write_json
 from .reporting import best_epoch
 from .whole_model import WholeModel
 
@@ -144,19 +145,19 @@ class Checkpoints:
         name = f"{PREFIX}{state.step}" if state.batches else _epoch_name(state.history[-1])
         target, unfinished = self.folder / name, self.folder / f"{UNFINISHED}-{PREFIX}{state.step}"
         if accelerator.is_main_process:
-            remove_unfinished(self.folder)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(unfinished), safe_serialization=False)  # keeps tied weights tied
-        torch.save(state.state_dict(), unfinished / _state_file(accelerator.process_index))
-        accelerator.wait_for_everyone()
+            _remove_unfinished(self.folder)
+        with unfinished_folder(unfinished) if accelerator.is_main_process else nullcontext():
+            accelerator.wait_for_everyone()
+            accelerator.save_state(str(unfinished), safe_serialization=False)  # keeps tied weights tied
+            torch.save(state.state_dict(), unfinished / _state_file(accelerator.process_index))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                write_json(unfinished / RUN_FILE, self.run)
+                _sync(unfinished)
+                if not target.exists():  # with the same state
+                    os.replace(unfinished, target)
+                _sync(self.folder, files=False)
         if accelerator.is_main_process:
-            write_json(unfinished / RUN_FILE, self.run)
-            _sync(unfinished)
-            if target.exists():  # the same state
-                shutil.rmtree(unfinished)
-            else:
-                os.replace(unfinished, target)
-            _sync(self.folder, files=False)
             self._prune(target, state.best)
         accelerator.wait_for_everyone()
         return target
@@ -261,7 +262,7 @@ def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
     (folder / "metrics.jsonl").unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path) -> None:
+def _remove_unfinished(folder: Path) -> None:
     """Removes what a killed run has left half-written."""
     for path in folder.glob(f"{UNFINISHED}-{PREFIX}*"):
         shutil.rmtree(path)

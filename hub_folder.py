@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from .modeling_mmprofile import COMPANIONS
-from .output_files import UNFINISHED
+from .output_files import UNFINISHED, unfinished_folder
 
 ROOT = Path(__file__).parent
 # What some of a checkpoint's `COMPANIONS` are called here.
@@ -19,13 +19,10 @@ def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
     leaves the weights of the last save whole.
     """
     folder = Path(folder)
-    unfinished = folder / UNFINISHED
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    model.save_pretrained(unfinished)
-    processor.save_pretrained(unfinished)
-    for name in COMPANIONS:
-        shutil.copyfile(ROOT / NAMES_HERE.get(name, name), unfinished / name)
-    for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-        os.replace(path, folder / path.name)
-    unfinished.rmdir()
+    with unfinished_folder(folder / UNFINISHED) as unfinished:
+        model.save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
+        for name in COMPANIONS:
+            shutil.copyfile(ROOT / NAMES_HERE.get(name, name), unfinished / name)
+        for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            os.replace(path, folder / path.name)

@@ -4,25 +4,67 @@ import fcntl
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from safetensors import SafetensorError
+
 UNFINISHED = ".unfinished"  # with this begin the names of what is of no use once the run is over
 LOCK = f"{UNFINISHED}-lock"
+TORCH_WRITER = "inline_container"  # in its errors, which are plain RuntimeErrors and do not say why
+
+
+class WriteFailure(OSError):
+    """What cannot be written where, and how much room there is."""
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        writing = isinstance(error, (OSError, SafetensorError)) or TORCH_WRITER in str(error)
+        if not writing or isinstance(error, WriteFailure):
+            raise
+        left = shutil.disk_usage(folder).free
+        raise WriteFailure(f"{folder} cannot be written, its disk has {left >> 20} MiB left: {error}") from error
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path`, to write to; what was written takes its place unless the block raises."""
+    """A temporary name beside `path`, to write to; what was written takes its place unless the block raises.
+
+    Raises:
+        WriteFailure: for an `OSError` within, a full disk for example.
+    """
     path = Path(path)
     temporary = path.with_name(f"{UNFINISHED}-{path.name}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with _explained(path.parent):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def unfinished_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A folder, empty at first. What is not moved out of it, or with it, is gone at the end.
+
+    Raises:
+        WriteFailure: as `replacing`, and where PyTorch or safetensors cannot write.
+    """
+    path = Path(path)
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        with _explained(path.parent):
+            path.mkdir(parents=True)
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_json(path: str | os.PathLike, data) -> None:
@@ -47,8 +89,12 @@ def read_json(path: str | os.PathLike) -> dict:
 
 
 def append_json(path: str | os.PathLike, record: Mapping) -> None:
-    """Appends one line of JSON, on the disk when this returns; a number that is not finite becomes null."""
-    with open(path, "a", encoding="utf-8") as file:
+    """Appends one line of JSON, on the disk when this returns; a number that is not finite becomes null.
+
+    Raises:
+        WriteFailure: as `replacing`.
+    """
+    with _explained(Path(path).parent), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -37,7 +37,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 
 from mmprofile import ProfileSchema
 from mmprofile.evaluation import profile_f1
-from mmprofile.output_files import only_run, write_json
+from mmprofile.output_files import WriteFailure, only_run, write_json
 from mmprofile.pipeline_mmprofile import SEES_CAPTIONS, SEES_IMAGES, profile_users
 from mmprofile.prediction_arguments import PredictionArguments, parse_arguments
 from mmprofile.prediction_batches import (
@@ -379,5 +379,5 @@ def predict_to_folder(
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, WriteFailure) as error:
         sys.exit(f"predict.py: {error}")

@@ -34,7 +34,7 @@ from mmprofile.hub_folder import save_hub_folder
 from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
-from mmprofile.output_files import append_json, only_run, write_json
+from mmprofile.output_files import WriteFailure, append_json, only_run, write_json
 from mmprofile.photo_cache import PhotoCache
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
 from mmprofile.reporting import best_epoch, format_table, plot_curves
@@ -302,5 +302,5 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, TrainingFailure) as error:
+    except (ValueError, TrainingFailure, WriteFailure) as error:
         sys.exit(f"train.py: {error}")

@@ -14,6 +14,7 @@ from datasets import Dataset
 from .batching import review_lengths
 from .checkpoints import list_checkpoints
 from .objectives import JointTrainingModel
+from .output_files import WriteFailure
 from .training_arguments import JointTrainingArguments
 from .training_data import training_loader
 
@@ -57,21 +58,27 @@ class LossWatch:
 
 @contextmanager
 def explained_failures(arguments: JointTrainingArguments, output: Path) -> Iterator[None]:
-    """Gives a failure in its block, as `TrainingFailure`, the words that help: the last good checkpoint, or the flags
-    that save memory."""
+    """Gives a failure in its block, as `TrainingFailure`, the words that help: the last good checkpoint, the flags
+    that save memory, what the disk lacks."""
     try:
         yield
     except TrainingFailure as failure:
-        found = list_checkpoints(output)
-        last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint (--save_steps)"
         raise TrainingFailure(
-            f"{failure}; {last}. What may help: a --learning_rate below {arguments.learning_rate:g}, a --max_grad_norm"
-            f" below {arguments.max_grad_norm:g}, a --mixed_precision other than {arguments.mixed_precision}"
+            f"{failure}; {_last_checkpoint(output)}. What may help: a --learning_rate below"
+            f" {arguments.learning_rate:g}, a --max_grad_norm below {arguments.max_grad_norm:g}, a --mixed_precision"
+            f" other than {arguments.mixed_precision}"
         ) from None
+    except WriteFailure as failure:
+        raise TrainingFailure(f"{failure}; {_last_checkpoint(output)}") from failure
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
         raise TrainingFailure(memory_advice(error, arguments)) from error
+
+
+def _last_checkpoint(output: Path) -> str:
+    found = list_checkpoints(output)
+    return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint (--save_steps)"
 
 
 def memory_advice(error: RuntimeError, arguments: JointTrainingArguments) -> str:

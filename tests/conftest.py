@@ -5,9 +5,12 @@ import os
 import random
 import shutil
 import socket
+import subprocess
 import tempfile
 from contextlib import nullcontext
+from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
 CACHE = tempfile.mkdtemp(prefix="mmprofile-tests-")
 # Read when transformers and torch are imported, so set before any test file is.
 os.environ.update(
@@ -64,6 +67,21 @@ def hub(monkeypatch):
 def no_client_retries(monkeypatch):
     """Those of a large file take 23 s."""
     monkeypatch.setattr("huggingface_hub.lfs.http_backoff", functools.partial(http_backoff, max_retries=0))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Runs a shell command in which the folder `$DISK` is a disk of so many bytes."""
+
+    def run(size, command):
+        mount = f'mkdir -p "$DISK" && mount -t tmpfs -o size={size} tmpfs "$DISK" && {command}'
+        unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
+        environment = os.environ | {"DISK": str(tmp_path / "disk"), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+        return subprocess.run(unshare, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    if not shutil.which("unshare") or run(4096, "true").returncode:
+        pytest.skip("no disk can be mounted here")
+    return run
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Tiny models with random weights that write profiles, their inputs, and teacher-forced scores."""
 
-import random
 from functools import lru_cache
 
 import torch
@@ -43,14 +42,18 @@ def trained_model() -> tuple[MMProfileForConditionalGeneration, PreTrainedTokeni
     model = model_for(tokenizer, sharpness=0.3)
     texts = [schema.render(profile) for profile in all_profiles(schema)]
     inputs = {name: tensor.repeat(4, 1) for name, tensor in inputs_for(tokenizer).items()}
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(150):
-        shown = [choice for _ in range(4) for choice in (5, random.randrange(27), random.choice([10, 20]))]
-        labels = tokenizer([texts[choice] for choice in shown], padding=True, return_tensors="pt")
+    steps = 300
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, steps)
+    for step in range(steps):
+        seen = [texts[number % len(texts)] for number in range(4 * step, 4 * step + 4)]
+        shown = [text for number, text in enumerate(seen) for text in (texts[5], text, texts[10 + 10 * (number % 2)])]
+        labels = tokenizer(shown, padding=True, return_tensors="pt")
         loss = model(**inputs, labels=labels.input_ids.masked_fill(labels.attention_mask == 0, -100)).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     return model, tokenizer
 
 

@@ -84,22 +84,6 @@ def test_a_build_killed_at_any_moment_leaves_nothing_half_written(raw, alone, tm
     assert [path.name for path in tmp_path.iterdir() if path.name != "hf"] == ["corpus"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Runs a shell command in which the folder `$DISK` is a disk of so many bytes."""
-
-    def run(size, command):
-        mount = f'mkdir -p "$DISK" && mount -t tmpfs -o size={size} tmpfs "$DISK" && {command}'
-        unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
-        path = "/usr/bin:/bin:/usr/sbin:/sbin"
-        environment = {"DISK": str(tmp_path / "disk"), "PATH": path}
-        return subprocess.run(unshare, cwd=ROOT, env=environment, capture_output=True, text=True)
-
-    if not shutil.which("unshare") or run(4096, "true").returncode:
-        pytest.skip("no disk can be mounted here")
-    return run
-
-
 @pytest.mark.parametrize("size", [8_192, 65_536, 262_144])
 def test_a_disk_that_is_full_ends_the_build_in_a_sentence_and_leaves_nothing(raw, small_disk, size):
     build = f'{sys.executable} -m dataset_script.mmprofile_yelp --data_dir {raw} --output "$DISK/corpus"'

@@ -70,8 +70,7 @@ def test_the_coverage_is_never_more_than_the_true_share():
 
 
 def test_more_coverage_is_explored_on_request():
-    language = Language(0, 1.0)
-    little, much = (search(TRIES["alike"], language, min_coverage=c) for c in (0.0, 0.9))
+    little, much = (search(TRIES["prefixes"], Language(0, 1.0), min_coverage=c) for c in (0.0, 0.9))
     assert little.coverage < 0.9 <= much.coverage
     assert little.decoder_tokens < much.decoder_tokens
 

@@ -1,5 +1,8 @@
 """Losses that are no numbers, and memory that does not suffice."""
 
+import re
+import sys
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -8,7 +11,7 @@ import train
 from mmprofile import training_guards
 from mmprofile.objectives import JointTrainingModel
 from mmprofile.training_guards import LossWatch, TrainingFailure, largest_that_fits
-from tests.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.test_train import SMALL, base, corpus, run, same, weights  # noqa: F401
 from tests.test_train_resume import untimed
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB"
@@ -27,6 +30,21 @@ def test_the_first_loss_that_is_no_number_is_named_with_its_step():
     watch.note(4, values(text=float("nan"), fusion=1.0, loss=float("nan")))
     with pytest.raises(TrainingFailure, match="step 3: fusion is inf"):
         watch.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "kept"), [("2m", []), ("12m", ["checkpoint-1"]), ("18m", ["checkpoint-1", "checkpoint-2-epoch-1"])]
+)
+def test_a_full_disk_ends_a_run_in_a_sentence_and_leaves_what_is_whole(corpus, small_disk, size, kept):  # noqa: F811
+    flags = SMALL | {"dataset": corpus, "output_dir": '"$DISK/model"', "save_steps": 1}
+    words = " ".join(f"--{name} {value}" for name, value in flags.items())
+    result = small_disk(size, f'{sys.executable} train.py {words}; echo "status $?"; ls -A "$DISK/model"')
+    _, left = result.stdout.split("status 1\n")
+    assert [name for name in left.splitlines() if name.startswith((".", "checkpoint"))] == kept
+    said = [line for line in result.stderr.splitlines() if line.startswith("train.py: ")]
+    last = f"the last good checkpoint is .*/model/{kept[-1]}" if kept else r"there is no checkpoint \(--save_steps\)"
+    assert re.fullmatch(f"train.py: .*/model cannot be written, its disk has 0 MiB left: .*; {last}", said[-1])
 
 
 def spoil(monkeypatch, at, spoiled):

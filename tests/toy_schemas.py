@@ -59,7 +59,7 @@ def _finished(backend: Tokenizer, eos: bool = True) -> PreTrainedTokenizerFast:
     )
 
 
-def unigram_tokenizer(pieces: int = 60) -> PreTrainedTokenizerFast:
+def unigram_tokenizer(pieces: int = 80) -> PreTrainedTokenizerFast:
     """T5's kind: pieces of words, a blank begins a word. The same in each process, as its trainer's are not."""
     words = sorted({"\u2581" + word for line in lines(*SCHEMAS.values()) for word in line.split()})
     counts = Counter(word[a:b] for word in words for a, b in combinations(range(len(word) + 1), 2))
