@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
+from mmprofile.checkpoints import list_checkpoints
 from tests.test_train_resume import untimed
 from tests.test_train_speed import assert_gradients_close, first_gradients
 from tests.tiny_corpus import write_corpus
@@ -27,12 +29,18 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def train(corpus, output, launcher, **flags):
+def start(corpus, output, launcher, **flags):
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     command = [*launcher, *FLAGS.split(), "--dataset", corpus, "--output_dir", output, *words]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count(f"Written to {output}") == 1
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes)
+
+
+def train(corpus, output, launcher, **flags):
+    process = start(corpus, output, launcher, **flags)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    assert said.count(f"Written to {output}") == 1
     history = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return history, json.loads((output / "all_results.json").read_text())
 
@@ -77,6 +85,30 @@ def test_two_processes_are_one(one, tmp_path, batches):
     two = train(corpus, tmp_path / "two", launch, save_steps=1, **sizes)
     assert_gradients_close(first_gradients(output), first_gradients(tmp_path / "two"))
     assert_same_run(*two, history, results)
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_stopped_go_on_as_if_left_alone(one, tmp_path):
+    corpus, flags = one[0], {"batch_size": 1, "num_epochs": 8, "save_steps": 3}
+
+    def launch():
+        return launcher("recipes/accelerate_cpu.yaml", "train.py")
+
+    history, results = train(corpus, tmp_path / "alone", launch(), **flags)
+    process = start(corpus, tmp_path / "stopped", launch(), **flags)
+    while not list_checkpoints(tmp_path / "stopped"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()  # the launcher passes it on
+    errors = process.communicate()[1]
+    newest = list_checkpoints(tmp_path / "stopped")[-1]
+    assert process.returncode and f"stopped by SIGTERM; go on with --resume_from_checkpoint {newest}" in errors
+    assert not (tmp_path / "stopped" / "all_results.json").exists()
+    resumed = train(corpus, tmp_path / "stopped", launch(), resume_from_checkpoint="auto", **flags)
+    assert untimed(resumed[0]) == untimed(history)
+    assert resumed[1] | {"train_seconds": None} == results | {"train_seconds": None}
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "stopped")]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.slow
