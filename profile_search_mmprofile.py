@@ -19,6 +19,8 @@ from .profile_branches_mmprofile import Branches, BranchTable
 from .profile_predictions_mmprofile import ProfilePrediction, describe_profiles, marginals
 from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 
+NEGLIGIBLE = 12.0  # so much below the best profile's log-probability a beginning changes no probability
+
 
 @dataclass(frozen=True)
 class SearchLimits:
@@ -177,9 +179,10 @@ class ProfileSearch:
 
     def predictions(self) -> list[ProfilePrediction]:
         """One a user, who needs an explored profile."""
-        known, scores = np.append(self.explored, self.frontier), self.prefixes.score[self.explored]
+        beginnings = self._to_values(self.frontier)
+        known, scores = np.append(self.explored, beginnings), self.prefixes.score[self.explored]
         user, choices = self.prefixes.user[known], self._choices(known)
-        masses = np.append(scores, self._expected(self.frontier))
+        masses = np.append(scores, self._expected(beginnings))
         probabilities = marginals(self.trie, self.users, user, masses, choices)
         user, choices = user[: len(scores)], choices[: len(scores)]
         order = np.lexsort((*choices.T[::-1], -scores, user))  # of each user the best first, equals in schema order
@@ -202,6 +205,16 @@ class ProfileSearch:
                 pairwise(bounds), probabilities, *facts, strict=True
             )
         ]
+
+    def _to_values(self, numbers: np.ndarray) -> np.ndarray:
+        """These prefixes, those that end within a value followed to the ends of all values that it may become."""
+        while True:
+            within = self.branches.choices[self.prefixes.branch[numbers]].max(axis=1) < 0
+            within &= self._expected(numbers) > self.best_score[self.prefixes.user[numbers]] - NEGLIGIBLE
+            if not within.any():
+                return numbers
+            children, _ = self._open(numbers[within])
+            numbers = np.append(numbers[~within], children)
 
     def _lacking(self) -> np.ndarray:
         """(users,), how many profiles to explore beyond what the proof needs; without any, all that have place."""

@@ -1,6 +1,6 @@
 """The probability of each value: exact where all is explored, near to that where little is."""
 
-from math import exp
+from math import exp, log
 
 import numpy as np
 import pytest
@@ -86,8 +86,26 @@ def test_a_beginning_counts_with_what_its_next_tokens_leave_of_it(name, sharpnes
         language = Language(seed, sharpness)
         little, all_of_it = (search(TRIES[name], language, min_coverage=c) for c in (0.0, 1.0))
         errors.append(np.abs(numbers(little.probabilities) - numbers(all_of_it.probabilities)))
-    assert np.mean(errors) < 0.01
-    assert np.quantile(np.max(errors, axis=1), 0.75) < 0.05
+    assert np.mean(errors) < 0.001
+    assert np.quantile(np.max(errors, axis=1), 0.9) < 0.02
+
+
+def test_a_value_begun_counts_for_all_that_it_may_become():
+    schema = ProfileSchema((ProfileAttribute("Likes", ("blue", "red wine", "red cloth")),))
+    tokenizer = toy_tokenizer(f"{WORDS} Likes: blue wine cloth")
+    trie = ProfileTrie(schema, tokenizer)
+    words = tokenizer.convert_tokens_to_ids(["blue", "red", "wine", "cloth"])
+    chances = dict(zip(words, (0.6, 0.2, 0.9, 0.1), strict=True))
+
+    class Fixed(Language):
+        def log_probability(self, prefix, token):
+            return log(chances.get(token, 1.0))
+
+    limits = {"expand_per_call": 1, "max_calls": 1}, {"min_coverage": 1.0}
+    little, all_of_it = (search(trie, Fixed(0, 1), **limit) for limit in limits)
+    assert little.profile == all_of_it.profile == {"likes": "blue"} and little.coverage == pytest.approx(0.75)
+    assert all_of_it.probabilities["likes"] == pytest.approx({"blue": 0.75, "red wine": 0.225, "red cloth": 0.025})
+    assert little.probabilities["likes"] == pytest.approx({"blue": 0.75, "red wine": 0.125, "red cloth": 0.125})
 
 
 def test_an_attribute_is_judged_by_the_prefixes_that_have_all_its_values():
