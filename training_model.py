@@ -37,7 +37,7 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
     if arguments.freeze_vision:
         model.vision_model.requires_grad_(False)
     if arguments.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        model.activation_checkpointing_enable()
     torch.set_float32_matmul_precision(arguments.matmul_precision)
     if arguments.compile:
         compile_layers(model)

@@ -102,7 +102,8 @@ def compare_gradient_checkpointing(bench: Bench, rounds: int) -> dict:
     peaks = {}
 
     def switch(name: str) -> None:
-        bench.model.gradient_checkpointing_enable() if name == "on" else bench.model.gradient_checkpointing_disable()
+        model = bench.model
+        model.activation_checkpointing_enable() if name == "on" else model.activation_checkpointing_disable()
 
     results = medians({"on": work, "off": work}, rounds, bench.device, switch)
     if bench.device.type == "cuda":

@@ -55,10 +55,10 @@ def test_a_last_step_of_fewer_batches_counts_its_tokens_as_the_others(corpus, tm
 
 def test_gradient_checkpointing_recomputes_and_changes_no_gradient(corpus, tmp_path, monkeypatch):  # noqa: F811
     calls = []
-    enable = MMProfileForConditionalGeneration.gradient_checkpointing_enable
+    enable = MMProfileForConditionalGeneration.activation_checkpointing_enable
     monkeypatch.setattr(
         MMProfileForConditionalGeneration,
-        "gradient_checkpointing_enable",
+        "activation_checkpointing_enable",
         lambda self, *args, **kwargs: (calls.append(1), enable(self, *args, **kwargs)),
     )
     for checkpointing in (True, False):
