@@ -144,8 +144,6 @@ class Checkpoints:
         accelerator = self.accelerator
         name = f"{PREFIX}{state.step}" if state.batches else _epoch_name(state.history[-1])
         target, unfinished = self.folder / name, self.folder / f"{UNFINISHED}-{PREFIX}{state.step}"
-        if accelerator.is_main_process:
-            _remove_unfinished(self.folder)
         with unfinished_folder(unfinished) if accelerator.is_main_process else nullcontext():
             accelerator.wait_for_everyone()
             accelerator.save_state(str(unfinished), safe_serialization=False)  # keeps tied weights tied
@@ -260,12 +258,6 @@ def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
     for path in list_checkpoints(folder):
         _remove(path)
     (folder / "metrics.jsonl").unlink(missing_ok=True)
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Removes what a killed run has left half-written."""
-    for path in folder.glob(f"{UNFINISHED}-{PREFIX}*"):
-        shutil.rmtree(path)
 
 
 def _state_file(process: int) -> str:

@@ -104,7 +104,8 @@ def append_json(path: str | os.PathLike, record: Mapping) -> None:
 def only_run(folder: str | os.PathLike) -> Iterator[None]:
     """Holds an output folder, which is made if it is not there, against other processes that would hold it.
 
-    The lock ends with the process, however it ends. Where the file system has no locks, nothing is held.
+    What killed runs have left unfinished in it is removed. The lock ends with the process, however it ends; where the
+    file system has no locks, nothing is held.
 
     Raises:
         ValueError: if another process holds it, or it cannot be a folder.
@@ -120,6 +121,11 @@ def only_run(folder: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"the output must be a folder that can be written, got {folder}: {error}") from error
     with file:
         try:
+            for left in folder.glob(f"{UNFINISHED}*"):
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                elif left.name != LOCK:
+                    left.unlink(missing_ok=True)
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)

@@ -72,7 +72,6 @@ def test_a_checkpoint_has_no_name_before_all_of_it_is_on_the_disk(tmp_path, monk
             with pytest.raises(KeyboardInterrupt):
                 kept.save(state)
         assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
-    (tmp_path / ".unfinished-checkpoint-2").mkdir()  # of a killed run
     assert find_checkpoint(tmp_path, "auto") == tmp_path / "checkpoint-1"
     kept.save(state)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1", "checkpoint-2"]

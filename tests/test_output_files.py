@@ -102,6 +102,16 @@ def test_a_killed_run_holds_nothing_though_its_children_live(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_a_killed_run_left_unfinished_is_removed(tmp_path):
+    for name in (".unfinished-checkpoint-3", ".unfinished", "checkpoint-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    (tmp_path / ".unfinished-curves.png").touch()
+    with only_run(tmp_path):
+        assert sorted(os.listdir(tmp_path)) == [LOCK, "checkpoint-2"]
+    assert os.listdir(tmp_path) == ["checkpoint-2"]
+
+
 def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="no such checkpoint"), only_run(tmp_path / "new"):
         raise ValueError("no such checkpoint")
