@@ -4,7 +4,6 @@ A checkpoint is written under a temporary name and renamed when all of it is on 
 of one under its own name.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,8 +15,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, skip_first_batches
+from datasets import DatasetDict
 from torch.utils.data import DataLoader
 
+from .corpus_checks import COLUMNS
+from .corpus_digest import corpus_digest
 from .hub_folder import save_hub_folder
 from .output_files import UNFINISHED, append_json, read_json, unfinished_folder, write_json
 from .reporting import best_epoch
@@ -215,10 +217,10 @@ def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, mod
     accelerator.print(f"going on from {checkpoint}")
 
 
-def describe_run(flags: Mapping, users: Iterable[str], num_processes: int) -> dict:
-    """What must be the same to go on from a checkpoint: flags, users of the training split, number of processes."""
-    digest = hashlib.sha256("\n".join(users).encode()).hexdigest()[:16]
-    return dict(flags) | {"training users": digest, "processes": num_processes}
+def describe_run(flags: Mapping, corpus: DatasetDict, num_processes: int) -> dict:
+    """What must be the same to go on from a checkpoint: flags, what the corpus' users have, number of processes."""
+    digests = {f"{name} split": corpus_digest(split, COLUMNS)[:16] for name, split in corpus.items()}
+    return dict(flags) | digests | {"processes": num_processes}
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -10,6 +10,11 @@ ATTRIBUTE_SEPARATOR = " | "
 NAME_SEPARATOR = ": "
 VALUE_SEPARATOR = ", "
 FUSIONS, VISION_FEATURES = ("gated", "concat"), ("cls", "patches")
+SWITCHES = {
+    "fusion": FUSIONS,
+    "vision_feature": VISION_FEATURES,
+    "paradigm": ("multimodal", "unimodal", "combined"),
+}
 
 # One profile: attribute key -> its value, a list of values where the attribute takes several, None where unknown.
 Profile = dict[str, str | list[str] | None]
@@ -70,7 +75,7 @@ class ProfileSchema:
             (section 3, appendix A).
 
     Raises:
-        ValueError: if there are no attributes, or two have the same key.
+        ValueError: if there are no attributes, two have the same key, or one is named "Average".
     """
 
     attributes: tuple[ProfileAttribute, ...] | None = None
@@ -85,6 +90,8 @@ class ProfileSchema:
         keys = [attribute.key for attribute in attributes]
         if not keys or len(set(keys)) < len(keys):
             raise ValueError(f"a schema has at least one attribute and different keys, got {keys}")
+        if "average" in keys:
+            raise ValueError("an attribute cannot be named Average: that is the key of the attributes' mean score")
         object.__setattr__(self, "attributes", attributes)
 
     @classmethod
@@ -284,20 +291,20 @@ class MMProfileConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        if self.fusion not in FUSIONS:
-            raise ValueError(f"fusion must be one of {list(FUSIONS)}, got {self.fusion!r}")
-        if self.vision_feature not in VISION_FEATURES:
-            raise ValueError(f"vision_feature must be one of {list(VISION_FEATURES)}, got {self.vision_feature!r}")
-        if self.paradigm not in ("multimodal", "unimodal", "combined"):
-            raise ValueError(f"paradigm must be 'multimodal', 'unimodal' or 'combined', got {self.paradigm!r}")
-        if not isinstance(self.profile_schema, ProfileSchema):
-            self.profile_schema = ProfileSchema(self.profile_schema)
         self.pad_token_id = self.text_config.pad_token_id
         self.eos_token_id = self.text_config.eos_token_id
         # T5 starts the decoder with the padding token.
         self.decoder_start_token_id = getattr(self.text_config, "decoder_start_token_id", None)
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.text_config.decoder_start_token_id = self.pad_token_id
+
+    def __setattr__(self, name, value):
+        # Here, since `from_pretrained(..., fusion="concat")` sets what it is given once all else is made.
+        if name in SWITCHES and value not in SWITCHES[name]:
+            raise ValueError(f"{name} must be one of {list(SWITCHES[name])}, got {value!r}")
+        if name == "profile_schema" and not isinstance(value, ProfileSchema):
+            value = ProfileSchema(value)
+        super().__setattr__(name, value)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """T5's configuration; of its decoder alone, if asked for, with the decoder's number of layers.

@@ -10,14 +10,13 @@ from datasets import List as ListFeature
 
 from .configuration_mmprofile import ProfileSchema
 
-REVIEW_COLUMNS = ("text", "images", "captions")
+COLUMNS, REVIEW_COLUMNS = ("user_id", "reviews", "profile"), ("text", "images", "captions")
 
 
 def check_columns(dataset: Dataset, needs_captions: bool) -> None:
     """Raises a `ValueError` where a dataset lacks what training reads."""
-    missing = {"user_id", "reviews", "profile"} - set(dataset.column_names)
-    if missing:
-        raise ValueError(f"the dataset needs the columns user_id, reviews and profile, {sorted(missing)} missing")
+    if missing := set(COLUMNS) - set(dataset.column_names):
+        raise ValueError(f"the dataset needs the columns {list(COLUMNS)}, {sorted(missing)} missing")
     fields = review_fields(dataset.features)
     if missing := set(REVIEW_COLUMNS) - set(fields):
         raise ValueError(f"each review needs {list(REVIEW_COLUMNS)}, got {list(fields)}")

@@ -114,7 +114,7 @@ class ProfileGenerationMixin:
             search.update(call, *decoder(search.prefixes, search.branches, call))
         predictions = search.predictions()
         if output_fusion and self.config.fusion == "gated":
-            _tell_photo_weights(predictions, encoder_outputs, attention_mask, image_mask)
+            _tell_photo_weights(predictions, encoder_outputs, mask, image_mask)
         return predictions
 
 
@@ -138,7 +138,7 @@ def _tell_photo_weights(
     image_mask: torch.Tensor | None,
 ) -> None:
     """Over the positions that hold text."""
-    attentions, gate = encoded.image_attentions, encoded.gate  # (batch, seq, images), (batch, seq, d_model)
+    attentions, gate = encoded.get("image_attentions"), encoded.get("gate")  # (batch, seq, images or d_model)
     if attentions is None:
         for prediction in predictions:
             prediction.image_weights = []
@@ -148,6 +148,9 @@ def _tell_photo_weights(
     text = (text / text.sum(dim=1, keepdim=True)).unsqueeze(2)  # each user's sum to 1
     weights = (attentions.float() * text).sum(dim=1).tolist()
     gates = (gate.float().mean(dim=2, keepdim=True) * text).sum(dim=(1, 2)).tolist()
-    counts = [len(row) for row in weights] if image_mask is None else image_mask.sum(dim=1).tolist()
-    for prediction, row, mean, count in zip(predictions, weights, gates, counts, strict=True):
-        prediction.image_weights, prediction.gate = row[:count], mean if count else None
+    there = image_mask
+    if there is None:  # without photos all weights are 0
+        there = (attentions.sum(dim=(1, 2)) > 0).unsqueeze(1).expand(-1, attentions.shape[2])
+    for prediction, row, mean, photos in zip(predictions, weights, gates, there.bool().tolist(), strict=True):
+        prediction.image_weights = [weight for weight, photo in zip(row, photos, strict=True) if photo]
+        prediction.gate = mean if any(photos) else None

@@ -18,11 +18,13 @@ from torch import nn
 from transformers import AutoConfig, GenerationMixin, PreTrainedModel, T5ForConditionalGeneration, ViTModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from .configuration_mmprofile import MMProfileConfig
 from .generation_mmprofile import ProfileGenerationMixin
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
+
+logger = logging.get_logger(__name__)
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
 COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, beside weights and imported code
@@ -141,11 +143,20 @@ class MMProfilePreTrainedModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
         self._save_companions(save_directory)
 
+    def _upload_modified_files(self, working_dir, *args, **kwargs):
+        self._save_companions(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
     def _save_companions(self, folder):
         """The files of the checkpoint that the model came from which no Python code imports."""
-        missing_is_none = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors")}
+        options = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors")}
+        options["revision"] = getattr(self.config, "_commit_hash", None)
         for name in COMPANIONS if self.name_or_path else ():
-            found = cached_file(self.name_or_path, name, **missing_is_none)
+            try:
+                found = cached_file(self.name_or_path, name, **options)
+            except OSError as error:  # a folder that is gone, a repository that asks for a token
+                logger.warning("%s of %s is not to be had and not saved: %s", name, self.name_or_path, error)
+                found = None
             if found and Path(found).resolve() != (Path(folder) / name).resolve():
                 shutil.copyfile(found, Path(folder) / name)
 

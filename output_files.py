@@ -4,7 +4,9 @@ import fcntl
 import json
 import math
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +43,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         WriteFailure: for an `OSError` within, a full disk for example.
     """
     path = Path(path)
-    temporary = path.with_name(f"{UNFINISHED}-{path.name}")
+    # Of no other process, which may write the same.
+    temporary = path.with_name(f"{UNFINISHED}-{secrets.token_hex(4)}-{path.name}")
     try:
         with _explained(path.parent):
             yield temporary
@@ -121,17 +124,24 @@ def only_run(folder: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"the output must be a folder that can be written, got {folder}: {error}") from error
     with file:
         try:
-            for left in folder.glob(f"{UNFINISHED}*"):
-                if left.is_dir():
-                    shutil.rmtree(left, ignore_errors=True)
-                elif left.name != LOCK:
-                    left.unlink(missing_ok=True)
+            remove_unfinished(folder)
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)
             if made:
                 with suppress(OSError):  # not empty
                     folder.rmdir()
+
+
+def remove_unfinished(folder: str | os.PathLike, seconds: float = 0.0) -> None:
+    """Removes what killed runs have left in a folder; what is younger than `seconds` may be of one at work."""
+    for left in Path(folder).glob(f"{UNFINISHED}*"):
+        if left.name == LOCK or time.time() - left.stat().st_mtime < seconds:
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _locked(path: Path) -> IO:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from .output_files import replacing
+from .output_files import remove_unfinished, replacing
+
+ABANDONED = 24 * 3600.0  # seconds; what nobody has written to for so long is of a killed run
 
 
 class PhotoCache:
@@ -37,6 +39,7 @@ class PhotoCache:
         self._pixels: np.ndarray | None = None
         if self._rows and not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(self.path.parent, ABANDONED)
             self._write(photos, processor)
 
     def __len__(self) -> int:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, load_dataset
 from datasets import List as ListFeature
@@ -20,7 +19,8 @@ from datasets.exceptions import DatasetNotFoundError
 
 from .batching import undecoded
 from .configuration_mmprofile import Profile, ProfileSchema
-from .corpus_checks import REVIEW_COLUMNS
+from .corpus_checks import COLUMNS, REVIEW_COLUMNS
+from .corpus_digest import corpus_digest
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
 PROBED_USERS = 100  # whose photos are looked for before the work starts
@@ -104,15 +104,8 @@ class DatasetUsers:
         return user
 
     def digest(self) -> str:
-        """Tells inputs apart: of ids, texts, captions, profiles, and of photos their paths and numbers of bytes.
-
-        The columns are read a piece at a time, however they are cut into pieces, and no photo is read.
-        """
-        digests = {}
-        for name in ("user_id", "reviews", "profile")[: 2 + self.has_profiles]:
-            for chunk in self.dataset.data.column(name).chunks:
-                _digest_values(chunk, name, digests)
-        return hashlib.sha256("".join(f"{name} {digests[name].hexdigest()} " for name in digests).encode()).hexdigest()
+        """Tells inputs apart, see `corpus_digest`."""
+        return corpus_digest(self.dataset, COLUMNS[: 2 + self.has_profiles])
 
     def _review_lengths(self) -> np.ndarray:
         """Read from the texts' column alone: rows hold photos."""
@@ -211,29 +204,6 @@ class LineUsers:
                 f"none of the {len(paths)} photos of the first users is there, e.g. {paths[0]!r};"
                 f" paths are relative to {str(self.path.parent)!r}"
             )
-
-
-def _digest_values(values: pa.Array, name: str, digests: dict) -> None:
-    """Adds an Arrow column's values, or a part of them, to the digests of the column and of all that is within it."""
-    digest, inner = digests.setdefault(name, hashlib.sha256()), []
-    if isinstance(values, pa.StructArray):
-        numbers = values.is_valid()
-        inner = list(zip((field.name for field in values.type), values.flatten(), strict=True))
-    elif pa.types.is_nested(values.type):  # lists
-        numbers, inner = pc.list_value_length(values), [("item", pc.list_flatten(values))]
-    elif pa.types.is_integer(values.type):  # of labels
-        numbers = values
-    elif pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):  # photos
-        numbers = pc.binary_length(values)
-    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        numbers = pc.binary_length(values)
-        texts = digests.setdefault(f"{name} text", hashlib.sha256())
-        texts.update("".join(values.drop_null().to_pylist()).encode())
-    else:  # no answer depends on it
-        numbers = values.is_valid()
-    digest.update(pc.fill_null(pc.cast(numbers, pa.int64()), -1).to_numpy().tobytes())
-    for part, items in inner:
-        _digest_values(items, f"{name}.{part}", digests)
 
 
 def _is_unicode(text: str) -> bool:

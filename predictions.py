@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .configuration_mmprofile import ProfileSchema
-from .output_files import UNFINISHED, read_json, write_json
+from .output_files import UNFINISHED, read_json, remove_unfinished, replacing, write_json
 
 ROOM = "predictions"
 RUN = "run.json"
@@ -96,8 +96,7 @@ class PredictionFolder:
         elif not overwrite and any(not path.name.startswith(UNFINISHED) for path in self.folder.iterdir()):
             raise ValueError(f"{self.folder} holds other files; {OTHERWISE}")
         room.mkdir(parents=True, exist_ok=True)
-        for leftover in room.glob(f"{UNFINISHED}*"):  # of a killed process
-            leftover.unlink()
+        remove_unfinished(room)
         write_json(begun, run)
 
     def path(self, shard: int) -> Path:
@@ -126,14 +125,10 @@ class PredictionFolder:
             rows: for each row number of the shard the columns' values; those that are missing are null.
         """
         columns = [{"user_id": self.ids[row], **rows[row]} for row in self.shards[shard]]
-        path = self.path(shard)
-        # The process is in the name: one that outlived its launcher may still write the same shard.
-        temporary = path.with_name(f"{UNFINISHED}-{os.getpid()}-{path.name}")
-        with open(temporary, "wb") as file:
+        with replacing(self.path(shard)) as temporary, open(temporary, "wb") as file:
             pq.write_table(pa.Table.from_pylist(columns, schema=self.schema), file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
 
     def read(self, columns: list[str] | None = None) -> Iterator[dict]:
         """The rows of all shards, which are finished, in the input's order."""

@@ -48,7 +48,7 @@ from mmprofile.training_data import (
     training_loader,
 )
 from mmprofile.training_guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
-from mmprofile.training_model import build_model
+from mmprofile.training_model import build_model, to_training
 from mmprofile.whole_model import WholeModel, whole_tensor
 
 # Row of the results table -> whose photos and captions a user gets (Figure 6 calls strangers' "unpaired").
@@ -164,6 +164,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     )
     joint, optimizer = accelerator.prepare(joint, optimizer)
     if arguments.auto_batch_size:
+        to_training(joint, model, arguments)
         fit_batch_size(joint, processor, corpus["train"], arguments, accelerator)
     train_loader, dev_loader = accelerator.prepare(
         training_loader(corpus["train"], processor, arguments, photo_cache, vision_states),
@@ -181,7 +182,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         )
     )
 
-    run = describe_run(arguments.run_flags, corpus["train"]["user_id"], accelerator.num_processes)
+    run = describe_run(arguments.run_flags, corpus, accelerator.num_processes)
     checkpoints = Checkpoints(accelerator, output, run, arguments.save_steps, arguments.checkpoints_total_limit)
     accelerator.init_trackers("mmprofile", {name: str(value) for name, value in run.items()})
     state, watch = TrainingState(), LossWatch()
@@ -189,9 +190,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         resume(checkpoint, checkpoints, state, whole_model, processor)
     with saved_when_stopped(checkpoints, state) as stop, explained_failures(arguments, output):
         for epoch in range(len(state.history) + 1, arguments.num_epochs + 1):
-            joint.train()
-            if arguments.freeze_vision:
-                model.vision_model.eval()  # no dropout
+            to_training(joint, model, arguments)
             train_loader.set_epoch(epoch)
             state.begin_epoch(("loss", *arguments.views))
             progress = tqdm(

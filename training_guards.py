@@ -120,10 +120,9 @@ def fit_batch_size(
                 accelerator.backward(joint(send_to_device(batch, accelerator.device)).loss)
         del room
 
-    rng = torch.get_rng_state()
-    with explained_failures(arguments, Path(arguments.output_dir)):
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with explained_failures(arguments, Path(arguments.output_dir)), torch.random.fork_rng(devices):
         fitting = largest_that_fits(arguments.batch_size, attempt, accelerator)
-    torch.set_rng_state(rng)
     joint.zero_grad()
     if fitting < arguments.batch_size:
         arguments.gradient_accumulation_steps *= arguments.batch_size // fitting

@@ -34,6 +34,7 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
         pad_token_id=model.config.pad_token_id,
     )
     model.config.paradigm = arguments.paradigm
+    processor.max_images = max(processor.max_images, arguments.num_reviews * arguments.num_images)
     if arguments.freeze_vision:
         model.vision_model.requires_grad_(False)
     if arguments.gradient_checkpointing:
@@ -78,6 +79,13 @@ def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, trai
             max_text_tokens=arguments.max_text_tokens,
         )
     return model, processor
+
+
+def to_training(joint: torch.nn.Module, model: MMProfileForConditionalGeneration, arguments: JointTrainingArguments):
+    """Dropout everywhere but in a frozen vision tower; `joint` holds the model."""
+    joint.train()
+    if arguments.freeze_vision:
+        model.vision_model.eval()
 
 
 def compile_layers(model: MMProfileForConditionalGeneration) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,23 @@ def test_what_is_loaded_from_a_hub_folder_is_saved_with_handler_requirements_and
     assert (tmp_path / "hub" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
+def test_a_model_whose_source_is_gone_is_saved_without_what_lay_there_alone(tmp_path):
+    save_tiny_folder(tmp_path / "hub")
+    model = AutoModel.from_pretrained(tmp_path / "hub", trust_remote_code=True)
+    shutil.rmtree(tmp_path / "hub")
+    model.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").exists() and not (tmp_path / "again" / "handler.py").exists()
+
+
+def test_a_save_that_is_pushed_has_all_files(hub, tmp_path):
+    save_tiny_folder(tmp_path / "hub")
+    model = AutoModel.from_pretrained(tmp_path / "hub", trust_remote_code=True)
+    model.save_pretrained(tmp_path / "again", push_to_hub=True, repo_id="user/model")
+    files = hub.files("user/model")
+    assert {"model.safetensors", "modeling_mmprofile.py", "handler.py", "requirements.txt", "LICENSE"} <= set(files)
+    assert files["handler.py"] == (ROOT / "handler.py").read_bytes()
+
+
 def test_loading_keeps_every_weight_and_the_ties(saved):
     model, folder = saved
     loaded, report = MMProfileForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
@@ -147,9 +165,17 @@ def test_config_fields_survive_and_can_be_overridden(saved):
     assert type(AutoModel.from_config(config, trust_remote_code=True)).__name__ == "MMProfileForConditionalGeneration"
 
 
-def test_an_unknown_paradigm_is_named():
-    with pytest.raises(ValueError, match="paradigm must be 'multimodal', 'unimodal' or 'combined', got 'all'"):
-        tiny_config(paradigm="all")
+def test_overrides_are_checked_as_all_else_is(saved):
+    schema = [{"name": "Mood", "values": ["Calm", "Loud"]}]
+    config = AutoConfig.from_pretrained(saved[1], trust_remote_code=True, profile_schema=schema)
+    assert config.to_dict()["profile_schema"] == [{"name": "Mood", "values": ["Calm", "Loud"], "count": 1}]
+    for name, value in {"paradigm": "all", "fusion": "sum", "vision_feature": "pixels"}.items():
+        for made in (
+            tiny_config,
+            lambda **wrong: MMProfileForConditionalGeneration.from_pretrained(saved[1], **wrong),
+        ):
+            with pytest.raises(ValueError, match=rf"{name} must be one of \['.*'\], got '{value}'"):
+                made(**{name: value})
 
 
 @pytest.mark.parametrize("attn", ["eager", "sdpa"])

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
+from datasets import Dataset, DatasetDict
 
 from mmprofile import checkpoints as rooms
 from mmprofile.checkpoints import (
@@ -14,6 +15,7 @@ from mmprofile.checkpoints import (
     find_checkpoint,
     list_checkpoints,
 )
+from tests.tiny_corpus import features, user
 
 
 def store(folder, limit=None, **run):
@@ -115,5 +117,17 @@ def test_a_checkpoint_of_another_run_is_refused_with_both_values(tmp_path):
     with pytest.raises(ValueError, match="batch_size was 4, is 8"):
         store(tmp_path, batch_size=8).load(path, TrainingState())
     assert json.loads((path / "run.json").read_text()) == {"batch_size": 4}
-    here, there = (describe_run({}, users, 1)["training users"] for users in (["a", "b"], ["b", "a"]))
-    assert here != there
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("field", ["text", "captions"])
+def test_a_corpus_that_changed_under_the_same_users_is_another_runs(split, field):
+    rows, before = [user(number) for number in range(3)], corpus_of([user(number) for number in range(3)], split)
+    rows[1]["reviews"][0][field] = "other" if field == "text" else ["other", "captions"]
+    now, then = (describe_run({}, corpus, 1) for corpus in (corpus_of(rows, split), before))
+    assert [name for name in now if now[name] != then[name]] == [f"{split} split"]
+
+
+def corpus_of(rows, split):
+    splits = {name: Dataset.from_list([user(9)], features=features()) for name in ("train", "validation", "test")}
+    return DatasetDict(splits | {split: Dataset.from_list(rows, features=features())})

@@ -187,3 +187,8 @@ def test_a_config_keeps_its_schema_and_towers_through_the_disk(tmp_path):
 def test_a_config_refuses_other_switches(options, message):
     with pytest.raises(ValueError, match=message):
         MMProfileConfig(**options)
+
+
+def test_no_attribute_takes_the_name_of_the_scores_mean():
+    with pytest.raises(ValueError, match="cannot be named Average"):
+        ProfileSchema([{"name": "Average", "values": ["a", "b"]}])

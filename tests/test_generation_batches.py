@@ -191,6 +191,12 @@ def test_photo_weights_and_gate_are_told_on_request():
     again = predictions(model, {}, encoder_outputs=encoded, output_fusion=True, **masks(inputs))
     for found, before in zip(again, asked, strict=True):
         assert found.image_weights == pytest.approx(before.image_weights, abs=1e-6)
+    # The masks may be left out: that of the text is in the encoder's output, a user without photos has no weights.
+    without = predictions(model, {}, encoder_outputs=encoded, output_fusion=True)
+    assert [found.gate for found in without] == pytest.approx([found.gate for found in asked], abs=1e-6)
+    assert without[1].image_weights == pytest.approx([1.0, 0.0]) and without[2].image_weights == []
+    gap = inputs | {"image_mask": torch.tensor([[False, True], [True, True], [True, True]])}
+    assert predictions(model, gap, output_fusion=True)[0].image_weights == pytest.approx([1.0])
     concatenated = model_for(TOKENIZER, "alike", fusion="concat")
     assert [found.image_weights for found in predictions(concatenated, inputs, output_fusion=True)] == [None] * 3
 

@@ -1,6 +1,8 @@
 """Photos from the cache are the photos, to the bit."""
 
+import os
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from mmprofile.batching import UserExamples, undecoded
 from mmprofile.photo_cache import PhotoCache, Photos
 from mmprofile.presets import tiny_processor
+from mmprofile.processing_mmprofile import MMProfileProcessor
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset
 
 
@@ -51,6 +54,32 @@ def test_other_settings_or_photos_have_another_file(tmp_path):
     PhotoCache(tmp_path, [photo(1)], processor())
     PhotoCache(tmp_path, [photo(0)], processor())
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_two_runs_that_write_the_same_file_at_once_both_have_it_whole(tmp_path, monkeypatch):
+    photos, reader, load = [photo(seed) for seed in range(4)], processor(), MMProfileProcessor.load_image
+    others = []
+
+    def meanwhile(self, image):
+        if len(others) < 3:
+            others.append(None)
+            if len(others) == 3:  # another run begins while this one is at its third photo, and ends first
+                others.append(PhotoCache(tmp_path, photos, reader).pixels.copy())
+        return load(self, image)
+
+    monkeypatch.setattr(MMProfileProcessor, "load_image", meanwhile)
+    mine = PhotoCache(tmp_path, photos, reader)
+    assert np.array_equal(mine.pixels, others[-1]) and mine.pixels.any(axis=(1, 2, 3)).all()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_was_left_unfinished_a_day_ago_is_removed(tmp_path):
+    for name, hours in (("old", 25), ("new", 1)):
+        path = tmp_path / f".unfinished-{name}-cache.npy"
+        path.write_bytes(b"half")
+        os.utime(path, times=(time.time() - hours * 3600,) * 2)
+    PhotoCache(tmp_path, [photo(0)], processor())
+    assert [path.name for path in tmp_path.glob(".*")] == [".unfinished-new-cache.npy"]
 
 
 def test_a_broken_photo_is_refused_before_training_and_leaves_no_file(tmp_path):

@@ -79,7 +79,7 @@ def test_a_shard_that_cannot_be_written_is_not_there_and_what_a_kill_left_is_cle
     found = begun(tmp_path)
     with pytest.raises(pa.ArrowInvalid):
         found.write(0, {0: ROW, 1: ROW | {"log_probability": "high"}})
-    leftover = tmp_path / "out" / "predictions" / ".unfinished-17-part-00000-of-00003.parquet"
+    leftover = tmp_path / "out" / "predictions" / ".unfinished-1a2b3c4d-part-00000-of-00003.parquet"
     leftover.write_bytes(b"half")
     assert begun(tmp_path).pending() == [0, 1, 2]
     assert files(tmp_path) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from datasets import Dataset
-from transformers import T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel, get_scheduler
+from transformers import AutoProcessor, T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel, get_scheduler
 
 import train
 from mmprofile import MMProfileProcessor
@@ -181,6 +181,11 @@ def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, mes
     monkeypatch.setattr(JointTrainingModel, "forward", None)
     with pytest.raises(ValueError, match=message):
         run(corpus, tmp_path / "model", **flags)
+
+
+def test_as_many_photos_as_the_flags_ask_for_are_taken(corpus, tmp_path):  # noqa: F811
+    run(corpus, tmp_path / "model", num_reviews=4, num_images=9)
+    assert AutoProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True).max_images == 36
 
 
 def test_an_output_in_which_another_run_is_at_work_is_refused(corpus, tmp_path):  # noqa: F811

@@ -129,6 +129,19 @@ def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus,
     assert same(weights(tmp_path / "model"), weights(tmp_path / "by hand"))
 
 
+@pytest.mark.parametrize("freeze", [False, True])
+def test_auto_batch_size_tries_what_training_does(base, corpus, tmp_path, monkeypatch, freeze):  # noqa: F811
+    forward, modes = JointTrainingModel.forward, []
+
+    def noted(self, batch):
+        modes.append((self.model.text_model.training, self.model.vision_model.training))
+        return forward(self, batch)
+
+    monkeypatch.setattr(JointTrainingModel, "forward", noted)
+    run(corpus, tmp_path / "model", model=base[0], auto_batch_size=True, freeze_vision=freeze)
+    assert modes == [(True, not freeze)] * 3  # a trial and two steps
+
+
 def test_auto_batch_size_tries_each_objective_that_may_be_drawn(corpus, tmp_path, monkeypatch):  # noqa: F811
     forward, tried = JointTrainingModel.forward, []
 
