@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from string import capwords
 
 from transformers import PreTrainedConfig, T5Config, ViTConfig
 
@@ -112,7 +113,7 @@ class ProfileSchema:
                 label, count = feature.feature, feature.length
             if not hasattr(label, "names") or count < 1:
                 raise ValueError(f"profile.{key} must be a ClassLabel or a List(ClassLabel, length=n), got {feature}")
-            attributes.append(ProfileAttribute(key.replace("_", " ").title(), tuple(label.names), count))
+            attributes.append(ProfileAttribute(capwords(key.replace("_", " ")), tuple(label.names), count))
             if attributes[-1].key != key:
                 raise ValueError(f"a profile's columns are lower case with underscores, got {key!r}")
         return cls(tuple(attributes))

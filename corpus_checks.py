@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features
+from datasets import Dataset, Features, Value
 from datasets import List as ListFeature
 
 from .configuration_mmprofile import ProfileSchema
@@ -13,13 +13,20 @@ from .configuration_mmprofile import ProfileSchema
 COLUMNS, REVIEW_COLUMNS = ("user_id", "reviews", "profile"), ("text", "images", "captions")
 
 
-def check_columns(dataset: Dataset, needs_captions: bool) -> None:
-    """Raises a `ValueError` where a dataset lacks what training reads."""
-    if missing := set(COLUMNS) - set(dataset.column_names):
+def check_features(features: Features) -> None:
+    """Raises a `ValueError` where a dataset has not the columns that training reads, or others by their names."""
+    if missing := set(COLUMNS) - set(features):
         raise ValueError(f"the dataset needs the columns {list(COLUMNS)}, {sorted(missing)} missing")
-    fields = review_fields(dataset.features)
-    if missing := set(REVIEW_COLUMNS) - set(fields):
-        raise ValueError(f"each review needs {list(REVIEW_COLUMNS)}, got {list(fields)}")
+    if features["user_id"] not in (Value("string"), Value("large_string")):
+        raise ValueError(f"a user_id is a text, got {features['user_id']}")
+    reviews = features["reviews"]
+    fields = review_fields(features) if isinstance(reviews, list | ListFeature) else None
+    if not isinstance(fields, Mapping) or not set(REVIEW_COLUMNS) <= set(fields):
+        raise ValueError(f"reviews are a list of {list(REVIEW_COLUMNS)}, got {reviews}")
+
+
+def check_content(dataset: Dataset, needs_captions: bool) -> None:
+    """Raises a `ValueError` where a dataset, photos undecoded, has no rows or lacks the captions needed."""
     if not len(dataset):
         raise ValueError("the dataset has no rows")
     if needs_captions and not any(c for row in dataset["reviews"] for review in row for c in review["captions"] or ()):
@@ -36,7 +43,7 @@ def check_rows(dataset: Dataset, schema: ProfileSchema) -> None:
     """Raises a `ValueError` that names the first user whose row training cannot read.
 
     Args:
-        dataset: with the columns of `check_columns`, photos as their files' bytes; these are not decoded.
+        dataset: of fitting features (`check_features`), photos as their files' bytes; these are not decoded.
         schema: of its `profile`.
     """
     for row in dataset.select_columns(["user_id", "profile"]):

@@ -341,7 +341,8 @@ def predict_to_folder(
     schema, paradigm = users.schema, model.config.paradigm
     folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
     if accelerator.is_main_process:
-        settings = {"dtype": arguments.dtype, "shard_users": arguments.shard_users, **arguments.search}
+        settings = {"dtype": arguments.dtype, "shard_users": arguments.shard_users}
+        settings |= {name: getattr(arguments, name) for name in arguments.search}
         chosen = {"num_reviews": arguments.num_reviews, "num_images": arguments.num_images}
         folder.begin(fingerprint(model, processor, users) | settings | chosen, arguments.overwrite_output)
     accelerator.wait_for_everyone()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from transformers import HfArgumentParser
 
@@ -31,9 +32,13 @@ class PredictionArguments:
 
     num_reviews: int | None = _flag(None, "reviews of a corpus' user, the newest; default: 3. Of a JSONL file all")
     num_images: int | None = _flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
-    num_return_profiles: int = _flag(5, "profiles to explore at least; the best is proved")
+    num_return_profiles: int = _flag(5, "profiles to explore at least, where the bounds allow it")
     min_coverage: float = _flag(0.0, "explore profiles of this share of the probability mass, 0 to 1, at least")
     max_calls: int | None = _flag(None, "decoder calls a user at most; without the proof, exact is false")
+    max_decoder_tokens: int | None = _flag(
+        None,
+        "decoder tokens a user at most; 0: no bound, to the proof; default: as in generate_profiles",
+    )
     expand_per_call: int | None = _flag(None, "prefixes a decoder call expands; default: by the device")
 
     batch_size: int = _flag(32, "users a batch and process")
@@ -50,7 +55,8 @@ class PredictionArguments:
         if self.output is None and (self.evaluate or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
         least = {"show": 0, "num_reviews": 1, "num_images": 0, "num_return_profiles": 1, "max_calls": 1}
-        least |= {"expand_per_call": 1, "batch_size": 1, "batches_at_once": 1, "shard_users": 1, "num_workers": 0}
+        least |= {"max_decoder_tokens": 0, "expand_per_call": 1, "batch_size": 1, "batches_at_once": 1}
+        least |= {"shard_users": 1, "num_workers": 0}
         for name, number in least.items():
             value = getattr(self, name)
             if value is not None and value < number:
@@ -63,8 +69,9 @@ class PredictionArguments:
     @property
     def search(self) -> dict:
         """Arguments of `generate_profiles`."""
-        names = ("num_return_profiles", "min_coverage", "max_calls", "expand_per_call")
-        return {name: getattr(self, name) for name in names}
+        names = ("num_return_profiles", "min_coverage", "max_calls", "max_decoder_tokens", "expand_per_call")
+        chosen = {name: getattr(self, name) for name in names}
+        return chosen | ({"max_decoder_tokens": inf} if self.max_decoder_tokens == 0 else {})
 
 
 def parse_arguments(argv: Sequence[str] | None) -> PredictionArguments:

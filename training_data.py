@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from .batch_order import UserOrder
 from .batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from .configuration_mmprofile import ProfileSchema
-from .corpus_checks import check_columns, check_rows
+from .corpus_checks import check_content, check_features, check_rows
 from .photo_cache import PhotoCache, Photos
 from .training_arguments import JointTrainingArguments
 from .vision_states import VisionStates
@@ -34,8 +34,9 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     needs_captions = any("captions" in view.text for view in arguments.views.values())
     splits = DatasetDict()
     for name in SPLITS:
+        check_features(corpus[name].features)
         split = undecoded(corpus[name])
-        check_columns(split, needs_captions)
+        check_content(split, needs_captions)
         limit = arguments.max_train_users if name == "train" else arguments.max_eval_users
         splits[name] = split.select(range(min(limit or len(split), len(split))))
         try:

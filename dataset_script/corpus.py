@@ -103,6 +103,9 @@ class _Plan:
         self.album = album or Album(raw, config.max_photo_bytes, config.max_photo_pixels, config.image_size)
 
     def corpus(self) -> Corpus:
+        for rule in self.rules:
+            if rule.schema_name != rule.name:
+                self.ledger.notes.append(f"{rule.name} is {rule.schema_name} in a model's profiles.")
         photos, ties = self._photos()
         histories = self._histories(photos, ties)
         photos = self._proved(photos, histories, ties)
@@ -184,15 +187,21 @@ class _Plan:
         lines = self._lines(self.raw.photos, dict.fromkeys(derivation.PHOTO_FIELDS, TEXT))
         judged = self._kept(derivation.judge_photos(lines))
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
-        ties = sorted(photos.tie.to_pyarrow().unique().to_pylist())
-        if not ties:
+        counts = photos.group_by("tie").agg(photos=photos.count()).to_pyarrow().to_pydict()
+        counts = dict(sorted(zip(*counts.values(), strict=True)))
+        if not counts:
             raise ValueError(f"{self.raw.photos} lists no photo that can be used. Dropped: {self._drops()}")
-        return photos, ties
+        owners = ", ".join(f"{count:,} to {derivation.OWNERS[tie]}" for tie, count in counts.items())
+        self.ledger.notes.append(f"Photos belong by their lines' ids: {owners}.")
+        return photos, list(counts)
 
     def _proved(self, photos: ibis.Table, histories: ibis.Table, ties: Sequence[int]) -> ibis.Table:
         """The photos that decode of all that the histories could show."""
         wanted = self._kept(derivation.tied_photos(photos, histories, ties))
-        bad = self.album.prove(wanted.photo_id.to_pyarrow().to_pylist(), self.config.workers, self.ledger)
+        wanted_ids = wanted.photo_id.to_pyarrow().to_pylist()
+        (listed,) = _numbers(photos.count())
+        self.ledger.drop("photos", "belongs to no review that is left", listed - len(wanted_ids))
+        bad = self.album.prove(wanted_ids, self.config.workers, self.ledger)
         if bad:
             unusable = add_rows(self.backend, pa.table({"photo_id": bad}))
             wanted = self._kept(wanted.anti_join(unusable, "photo_id"))
@@ -230,8 +239,18 @@ class _Plan:
             numbers = [rule.evidence(row) for row in zip(*texts.to_pydict().values(), strict=True)]
             rows = texts.append_column("told", pa.array(numbers, pa.int64()))
             told[rule.key] = add_rows(self.backend, rows)
+            if not any(number is not None for number in numbers):
+                said = "a number that counts" if rule.kind == "above_median" else "true or false"
+                self.ledger.notes.append(f"{rule.name}: no business has {said} in {' or '.join(rule.of)}.")
         evidence = derivation.business_evidence(good, self.rules, told)
-        return self._kept(evidence if kept == different else derivation.one_a_business(evidence))
+        evidence = self._kept(evidence if kept == different else derivation.one_a_business(evidence))
+        for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True):
+            if rule.kind == "top":
+                found = _numbers(*(evidence[column].sum() for column in columns))
+                absent = [value for value, number in zip(rule.values, found, strict=True) if not number]
+                if absent:
+                    self.ledger.notes.append(f"{rule.name}: no business has {', '.join(absent)} in {rule.of[0]}.")
+        return evidence
 
     def _complete(self, totals: Iterable[dict[str, int]]) -> dict[str, dict[str, int]]:
         """The sums of the users with evidence for every attribute, by user."""
@@ -249,7 +268,7 @@ class _Plan:
         if len(complete) < len(self.config.split_sizes):
             raise ValueError(
                 f"{len(self.config.split_sizes)} splits need a user each, but {self.raw.root} leaves {len(complete)}. "
-                f"Left: {self.ledger.left}. Dropped: {self._drops()}"
+                f"Left: {self.ledger.left}. Dropped: {self._drops()}. {' '.join(self.ledger.notes)}"
             )
         return complete
 

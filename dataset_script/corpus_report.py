@@ -45,6 +45,7 @@ def render_report(config_name: str, corpus: Corpus, figures: Mapping[str, str] |
             f"### Configuration `{config_name}`",
             " ".join([f"Users: {splits}.", *_medians(corpus)]),
             *(f"![{shown}]({path})" for path, shown in (figures or {}).items()),
+            *(["\n".join(f"- {note}" for note in corpus.ledger.notes)] if corpus.ledger.notes else []),
             _table(("What is left", "Count"), _integers(corpus.ledger.left.items())),
             _table(("Where", "Dropped because", "Count"), _drops(corpus)),
             _table(("Statistics of the rows", "Paper, Table 1", "This corpus"), _statistics(rows)),

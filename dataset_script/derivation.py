@@ -16,6 +16,7 @@ PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")
 
 # What a photo belongs to, by the ids that its line has: a review; a user's visits of a business; a user; a business.
 TIES = (("review_id",), ("user_id", "business_id"), ("user_id",), ("business_id",))
+OWNERS = ("a review", "a user's visits of a business", "a user", "a business")
 
 # What `str.split` takes for blanks, spelt for the regular expressions of RE2 (DuckDB) and Java (Spark) alike.
 _BLANKS = r"\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
@@ -95,7 +96,7 @@ def respell_dates(judged: ibis.Table, spellings: ibis.Table) -> ibis.Table:
     spellings = spellings.rename(odd="date").mutate(is_odd=True)
     joined = judged.left_join(spellings, judged.date == spellings.odd)
     is_bad = joined.reason.isnull() & joined.is_odd.fill_null(False) & joined.plain.isnull()
-    reason = ibis.ifelse(is_bad, "date is no date", joined.reason)
+    reason = ibis.ifelse(is_bad, "date is not as in 2023-12-31 or 2023-12-31 23:59:59 (ISO 8601)", joined.reason)
     return joined.mutate(date=ibis.coalesce(joined.plain, joined.date), reason=reason).drop("odd", "plain", "is_odd")
 
 

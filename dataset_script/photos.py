@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
 import datasets
+import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from datasets.utils import tqdm
@@ -77,11 +78,23 @@ def shrink(content: bytes, side: int) -> bytes:
     with PIL.Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as photo:
         if max(photo.size) <= side:
             return content
-        small = PIL.ImageOps.exif_transpose(photo).convert("RGB")
+        small = _upright_rgb(photo)
     small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+def _upright_rgb(photo: PIL.Image.Image) -> PIL.Image.Image:
+    """16 bits scaled to 8, and what is transparent on white: as the model's processor, which a loading script cannot
+    import, sees a photo that is not shrunk."""
+    photo = PIL.ImageOps.exif_transpose(photo)
+    if photo.mode.startswith("I"):
+        photo = PIL.Image.fromarray((np.clip(np.asarray(photo), 0, 65535) / 257).round().astype(np.uint8))
+    elif photo.has_transparency_data:
+        photo = photo.convert("RGBA")
+        photo = PIL.Image.alpha_composite(PIL.Image.new("RGBA", photo.size, "white"), photo)
+    return photo.convert("RGB")
 
 
 class Album:

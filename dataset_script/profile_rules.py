@@ -5,12 +5,14 @@ whole thousandths, so that a sum is the same in whatever order an engine adds.
 """
 
 import ast
+import dataclasses
 import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from string import capwords
 
 import yaml
 
@@ -94,8 +96,8 @@ class Rule:
             if " ".join(word.split()) != word or set(word) & set("<|:"):
                 fitting = "words with single blanks (or `_`) between them and no '<', '|' or ':'"
                 raise ValueError(f"name and values of {where} must be {fitting}, got {word!r}")
-        if self.count != 1 and any("," in value for value in self.values):
-            raise ValueError(f"values of {where}, which takes several, must have no ',', got {self.values}")
+        if (self.kind == "top" or self.count != 1) and any("," in value for value in self.values):
+            raise ValueError(f"values of {where}, which stand between commas, must have no ',', got {self.values}")
         sources = self.of if self.against is None else (*self.of, self.against)
         if not all(isinstance(path, str) and path for path in sources):
             raise ValueError(f"`of` and `against` of {where} must be texts, got {sources}")
@@ -104,6 +106,11 @@ class Rule:
     def key(self) -> str:
         """The column in the dataset and the key in a profile."""
         return self.name.lower().replace(" ", "_")
+
+    @cached_property
+    def schema_name(self) -> str:
+        """What a model calls it: a dataset knows the column alone, and `ProfileSchema` makes the name of it."""
+        return capwords(self.key.replace("_", " "))
 
     @cached_property
     def is_share(self) -> bool:
@@ -206,6 +213,10 @@ def _rule(entry: object) -> Rule:
         raise ValueError(f"an attribute has a name, values and a rule, got {entry!r}")
     fields = {**entry, "kind": entry["rule"], "values": _several(entry["values"]), "of": _several(entry.get("of", ()))}
     fields.pop("rule")
+    if unknown := set(fields) - {field.name for field in dataclasses.fields(Rule)}:
+        known = [field.name for field in dataclasses.fields(Rule) if field.name != "kind"]
+        hint = " (YAML reads yes as true: write it in quotes)" if True in unknown else ""
+        raise ValueError(f"attribute {entry['name']!r} has no {[*unknown]}{hint}; it may have {['rule', *known]}")
     if fields.get("between") is not None:
         fields["between"] = _several(fields["between"])
     try:

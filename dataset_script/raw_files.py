@@ -5,7 +5,9 @@ is opened, not even through a symbolic link. What cannot be used is dropped and 
 """
 
 import gzip
+import shutil
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,10 +27,12 @@ PHOTO_FOLDER = "photos"
 
 @dataclass
 class Ledger:
-    """What each step of a build left, in order; and what was dropped, by (file or "users", reason)."""
+    """What each step of a build left, in order; what was dropped, by (file or "users", reason); and what else whoever
+    builds should know, as sentences."""
 
     left: dict[str, int] = field(default_factory=dict)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def drop(self, where: str, reason: str, count: int = 1) -> None:
         if count:
@@ -81,20 +85,33 @@ def _inside(root: Path, path: Path) -> Path:
 def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path:
     """The file itself, or, of a .gz, its lines unpacked into `scratch`, for an engine to read with all its threads.
 
+    A mark at the beginning that says that it is UTF-8 is left out; such a file is copied.
+
     A .gz that is cut short gives the lines before the cut; of a line with more than `longest` bytes, which could fill
     memory and disk, nothing is kept. Both are counted.
 
     Raises:
         ValueError: if `scratch` has not the space.
     """
-    if path.suffix != ".gz":
+    packed = path.suffix == ".gz"
+    if not packed and not _has_mark(path):
         return path
-    plain = scratch / path.stem
+    plain = scratch / (path.stem if packed else path.name)
     try:
-        _unpack(path, plain, longest, ledger)
+        if packed:
+            _unpack(path, plain, longest, ledger)
+        else:
+            with path.open("rb") as marked, plain.open("wb") as lines:
+                marked.seek(len(BOM_UTF8))
+                shutil.copyfileobj(marked, lines)
     except OSError as error:
         raise ValueError(f"{path.name} cannot be unpacked into {scratch}: {error}") from None
     return plain
+
+
+def _has_mark(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(BOM_UTF8)) == BOM_UTF8
 
 
 def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
@@ -102,7 +119,7 @@ def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
         size = path.stat().st_size
         with tqdm(total=size, unit="B", unit_scale=True, desc=f"unpacking {path.name}") as bar:
             for number, line in enumerate(_bounded_lines(unpacked, path.name, longest, ledger)):
-                lines.write(line)
+                lines.write(line if number else line.removeprefix(BOM_UTF8))
                 if number % 1000 == 0:
                     bar.update(packed.tell() - bar.n)
             bar.update(size - bar.n)

@@ -36,6 +36,35 @@ def test_users_are_dropped_and_counted_by_reason(corpus):
     assert corpus.medians == {"budget_range": MEDIAN_PRICE}
 
 
+def test_photos_that_no_row_could_show_are_counted(tmp_path):
+    raw = hand_written()
+    raw.photos += [{"photo_id": "stray", "business_id": "unheard of"}, {"photo_id": "other", "review_id": "none"}]
+    corpus = plan(raw.write(tmp_path / "raw"))
+    assert corpus.ledger.dropped["photos", "belongs to no review that is left"] == 2
+    assert "Photos belong by their lines' ids: 1 to a review, 10 to a business." in corpus.ledger.notes
+
+
+def test_what_no_business_tells_is_said(corpus, tmp_path):
+    absent = "Active Life, Local Services, Health & Medical, Home Services"
+    assert f"Favorite Category: no business has {absent} in categories." in corpus.ledger.notes
+    assert len(corpus.ledger.notes) == 2
+    raw = hand_written()
+    for business in raw.businesses:
+        if business["attributes"]:
+            unknown = {"HappyHour": "perhaps", "RestaurantsPriceRange2": "45 dollars"}
+            business["attributes"] = business["attributes"] | unknown
+    with pytest.raises(
+        ValueError, match="Budget Range: no business has a number that counts in RestaurantsPriceRange2"
+    ):
+        plan(raw.write(tmp_path / "raw"))
+    with pytest.raises(ValueError, match="Discount Preference: no business has true or false in HappyHour"):
+        plan(tmp_path / "raw")
+
+
+def test_the_report_shows_the_notes(corpus):
+    assert "\n\n- Photos belong by their lines' ids: 9 to a business.\n- Favorite" in render_report("default", corpus)
+
+
 def test_five_words_fit_and_four_do_not_nor_301(corpus):
     assert corpus.ledger.dropped["review", "fewer than 5 words"] == 1
     assert corpus.ledger.dropped["review", "more than 300 words"] == 1

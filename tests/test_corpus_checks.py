@@ -4,19 +4,35 @@ import pytest
 from datasets import Dataset
 
 from mmprofile.batching import undecoded
-from mmprofile.corpus_checks import check_columns, check_rows
+from mmprofile.corpus_checks import check_content, check_features, check_rows
 from tests.tiny_corpus import SCHEMA, features, tiny_dataset, user
 
 
 def test_a_corpus_without_what_training_reads_is_refused_at_once():
     rows = tiny_dataset(2)
-    check_columns(undecoded(rows), needs_captions=True)
-    with pytest.raises(ValueError, match="profile"):
-        check_columns(rows.remove_columns("profile"), needs_captions=False)
+    check_features(rows.features)
+    check_content(undecoded(rows), needs_captions=True)
+    with pytest.raises(ValueError, match=r"\['profile'\] missing"):
+        check_features(rows.remove_columns("profile").features)
     with pytest.raises(ValueError, match="caption"):
-        check_columns(undecoded(tiny_dataset(2, captions=False)), needs_captions=True)
+        check_content(undecoded(tiny_dataset(2, captions=False)), needs_captions=True)
     with pytest.raises(ValueError, match="no rows"):
-        check_columns(rows.select([]), needs_captions=False)
+        check_content(rows.select([]), needs_captions=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("user_id", [1, 2], "a user_id is a text, got Value"),
+        ("reviews", [["good"], ["bad"]], "reviews are a list of .*'text', 'images', 'captions'.*, got List"),
+        ("reviews", ["good", "bad"], "reviews are a list of .*, got Value"),
+        ("reviews", [[{"text": "good"}], [{"text": "bad"}]], "reviews are a list of .*, got List"),
+    ],
+)
+def test_a_column_of_another_type_is_named(column, values, message):
+    rows = tiny_dataset(2).remove_columns(column).add_column(column, values)
+    with pytest.raises(ValueError, match=message):
+        check_features(rows.features)
 
 
 def corpus(spoil, users: int = 2100) -> Dataset:

@@ -3,12 +3,14 @@
 import io
 
 import datasets
+import numpy as np
 import pytest
 from PIL import Image
 from raw_corpus import hand_written, jpeg
 
 from dataset_script.mmprofile_yelp import build
 from dataset_script.photos import shrink
+from mmprofile.images_mmprofile import load_rgb
 
 
 def opened(content):
@@ -36,6 +38,21 @@ def test_a_photo_of_any_mode_becomes_rgb(mode):
     Image.new(mode, (64, 32)).save(buffer, "JPEG" if mode == "CMYK" else "PNG")
     small = opened(shrink(buffer.getvalue(), 16))
     assert (small.mode, small.size) == ("RGB", (16, 8))
+
+
+def sixteen_bits() -> Image.Image:
+    return Image.fromarray(np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (32, 1)))
+
+
+@pytest.mark.parametrize(
+    "photo", [Image.new("RGBA", (64, 32), (255, 0, 0, 0)), Image.new("LA", (64, 32), (9, 90)), sixteen_bits()]
+)
+def test_a_small_photo_is_what_a_model_would_see_of_the_large_one(photo):
+    buffer = io.BytesIO()
+    photo.save(buffer, "PNG")
+    expected = load_rgb(buffer.getvalue(), 10_000).resize((16, 8), Image.Resampling.BICUBIC)
+    small = opened(shrink(buffer.getvalue(), 16))
+    assert np.abs(np.asarray(small).astype(int) - np.asarray(expected)).mean() < 4
 
 
 def test_a_photo_that_lies_on_its_side_is_stood_up():

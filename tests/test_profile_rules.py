@@ -131,7 +131,11 @@ def test_a_profile_has_null_where_there_is_no_evidence():
         ("attributes: [{name: A, values: [x], rule: guess}]", "rule of attribute 'A' must be one of"),
         (
             "attributes: [{name: A, values: [x], rule: top, of: f, colour: red}]",
-            "unexpected keyword argument 'colour'",
+            r"'A' has no \['colour'\]; it may have \['rule', 'name', ",
+        ),
+        (
+            "attributes: [{name: A, values: [x, y], rule: majority, of: f, yes: x}]",
+            "YAML reads yes as true: write it in",
         ),
         ("attributes: [{name: A, values: [x, y], rule: majority, of: f, 'yes': z}]", "`yes`, one of them, got 'z'"),
         ("attributes: [{name: A, values: [x, y], rule: top, of: f, count: 3}]", "a count of 1 to 2, got 3"),

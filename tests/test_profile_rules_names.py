@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from datasets import ClassLabel
 
 from dataset_script.profile_rules import Rule, read_rules
 from mmprofile.configuration_mmprofile import ProfileAttribute, ProfileSchema
@@ -41,10 +42,18 @@ def test_a_name_or_value_that_a_model_takes_is_taken(tmp_path, word):
     assert ProfileSchema((ProfileAttribute(word, (word, "y")),)).keys == (rule.key,)
 
 
-def test_values_of_which_a_profile_has_several_hold_no_comma(tmp_path):
-    with pytest.raises(ValueError, match="values of attribute 'A', which takes several, must have no ','"):
-        read(tmp_path, TOP | {"values": ["Food, Drinks", "y", "z"]})
-    assert read(tmp_path, TOP | {"values": ["Food, Drinks", "y", "z"], "count": 1})[0].count == 1
+@pytest.mark.parametrize("count", [1, 2])
+def test_values_that_stand_between_commas_hold_none(tmp_path, count):
+    with pytest.raises(ValueError, match="values of attribute 'A', which stand between commas, must have no ','"):
+        read(tmp_path, TOP | {"values": ["Food, Drinks", "y", "z"], "count": count})
+
+
+def test_a_rule_knows_what_a_model_will_call_it(tmp_path):
+    for name in ("Cook's Favorite", "Diet of Choice", "HappyHour", "user_id", "E-mail"):
+        (rule,) = read(tmp_path, SHARE | {"name": name})
+        features = {rule.key: ClassLabel(names=list(rule.values))}
+        assert [a.name for a in ProfileSchema.from_features(features).attributes] == [rule.schema_name]
+    assert read(tmp_path, SHARE | {"name": "Cook's Favorite"})[0].schema_name == "Cook's Favorite"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def bomb(width: int, height: int) -> bytes:
 
 GOOD = review("ann", 31, "pizzeria", 4)
 MALFORMED = "malformed JSON, or user_id is missing, null or empty"
+NO_DATE = "date is not as in 2023-12-31 or 2023-12-31 23:59:59 (ISO 8601)"
 BAD_REVIEWS = [
     ('{"review_id": "x", "text": "cut o', MALFORMED),
     ("[1, 2]", MALFORMED),
@@ -39,8 +40,8 @@ BAD_REVIEWS = [
     (GOOD | {"review_id": ""}, "review_id is missing, null or empty"),
     (GOOD | {"business_id": None}, "business_id is missing, null or empty"),
     (GOOD | {"date": None}, "date is missing or null"),
-    (GOOD | {"date": "last May"}, "date is no date"),
-    (GOOD | {"date": "2021-02-30 10:00:00"}, "date is no date"),
+    (GOOD | {"date": "last May"}, NO_DATE),
+    (GOOD | {"date": "2021-02-30 10:00:00"}, NO_DATE),
     (GOOD | {"stars": "four"}, "stars is missing, null or not a number"),
     (GOOD | {"stars": True}, "stars is missing, null or not a number"),
     (GOOD | {"stars": 0}, "stars is outside 1 to 5"),
@@ -78,6 +79,21 @@ def test_a_bad_photo_line_is_dropped_and_counted(tmp_path, change, reason):
     corpus = plan(raw.write(tmp_path / "raw"))
     assert corpus.ledger.dropped["photos", reason] == 1
     assert profiles(corpus) == PROFILES
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_mark_of_utf_8_costs_no_line(tmp_path, packed):
+    folder = hand_written().write(tmp_path / "raw")
+    for name in ("business", "review", "photos"):
+        path = folder / f"yelp_{name}.json"
+        content = b"\xef\xbb\xbf" + path.read_bytes()
+        path.write_bytes(content)
+        if packed:
+            path.with_suffix(".json.gz").write_bytes(gzip.compress(content))
+            path.unlink()
+    corpus = plan(folder)
+    assert profiles(corpus) == PROFILES
+    assert not any("malformed" in reason for _, reason in corpus.ledger.dropped)
 
 
 BAD_FILES = [
