@@ -77,6 +77,7 @@ def write_model_card(
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         no_better=[a.name for a in attributes if majority and f1[a.key] <= majority[a.key]],
         attributes=schema.to_list(),
+        language=arguments.language,
         **_training(arguments, results, history),
     )
     card.text += "\n"
@@ -115,7 +116,7 @@ def _metadata(
         text = " ".join(" ".join(example["reviews"]).split())
         widget = [{"example_title": "One user's reviews", "text": text, "output": {"text": example["profile"]}}]
     return ModelCardData(
-        language="en",
+        language=arguments.language,
         license="apache-2.0",
         library_name="transformers",
         pipeline_tag="image-text-to-text",

@@ -24,7 +24,7 @@ LR_SCHEDULERS = (
 TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "vision_feature")
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
-    *("dataset", "dataset_name", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
+    *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
     *("photo_cache", "report_to"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
@@ -48,6 +48,7 @@ class JointTrainingArguments:
     dataset: str = _flag("", "corpus: a folder or Hub name that load_dataset takes")
     dataset_config: str | None = _flag(None, "configuration of the corpus: default, full, ...")
     dataset_name: str | None = _flag(None, "what the model card calls the corpus; default: its Hub or folder name")
+    language: str = _flag("en", "code of the reviews' language, for the model card")
     publish_example: bool = _flag(False, "show a test user's reviews and profile in the model card")
     output_dir: str = _flag("", "where the trained model, its card and its figures go")
     overwrite_output_dir: bool = _flag(False, "replace an output_dir that is not empty")

@@ -236,3 +236,8 @@ def test_a_review_cannot_break_out_of_the_card(write):
 def test_results_without_the_models_row_are_refused(write):
     with pytest.raises(ValueError, match=r"need a row 'mmprofile', got \['majority class'\]"):
         write({"test_f1": {"majority class": RESULTS["test_f1"]["majority class"]}})
+
+
+def test_the_language_is_the_one_that_the_flag_names(write):
+    card = write(language="de")
+    assert card.data.language == "de" and "Reviews in others than `de` were neither trained nor measured" in card.text

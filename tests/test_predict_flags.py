@@ -27,6 +27,15 @@ def test_a_flag_changes_the_answers(model, corpus, whole, tmp_path, flags):
     ]
 
 
+def test_without_a_bound_all_is_proved_and_a_second_start_is_the_same_run(model, corpus, tmp_path):
+    flags = {"max_calls": None, "max_decoder_tokens": 0}
+    for _ in range(2):
+        run(model, corpus, tmp_path / "out", **flags)
+    assert all(row["exact"] for row in rows_of(tmp_path / "out"))
+    with pytest.raises(ValueError, match="'max_decoder_tokens': 0.* not .*'max_decoder_tokens': None"):
+        run(model, corpus, tmp_path / "out", **flags | {"max_decoder_tokens": None})
+
+
 def test_search_flags_reach_the_search(model, corpus, whole, tmp_path):
     run(model, corpus, tmp_path / "wide", expand_per_call=64)
     assert rows_of(tmp_path / "wide")[0]["coverage"] > rows_of(whole[0])[0]["coverage"]
