@@ -142,7 +142,7 @@ CHANGES_ELSE = {
     "dataset": "test_bad_runs_are_refused_before_the_first_step",
     "dataset_config": "test_a_configuration_of_the_corpus_can_be_chosen",
     "dataset_name": "test_the_card_names_the_corpus_and_shows_an_example_if_asked",
-    "language": "test_the_language_is_the_one_that_the_flag_names",
+    "language": "test_the_card_names_the_corpus_and_shows_an_example_if_asked",
     "publish_example": "test_the_card_names_the_corpus_and_shows_an_example_if_asked",
     "output_dir": "test_a_run_leaves_a_folder_that_is_ready_for_the_hub",
     "overwrite_output_dir": "test_an_output_folder_with_files_is_not_overwritten_unasked",

@@ -112,9 +112,9 @@ def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
 
 
 def test_the_card_names_the_corpus_and_shows_an_example_if_asked(corpus, base, tmp_path):  # noqa: F811
-    run(corpus, tmp_path / "model", dataset_name="synthetic Yelp", publish_example=True)
+    run(corpus, tmp_path / "model", dataset_name="synthetic Yelp", publish_example=True, language="de")
     asked, unasked = ((folder / "README.md").read_text() for folder in (tmp_path / "model", base[0]))
-    assert "synthetic Yelp" in asked and "user 200 review 0 likes" in asked
+    assert "synthetic Yelp" in asked and "user 200 review 0 likes" in asked and "language: de" in asked
     assert "synthetic Yelp" not in unasked and "user 200" not in unasked
 
 
