@@ -27,13 +27,14 @@ def test_a_flag_changes_the_answers(model, corpus, whole, tmp_path, flags):
     ]
 
 
-def test_without_a_bound_all_is_proved_and_a_second_start_is_the_same_run(model, corpus, tmp_path):
+def test_without_a_bound_all_is_proved_and_a_second_start_is_the_same_run(model, tmp_path):
+    (tmp_path / "lines.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
     flags = {"max_calls": None, "max_decoder_tokens": 0}
     for _ in range(2):
-        run(model, corpus, tmp_path / "out", **flags)
-    assert all(row["exact"] for row in rows_of(tmp_path / "out"))
+        run(model, tmp_path / "lines.jsonl", tmp_path / "out", **flags)
+    assert [row["exact"] for row in rows_of(tmp_path / "out")] == [True]
     with pytest.raises(ValueError, match="'max_decoder_tokens': 0.* not .*'max_decoder_tokens': None"):
-        run(model, corpus, tmp_path / "out", **flags | {"max_decoder_tokens": None})
+        run(model, tmp_path / "lines.jsonl", tmp_path / "out", **flags | {"max_decoder_tokens": None})
 
 
 def test_search_flags_reach_the_search(model, corpus, whole, tmp_path):
