@@ -19,6 +19,11 @@ def check_features(features: Features) -> None:
         raise ValueError(f"the dataset needs the columns {list(COLUMNS)}, {sorted(missing)} missing")
     if features["user_id"] not in (Value("string"), Value("large_string")):
         raise ValueError(f"a user_id is a text, got {features['user_id']}")
+    check_reviews(features)
+
+
+def check_reviews(features: Features) -> None:
+    """Raises a `ValueError` where the column `reviews` is none of a corpus."""
     reviews = features["reviews"]
     fields = review_fields(features) if isinstance(reviews, list | ListFeature) else None
     if not isinstance(fields, Mapping) or not set(REVIEW_COLUMNS) <= set(fields):

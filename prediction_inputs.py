@@ -6,7 +6,6 @@ a `ValueError` before any work. What is wrong with one user (no review, a broken
 
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, load_dataset
-from datasets import List as ListFeature
 from datasets.exceptions import DatasetNotFoundError
 
 from .batching import undecoded
 from .configuration_mmprofile import Profile, ProfileSchema
-from .corpus_checks import COLUMNS, REVIEW_COLUMNS
+from .corpus_checks import COLUMNS, check_reviews
 from .corpus_digest import corpus_digest
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
@@ -63,10 +61,7 @@ class DatasetUsers:
     def __init__(self, dataset: Dataset, schema: ProfileSchema, num_reviews: int = 3, num_images: int = 1):
         if missing := {"user_id", "reviews"} - set(dataset.column_names):
             raise ValueError(f"the dataset needs the columns user_id and reviews, {sorted(missing)} missing")
-        reviews = dataset.features["reviews"]
-        fields = reviews.feature if isinstance(reviews, ListFeature) else None
-        if not isinstance(fields, Mapping) or not set(REVIEW_COLUMNS) <= set(fields):
-            raise ValueError(f"reviews are a list of {list(REVIEW_COLUMNS)}, got {reviews}")
+        check_reviews(dataset.features)
         self.has_profiles = "profile" in dataset.column_names
         if self.has_profiles:
             given = ProfileSchema.from_features(dataset.features["profile"])
