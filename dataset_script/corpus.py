@@ -246,8 +246,9 @@ class _Plan:
         evidence = self._kept(evidence if kept == different else derivation.one_a_business(evidence))
         for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True):
             if rule.kind == "top":
-                found = _numbers(*(evidence[column].sum() for column in columns))
-                absent = [value for value, number in zip(rule.values, found, strict=True) if not number]
+                sums = evidence.aggregate([evidence[column].sum().name(column) for column in columns])
+                (found,) = sums.to_pyarrow().to_pylist()
+                absent = [value for value, column in zip(rule.values, columns, strict=True) if not found[column]]
                 if absent:
                     self.ledger.notes.append(f"{rule.name}: no business has {', '.join(absent)} in {rule.of[0]}.")
         return evidence
