@@ -45,7 +45,9 @@ from mmprofile.prediction_batches import (
     EncodedUsers,
     PredictionBatch,
     PredictionCollator,
+    batch_parts,
     bucketed_batches,
+    join_parts,
 )
 from mmprofile.prediction_inputs import DatasetUsers, LineUsers, User, open_users
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
@@ -115,15 +117,18 @@ def fingerprint(model, processor, users: DatasetUsers | LineUsers) -> dict[str, 
     }
 
 
-def input_loader(users, batches: Sequence[list[int]], processor, paradigm: str, num_workers: int) -> DataLoader:
+def read_batches(
+    users, batches: Sequence[list[int]], processor, paradigm: str, num_workers: int
+) -> Iterator[PredictionBatch]:
     """Batches in the order given, read and decoded by the workers while the device computes."""
-    return DataLoader(
+    parts = DataLoader(
         EncodedUsers(users, processor, paradigm),
-        batch_sampler=batches,
+        batch_sampler=batch_parts(batches),
         collate_fn=PredictionCollator(processor),
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
+    return join_parts(parts, batches)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -136,9 +141,9 @@ class Clock:
     def __init__(self):
         self.started, self.waiting = time.monotonic(), 0.0
 
-    def over(self, loader: Iterable[PredictionBatch]) -> Iterator[PredictionBatch]:
+    def over(self, batches: Iterable[PredictionBatch]) -> Iterator[PredictionBatch]:
         asked = time.monotonic()
-        for batch in loader:
+        for batch in batches:
             self.waiting += time.monotonic() - asked
             yield batch
             asked = time.monotonic()
@@ -158,7 +163,10 @@ def predict_rows(
     """Each user's row number in the input and its columns, see `predictions.arrow_schema`, batch after batch."""
 
     def answers_to(batch: PredictionBatch) -> list[dict]:
-        return profile_users(model, tokenizer, batch.inputs, **search) if batch.users else []
+        if not batch.users:
+            return []
+        inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
+        return profile_users(model, tokenizer, inputs, **search)
 
     for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
         for user, answer in zip(batch.users, answers, strict=True):
@@ -324,8 +332,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if arguments.output is None:
         shown = range(min(arguments.show, len(users)))
         batches = list(bucketed_batches(users.lengths, shown, arguments.batch_size))
-        loader = input_loader(users, batches, processor, paradigm, num_workers=0)
-        rows = dict(predict_rows(model, processor.tokenizer, loader, arguments.search))
+        read = read_batches(users, batches, processor, paradigm, num_workers=0)
+        rows = dict(predict_rows(model, processor.tokenizer, read, arguments.search))
         if accelerator.is_main_process:
             print("\n\n".join(describe(users[index], rows[index], schema) for index in shown))
         return {}
@@ -354,10 +362,10 @@ def predict_to_folder(
     num_workers = arguments.num_workers
     if num_workers is None:
         num_workers = max(1, cores // accelerator.num_processes - 1)
-    loader = input_loader(users, batches, processor, paradigm, num_workers)
+    read = read_batches(users, batches, processor, paradigm, num_workers)
     at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
-    rows = predict_rows(model, processor.tokenizer, clock.over(loader), arguments.search, at_once)
+    rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search, at_once)
     name = "predicting" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
     write_predictions(rows, folder, mine, clock, name if accelerator.is_main_process else None)
 

@@ -1,6 +1,10 @@
-"""From users to batches: tokenised, their photos decoded, what cannot be read left out and noted."""
+"""From users to batches: tokenised, their photos decoded, what cannot be read left out and noted.
 
-from collections.abc import Iterator, Sequence
+A batch is read in parts, by several workers at once: the first one is there sooner, and what waits in shared memory is
+small however large the batches are.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,6 +13,8 @@ import torch
 from .configuration_mmprofile import Profile
 from .pipeline_mmprofile import SEES_IMAGES, encode_user, pad_users
 from .prediction_inputs import DatasetUsers, LineUsers, User
+
+PART = 16  # users
 
 
 @dataclass
@@ -70,21 +76,37 @@ class EncodedUsers(torch.utils.data.Dataset):
 
 @dataclass
 class PredictionBatch:
-    """`inputs` has a row for each of `users`; it is None where there is no user. `failed` have no prediction."""
+    """`inputs` are the model's for `users`, in parts as `pad_users` returns them. `failed` have no prediction."""
 
     users: list[EncodedUser]
     failed: list[EncodedUser]
-    inputs: dict[str, torch.Tensor] | None
+    inputs: list[dict[str, torch.Tensor]]
 
     def pin_memory(self) -> "PredictionBatch":
         """Called by the data loader, for faster copies to a GPU."""
-        if self.inputs is not None:
-            self.inputs = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
+        self.inputs = [{name: tensor.pin_memory() for name, tensor in part.items()} for part in self.inputs]
         return self
+
+    def joined_inputs(self, pad_token_id: int, device: torch.device) -> dict[str, torch.Tensor]:
+        """What `pad_users` returns for all `users`, on the device."""
+        joined = {}
+        for name in {name: None for part in self.inputs for name in part}:
+            tensors = [part.get(name) for part in self.inputs]  # a part may be without photos
+            some = [tensor for tensor in tensors if tensor is not None]
+            shape = len(self.users), max(tensor.shape[1] for tensor in some), *some[0].shape[2:]
+            padding = pad_token_id if name == "input_ids" else 0
+            joined[name] = torch.full(shape, padding, dtype=some[0].dtype, device=device)
+            start = 0
+            for part, tensor in zip(self.inputs, tensors, strict=True):
+                end = start + len(part["input_ids"])
+                if tensor is not None:
+                    joined[name][start:end, : tensor.shape[1]].copy_(tensor, non_blocking=True)
+                start = end
+        return joined
 
 
 class PredictionCollator:
-    """`EncodedUser`s to a batch; what the batch holds, they hold no more."""
+    """`EncodedUser`s to a batch of one part; what the batch holds, they hold no more."""
 
     def __init__(self, processor):
         self.processor = processor
@@ -94,7 +116,7 @@ class PredictionCollator:
         return PredictionBatch(
             users=[replace(user, inputs=None) for user in encoded if user.inputs is not None],
             failed=[user for user in encoded if user.inputs is None],
-            inputs=pad_users(self.processor, inputs) if inputs else None,
+            inputs=[pad_users(self.processor, inputs)] if inputs else [],
         )
 
 
@@ -103,3 +125,21 @@ def bucketed_batches(lengths: np.ndarray, rows: range, batch_size: int) -> Itera
     order = sorted(rows, key=lambda row: (-lengths[row], row))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def batch_parts(batches: Iterable[list[int]]) -> list[list[int]]:
+    """The rows of batches as they are read, at most `PART` at a time."""
+    return [batch[start : start + PART] for batch in batches for start in range(0, len(batch), PART)]
+
+
+def join_parts(parts: Iterable[PredictionBatch], batches: Iterable[list[int]]) -> Iterator[PredictionBatch]:
+    """What was read for `batch_parts` of the batches, batch after batch."""
+    parts = iter(parts)
+    for batch in batches:
+        joined = PredictionBatch([], [], [])
+        while len(joined.users) + len(joined.failed) < len(batch):
+            part = next(parts)
+            joined.users += part.users
+            joined.failed += part.failed
+            joined.inputs += part.inputs
+        yield joined

@@ -5,8 +5,10 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from mmprofile import prediction_batches
 from mmprofile.batching import EvaluationCollator, UserExamples, undecoded
-from mmprofile.prediction_batches import EncodedUsers, PredictionCollator, bucketed_batches
+from mmprofile.pipeline_mmprofile import pad_users
+from mmprofile.prediction_batches import EncodedUsers, PredictionCollator, batch_parts, bucketed_batches, join_parts
 from mmprofile.prediction_inputs import DatasetUsers, LineUsers
 from mmprofile.presets import tiny_processor
 from tests.test_prediction_inputs import line, write_lines
@@ -31,11 +33,12 @@ def test_a_model_sees_of_a_dataset_what_it_is_evaluated_on(processor, num_review
     users = DatasetUsers(dataset, SCHEMA, num_reviews, num_images)
     loader = DataLoader(EncodedUsers(users, processor, paradigm), 3, collate_fn=PredictionCollator(processor))
     (batch,) = loader
+    (inputs,) = batch.inputs
     examples = UserExamples(undecoded(dataset), SCHEMA, num_reviews, num_images)
     expected = EvaluationCollator(processor, paradigm)([examples[index] for index in range(3)])
     assert torch.equal(expected.pop("labels"), processor.encode_targets([user.profile for user in batch.users]))
-    assert set(batch.inputs) == set(expected)
-    assert all(torch.equal(batch.inputs[name], expected[name]) for name in expected)
+    assert set(inputs) == set(expected)
+    assert all(torch.equal(inputs[name], expected[name]) for name in expected)
     assert batch.failed == []
 
 
@@ -62,8 +65,8 @@ def test_users_without_a_review_are_kept_apart_from_the_batch(tmp_path, processo
     assert [found.index for found in batch.users] == [0, 3]
     assert [found.index for found in batch.failed] == [1, 2]
     assert all("a review with words" in found.problems[0] for found in batch.failed)
-    assert batch.inputs["input_ids"].shape[0] == 2
-    assert PredictionCollator(processor)(batch.failed).inputs is None
+    assert batch.inputs[0]["input_ids"].shape[0] == 2
+    assert PredictionCollator(processor)(batch.failed).inputs == []
 
 
 def test_a_row_of_a_dataset_that_is_not_valid_is_one_users_problem(processor):
@@ -81,3 +84,29 @@ def test_batches_are_of_like_length_the_longest_first():
     lengths = torch.tensor([5, 1, 9, 5, 7, 2]).numpy()
     assert list(bucketed_batches(lengths, range(6), 2)) == [[2, 4], [0, 3], [5, 1]]
     assert list(bucketed_batches(lengths, range(1, 4), 2)) == [[2, 3], [1]]
+
+
+@pytest.mark.parametrize("paradigm", ["combined", "unimodal"])
+@pytest.mark.parametrize("part", [1, 2, 3, 9])
+def test_a_batch_is_the_same_in_however_many_parts_it_is_read(tmp_path, monkeypatch, processor, paradigm, part):
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
+    photos = [["a.png"], [], [], ["b.png", "c.png"], [], ["c.png", "b.png", "a.png"], []]
+    lines = [line(n, reviews=["a place " * (n + 1)], images=images) for n, images in enumerate(photos)]
+    lines[4] = line(4, reviews=[" "])
+    users = encoded(LineUsers(write_lines(tmp_path, *lines), SCHEMA), processor, paradigm)
+    monkeypatch.setattr(prediction_batches, "PART", part)
+    batches = [[5, 1, 2, 4], [4], [0, 3, 6]]
+    read = batch_parts(batches)
+    assert [row for rows in read for row in rows] == [5, 1, 2, 4, 4, 0, 3, 6]
+    assert max(map(len, read)) == min(part, 4)
+    collate = PredictionCollator(processor)
+    joined = list(join_parts((collate([users[row] for row in rows]) for rows in read), batches))
+    assert [[user.index for user in batch.users] for batch in joined] == [[5, 1, 2], [], [0, 3, 6]]
+    assert [[user.index for user in batch.failed] for batch in joined] == [[4], [4], []]
+    for batch in (joined[0], joined[2]):
+        expected = pad_users(processor, [users[user.index].inputs for user in batch.users])
+        found = batch.joined_inputs(processor.tokenizer.pad_token_id, torch.device("cpu"))
+        assert set(found) == set(expected)
+        for name, tensor in expected.items():
+            assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
