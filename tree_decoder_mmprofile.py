@@ -98,7 +98,7 @@ class TreeDecoder:
         for block in decoder.block:
             hidden = block(hidden, no_mask, bias, self.state, no_mask, self.cross_bias, cache)[0]
         first = self.memory.write(cache.self_attention_cache, memory)
-        return decoder.final_layer_norm(hidden)[fed], first
+        return decoder.final_layer_norm(hidden).flatten(0, 1)[fed], first
 
     def _log_probabilities(self, hidden: torch.Tensor, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Log-probability over the whole vocabulary, in float32, of each token behind the position beside it."""
@@ -162,7 +162,7 @@ class Tree:
 
     Attributes:
         tokens: (rows, width).
-        fed: (rows, width), False where there is padding.
+        fed: (fed tokens,), their places among (rows * width), ascending; the others are padding.
         index: (rows, memory), columns of the decoder's memory.
         position: (rows, memory + width), in the text, of the tokens of the memory and of the call.
         member: (rows, memory + width), to which of the row's prefixes a token belongs; padding to one of its own.
@@ -179,7 +179,7 @@ class Tree:
         member[kept], member[numbers], padding = old.place, old.most + new.place, old.most + new.most
         self.places = new.row * new.width + new.offset
         self.tokens = new.put(branches.tokens[prefixes.branch[numbers]][new.owner, new.step])
-        self.fed = new.put(np.ones_like(new.owner, dtype=bool))
+        self.fed = new.cells[0] * new.width + new.cells[1]
         self.index = old.put(prefixes.column[kept][old.owner] + old.step)
         self.position = np.hstack([x.put(prefixes.start[x.numbers][x.owner] + x.step) for x in (old, new)])
         self.member = np.hstack([x.put(member[x.numbers][x.owner], padding) for x in (old, new)])
