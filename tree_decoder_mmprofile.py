@@ -40,16 +40,19 @@ class TreeDecoder:
     def __init__(
         self, text_model: T5ForConditionalGeneration, state: torch.Tensor, mask: torch.Tensor | None, longest: int
     ):
-        self.model, self.state = text_model, state
+        # A device map may put the decoder elsewhere than the encoder; a part that it moves by hooks has no data here.
+        device = text_model.decoder.final_layer_norm.weight.device
+        self.model, self.state = text_model, state if device.type == "meta" else state.to(device)
         self.users = np.arange(len(state))  # the user of each row
         self.cross = DynamicCache()
-        self.memory = Memory()
+        self.memory = Memory(self.state.device)
         attention = text_model.decoder.block[0].layer[0].SelfAttention
         # The last query of a text has every distance to its keys: (heads, longest + 1), by distance.
-        self.distance_bias = attention.compute_bias(longest + 1, longest + 1)[0, :, -1].flip(-1)
-        self.cross_bias = state.new_zeros(len(state), 1, 1, state.shape[1])
+        bias = attention.compute_bias(longest + 1, longest + 1, self.state.device)
+        self.distance_bias = bias[0, :, -1].flip(-1).to(self.state)
+        self.cross_bias = self.state.new_zeros(len(state), 1, 1, state.shape[1])
         if mask is not None:
-            self.cross_bias.masked_fill_(~mask.to(state.device, torch.bool)[:, None, None], _lowest(state))
+            self.cross_bias.masked_fill_(~mask.to(self.state.device, torch.bool)[:, None, None], _lowest(state))
 
     def __call__(self, prefixes: Prefixes, branches: Branches, call: Call) -> tuple[np.ndarray, np.ndarray]:
         """What `ProfileSearch.update` takes for the call; notes the prefixes' columns.
@@ -71,7 +74,7 @@ class TreeDecoder:
     def _drop_finished(self, users: np.ndarray):
         """Takes other users' rows out once they are a quarter; it copies these users' keys and values."""
         if len(users) <= 0.75 * len(self.users):
-            left = torch.from_numpy(np.searchsorted(self.users, users)).to(self.state.device)
+            left = torch.from_numpy(np.searchsorted(self.users, users))  # on the CPU: layers may be on several devices
             self.users = users
             self.cross_bias = self.cross_bias[left]
             if self.cross.layers:
@@ -94,11 +97,11 @@ class TreeDecoder:
         cache = EncoderDecoderCache(self.memory.read(index), self.cross)
         # The masks are in the biases; without any mask, the attention would take the tokens for a plain sequence.
         no_mask = bias.new_zeros(1, 1, 1, 1)
-        hidden = decoder.embed_tokens(tokens)
+        hidden = decoder.embed_tokens(tokens).to(device)
         for block in decoder.block:
             hidden = block(hidden, no_mask, bias, self.state, no_mask, self.cross_bias, cache)[0]
         first = self.memory.write(cache.self_attention_cache, memory)
-        return decoder.final_layer_norm(hidden).flatten(0, 1)[fed], first
+        return decoder.final_layer_norm(hidden).to(device).flatten(0, 1)[fed], first
 
     def _log_probabilities(self, hidden: torch.Tensor, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Log-probability over the whole vocabulary, in float32, of each token behind the position beside it."""
@@ -110,7 +113,8 @@ class TreeDecoder:
         ends, parts = np.searchsorted(positions[order], [*starts, len(hidden)]), []
         for start, (first, last) in zip(starts, pairwise(ends), strict=True):
             # log_softmax and not logsumexp: rounded alike, scores compare with teacher forcing and beam search.
-            scores = self.model.lm_head(hidden[start : start + HEAD_ROWS]).float().log_softmax(dim=-1)
+            logits = self.model.lm_head(hidden[start : start + HEAD_ROWS]).to(hidden.device)
+            scores = logits.float().log_softmax(dim=-1)
             parts.append(scores[wanted[0, first:last] - start, wanted[1, first:last]])
         values = np.empty(len(order))
         values[order] = torch.cat(parts).cpu().numpy()
@@ -122,9 +126,10 @@ class TreeDecoder:
 
 
 class Memory:
-    """Keys and values of the tokens decoded so far, of all users."""
+    """Keys and values of the tokens decoded so far, of all users, on one device wherever the layers are."""
 
-    def __init__(self):
+    def __init__(self, device: torch.device):
+        self.device, self.of_layers = device, []
         self.states = None  # (layers, 2, heads, capacity, d_kv)
         self.used = 0
 
@@ -134,12 +139,14 @@ class Memory:
         if index.shape[1]:
             picked = self.states[:, :, :, index.flatten()].unflatten(3, index.shape).transpose(2, 3)
             for layer, (keys, values) in enumerate(picked):  # (rows, heads, memory, d_kv)
-                cache.update(keys, values, layer)
+                cache.update(keys.to(self.of_layers[layer]), values.to(self.of_layers[layer]), layer)
         return cache
 
     def write(self, cache: DynamicCache, length: int) -> int:
         """Keeps what stands in the cache behind `length`; returns the first one's column, row by row."""
-        new = torch.stack([torch.stack((c.keys[:, :, length:], c.values[:, :, length:])) for c in cache.layers])
+        self.of_layers = [layer.keys.device for layer in cache.layers]
+        new = [torch.stack((layer.keys[:, :, length:], layer.values[:, :, length:])) for layer in cache.layers]
+        new = torch.stack([states.to(self.device) for states in new])
         new = new.transpose(2, 3).flatten(3, 4)  # (layers, 2, heads, rows * width, d_kv)
         first, self.used = self.used, self.used + new.shape[3]
         if self.states is None or self.used > self.states.shape[3]:

@@ -1,5 +1,7 @@
 """`generate_profiles` over batches, photos, precisions and wrong input."""
 
+from math import inf
+
 import pytest
 import torch
 from transformers.modeling_outputs import BaseModelOutput
@@ -149,6 +151,23 @@ def test_finished_users_leave_the_batch_and_the_others_keep_their_masks():
     for user, length in enumerate(inputs["attention_mask"].sum(dim=1)):
         (alone,) = decode(state[user : user + 1, :length], None)
         assert_same(found[user], alone)
+
+
+@pytest.mark.parametrize("device", ["cpu", "disk"])
+def test_what_a_device_map_leaves_on_disk_changes_nothing(tmp_path, device):
+    model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER) | random_photos()
+    model.save_pretrained(tmp_path / "model")
+    decoder = {"embed_tokens": device, "block.0": "disk", "block.1": device, "final_layer_norm": "disk"}
+    device_map = {f"text_model.decoder.{part}": place for part, place in decoder.items()}
+    others = ("vision_model", "visual_projection", "fusion", "text_model.shared", "text_model.encoder")
+    device_map |= dict.fromkeys((*others, "text_model.lm_head"), device)
+    placed = type(model).from_pretrained(tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "disk")
+    assert {weight.device.type for weight in placed.text_model.decoder.block[0].parameters()} == {"meta"}
+    # What is read from a disk for each call is worth wide ones, as on a GPU: to the proof, the answers are the same.
+    answers = [predictions(which, inputs, max_decoder_tokens=inf) for which in (placed, model)]
+    for found, expected in zip(*answers, strict=True):
+        assert found.exact and found.text == expected.text
+        assert found.log_probability == pytest.approx(expected.log_probability, abs=1e-4)
 
 
 def test_the_same_call_gives_the_same_predictions():
