@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import traceback
 
 import pytest
 from accelerate.state import AcceleratorState, GradientState
@@ -32,6 +33,9 @@ def stopped_run(corpus, output, at, monkeypatch, number=signal.SIGTERM, **flags)
         patched.setattr(stop_signals.StopSignals, "check", signalled)
         with pytest.raises(SystemExit) as stopped:
             run(corpus, output, **flags)
+    # Loaders that the garbage collector finds wait five seconds for each worker, whose queue it closed before.
+    for error in (stopped.value, stopped.value.__context__):
+        traceback.clear_frames(error.__traceback__)
     GradientState._reset_state()
     AcceleratorState._reset_state()
     return stopped.value.code
