@@ -5,11 +5,13 @@ is opened, not even through a symbolic link. What cannot be used is dropped and 
 """
 
 import gzip
+import re
 import shutil
 import zlib
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,6 +25,7 @@ FILE_PATTERNS = {
     "photos": ("*photos.json", "*photo.json"),
 }
 PHOTO_FOLDER = "photos"
+ARRAY = re.compile(rb"\s*\[\s*\{")  # of objects, at the beginning of a file
 
 
 @dataclass
@@ -91,9 +94,12 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
     memory and disk, nothing is kept. Both are counted.
 
     Raises:
-        ValueError: if `scratch` has not the space.
+        ValueError: if `scratch` has not the space, or the file is no lines but one array.
     """
     packed = path.suffix == ".gz"
+    with gzip.open(path) if packed else path.open("rb") as file, suppress(OSError, EOFError, zlib.error):
+        if ARRAY.match(file.read(256).removeprefix(BOM_UTF8)):
+            raise ValueError(f"{path.name} is one JSON array; an object a line is needed (jq -c '.[]' writes so)")
     if not packed and not _has_mark(path):
         return path
     plain = scratch / (path.stem if packed else path.name)

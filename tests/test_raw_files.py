@@ -186,6 +186,20 @@ def test_too_few_users_say_where_the_others_went(tmp_path):
         plan(hand_written().write(tmp_path / "raw"), min_reviews=31)
 
 
+@pytest.mark.parametrize("name", ["business", "review", "photos"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_is_one_array_is_refused(tmp_path, name, packed):
+    folder = hand_written().write(tmp_path / "raw")
+    path = folder / f"yelp_{name}.json"
+    content = b"[\n" + b",\n".join(path.read_bytes().splitlines()) + b"\n]\n"
+    path.write_bytes(content)
+    if packed:
+        path.with_suffix(".json.gz").write_bytes(gzip.compress(content))
+        path.unlink()
+    with pytest.raises(ValueError, match=rf"yelp_{name}\.json.* is one JSON array; an object a line is needed"):
+        plan(folder)
+
+
 def test_a_line_without_end_in_a_plain_file_is_refused(tmp_path):
     folder = hand_written().write(tmp_path / "raw")
     with (folder / "yelp_business.json").open("ab") as file:
