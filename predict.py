@@ -18,6 +18,7 @@ no user at all could be predicted. Whatever is wrong with the input as a whole i
 
 import hashlib
 import json
+import math
 import os
 import sys
 import textwrap
@@ -120,15 +121,18 @@ def fingerprint(model, processor, users: DatasetUsers | LineUsers) -> dict[str, 
 def read_batches(
     users, batches: Sequence[list[int]], processor, paradigm: str, num_workers: int
 ) -> Iterator[PredictionBatch]:
-    """Batches in the order given, read and decoded by the workers while the device computes."""
-    parts = DataLoader(
+    """Batches in the order given, read and decoded by the workers while the device computes: two batches ahead, or two
+    parts a worker."""
+    parts, ahead = batch_parts(batches), 2 * len(batch_parts(batches[:1]))
+    loader = DataLoader(
         EncodedUsers(users, processor, paradigm),
-        batch_sampler=batch_parts(batches),
+        batch_sampler=parts,
         collate_fn=PredictionCollator(processor),
         num_workers=num_workers,
+        prefetch_factor=max(2, math.ceil(ahead / num_workers)) if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return join_parts(parts, batches)
+    return join_parts(loader, batches)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -194,3 +194,12 @@ def test_a_prediction_that_is_missing_counts_as_wrong(model, tmp_path):
     values = rows_of(tmp_path / "out")[0]["profile"]
     right = values["preferred_meal"] == profile["preferred_meal"]
     assert results["f1"]["preferred_meal"] == pytest.approx(100 * 2 / 3 if right else 0)
+
+
+@pytest.mark.parametrize(("workers", "parts_ahead"), [(0, None), (1, 6), (2, 3), (4, 2)])
+def test_workers_read_two_batches_ahead(monkeypatch, workers, parts_ahead):
+    options = {}
+    monkeypatch.setattr(predict, "DataLoader", lambda *_, **given: options.update(given) or [])
+    predict.read_batches([], [list(range(40)), list(range(40, 50))], None, "combined", workers)
+    assert [len(part) for part in options["batch_sampler"]] == [16, 16, 8, 10]
+    assert (options["num_workers"], options["prefetch_factor"]) == (workers, parts_ahead)
