@@ -29,7 +29,7 @@ outputs/raw/photos.json: | $(INSTALLED)
 test: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -q -m "not slow"
+	$(RUN) -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED) $(SPARK)
 	$(RUN) -m pytest -q -m slow

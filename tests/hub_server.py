@@ -137,6 +137,7 @@ class HubServer:
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", resolve)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # its client for all calls
         monkeypatch.setenv("HF_TOKEN", self.token)
 
     def files(self, repo_id: str, kind: str = "model") -> dict[str, bytes]:
