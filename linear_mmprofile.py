@@ -1,10 +1,14 @@
-"""Linear layers by oneDNN, for inference on a CPU with AVX-512.
+"""Linear layers by oneDNN, for inference on a CPU with AVX-512 that is not Intel's.
 
-PyTorch multiplies matrices of 32-bit numbers by MKL, which on some CPUs reaches less than half of what they can, and
-less for the few rows of a decoder call. oneDNN, which is in PyTorch too, multiplies 32-bit numbers faster there.
+PyTorch multiplies matrices of 32-bit numbers by MKL, which on other makers' CPUs reaches less than half of what they
+can, and less for the few rows of a decoder call. oneDNN, which is in PyTorch too, multiplies 32-bit numbers faster
+there; on Intel's own it is the slower of the two.
 """
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch.nn.functional import linear, pad
@@ -45,7 +49,15 @@ def fast_linears(device: torch.device) -> AbstractContextManager:
     """
     has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return OneDNNLinears() if device.type == "cpu" and has_onednn and has_avx512 else nullcontext()
+    wanted = device.type == "cpu" and has_onednn and has_avx512 and not is_intel()
+    return OneDNNLinears() if wanted else nullcontext()
+
+
+@cache
+def is_intel() -> bool:
+    """Whether the CPU is Intel's, as MKL is."""
+    info = Path("/proc/cpuinfo")
+    return "GenuineIntel" in (info.read_text() if info.exists() else platform.processor())
 
 
 def _fits(states, weight, bias=None) -> bool:

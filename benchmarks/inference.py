@@ -10,7 +10,7 @@ the head learned is in the output (`certainty`), so that it can be held against 
 a token for each word of a profile. T5's needs more, and a beam search a call for each: there it takes longer still.
 
 All methods are measured by turns on the same users, medians are compared. A whole call is the encoder's time and the
-decoding's; on a CPU `generate_profiles` has oneDNN for both, and beam search is measured with it too. Beam searches
+decoding's; where `generate_profiles` has oneDNN for both, beam search is measured with it too. Beam searches
 write up to the tokens of the longest profile.
 """
 

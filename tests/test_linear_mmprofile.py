@@ -110,7 +110,7 @@ def test_other_threads_are_left_alone(products):
     assert products == []
 
 
-@pytest.mark.parametrize("missing", ["x86", "onednn", "AVX-512", "device"])
+@pytest.mark.parametrize("missing", ["x86", "onednn", "AVX-512", "another maker", "device"])
 def test_where_it_is_not_to_be_had_nothing_changes(missing, products, monkeypatch):
     if missing == "x86":  # what an ARM CPU says
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
@@ -118,6 +118,8 @@ def test_where_it_is_not_to_be_had_nothing_changes(missing, products, monkeypatc
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     elif missing == "AVX-512":
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    elif missing == "another maker":  # than Intel, whose MKL is faster on its CPUs
+        monkeypatch.setattr(linear_mmprofile, "is_intel", lambda: True)
     device = torch.device("cuda" if missing == "device" else "cpu")
     layer, states = torch.nn.Linear(8, 4), torch.randn(3, 8)
     with torch.no_grad():
