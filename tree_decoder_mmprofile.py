@@ -42,17 +42,18 @@ class TreeDecoder:
     ):
         # A device map may put the decoder elsewhere than the encoder; a part that it moves by hooks has no data here.
         device = text_model.decoder.final_layer_norm.weight.device
-        self.model, self.state = text_model, state if device.type == "meta" else state.to(device)
+        state = state if device.type == "meta" else state.to(device)
+        self.model, self.state = text_model, state
         self.users = np.arange(len(state))  # the user of each row
         self.cross = DynamicCache()
-        self.memory = Memory(self.state.device)
+        self.memory = Memory(state.device)
         attention = text_model.decoder.block[0].layer[0].SelfAttention
         # The last query of a text has every distance to its keys: (heads, longest + 1), by distance.
-        bias = attention.compute_bias(longest + 1, longest + 1, self.state.device)
-        self.distance_bias = bias[0, :, -1].flip(-1).to(self.state)
-        self.cross_bias = self.state.new_zeros(len(state), 1, 1, state.shape[1])
+        bias = attention.compute_bias(longest + 1, longest + 1, state.device)
+        self.distance_bias = bias[0, :, -1].flip(-1).to(state.device)
+        self.cross_bias = state.new_zeros(len(state), 1, 1, state.shape[1])
         if mask is not None:
-            self.cross_bias.masked_fill_(~mask.to(self.state.device, torch.bool)[:, None, None], _lowest(state))
+            self.cross_bias.masked_fill_(~mask.to(state.device, torch.bool)[:, None, None], _lowest(state))
 
     def __call__(self, prefixes: Prefixes, branches: Branches, call: Call) -> tuple[np.ndarray, np.ndarray]:
         """What `ProfileSearch.update` takes for the call; notes the prefixes' columns.
@@ -129,7 +130,7 @@ class Memory:
     """Keys and values of the tokens decoded so far, of all users, on one device wherever the layers are."""
 
     def __init__(self, device: torch.device):
-        self.device, self.of_layers = device, []
+        self.device, self.layer_devices = device, []
         self.states = None  # (layers, 2, heads, capacity, d_kv)
         self.used = 0
 
@@ -139,12 +140,12 @@ class Memory:
         if index.shape[1]:
             picked = self.states[:, :, :, index.flatten()].unflatten(3, index.shape).transpose(2, 3)
             for layer, (keys, values) in enumerate(picked):  # (rows, heads, memory, d_kv)
-                cache.update(keys.to(self.of_layers[layer]), values.to(self.of_layers[layer]), layer)
+                cache.update(keys.to(self.layer_devices[layer]), values.to(self.layer_devices[layer]), layer)
         return cache
 
     def write(self, cache: DynamicCache, length: int) -> int:
         """Keeps what stands in the cache behind `length`; returns the first one's column, row by row."""
-        self.of_layers = [layer.keys.device for layer in cache.layers]
+        self.layer_devices = [layer.keys.device for layer in cache.layers]
         new = [torch.stack((layer.keys[:, :, length:], layer.values[:, :, length:])) for layer in cache.layers]
         new = torch.stack([states.to(self.device) for states in new])
         new = new.transpose(2, 3).flatten(3, 4)  # (layers, 2, heads, rows * width, d_kv)

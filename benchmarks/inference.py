@@ -10,8 +10,8 @@ the head learned is in the output (`certainty`), so that it can be held against 
 a token for each word of a profile. T5's needs more, and a beam search a call for each: there it takes longer still.
 
 All methods are measured by turns on the same users, medians are compared. A whole call is the encoder's time and the
-decoding's; where `generate_profiles` has oneDNN for both, beam search is measured with it too. Beam searches
-write up to the tokens of the longest profile.
+decoding's; where `generate_profiles` has oneDNN for both, beam search is measured with it too (elsewhere the figures
+"by_onednn" are of neither: Intel's CPUs, GPUs). Beam searches write up to the tokens of the longest profile.
 """
 
 import argparse

@@ -97,10 +97,10 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
         ValueError: if `scratch` has not the space, or the file is no lines but one array.
     """
     packed = path.suffix == ".gz"
-    with gzip.open(path) if packed else path.open("rb") as file, suppress(OSError, EOFError, zlib.error):
-        if ARRAY.match(file.read(256).removeprefix(BOM_UTF8)):
-            raise ValueError(f"{path.name} is one JSON array; an object a line is needed (jq -c '.[]' writes so)")
-    if not packed and not _has_mark(path):
+    start = _beginning(path, packed)
+    if ARRAY.match(start.removeprefix(BOM_UTF8)):
+        raise ValueError(f"{path.name} is one JSON array; an object a line is needed (jq -c '.[]' writes so)")
+    if not packed and not start.startswith(BOM_UTF8):
         return path
     plain = scratch / (path.stem if packed else path.name)
     try:
@@ -115,9 +115,11 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
     return plain
 
 
-def _has_mark(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(BOM_UTF8)) == BOM_UTF8
+def _beginning(path: Path, packed: bool) -> bytes:
+    """Nothing of a .gz that is broken from the start."""
+    with gzip.open(path) if packed else path.open("rb") as file, suppress(gzip.BadGzipFile, EOFError, zlib.error):
+        return file.read(256)
+    return b""
 
 
 def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
