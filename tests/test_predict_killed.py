@@ -47,41 +47,39 @@ def finish(process: subprocess.Popen) -> str:
     return text
 
 
+def written_shards(output: Path) -> int:
+    return len(list(output.glob("predictions/*.parquet")))
+
+
 def shards_of(output: Path) -> dict[str, list[dict]]:
     return {path.name: pq.read_table(path).to_pylist() for path in sorted(output.glob("predictions/*"))}
 
 
 @pytest.fixture(scope="module")
-def timed(flags, tmp_path_factory) -> tuple[dict[str, list[dict]], float]:
-    """The shards of a run in one go, and its seconds from the start of the process."""
-    output, started = tmp_path_factory.mktemp("killed") / "whole", time.monotonic()
+def whole(flags, tmp_path_factory) -> dict[str, list[dict]]:
+    """The shards of a run in one go."""
+    output = tmp_path_factory.mktemp("killed") / "whole"
     finish(start(output, flags))
-    return shards_of(output), time.monotonic() - started
-
-
-@pytest.fixture(scope="module")
-def whole(timed) -> dict[str, list[dict]]:
-    return timed[0]
+    return shards_of(output)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_has_each_user_once_with_the_same_answer(flags, timed, tmp_path):
-    (whole, seconds), draw = timed, random.Random(0)
-    outputs, left = [tmp_path / "out-0"], []
-    while len(left) < KILLS:
-        process = start(outputs[-1], flags)
-        try:
-            process.wait(draw.uniform(0, seconds))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with its workers
-            process.communicate()
-            left.append(len(list(outputs[-1].glob("predictions/*.parquet"))))
-        else:  # what is left after some kills may be done in less time
-            finish(process)
-            outputs.append(tmp_path / f"out-{len(outputs)}")
-    finish(start(outputs[-1], flags))
-    assert any(0 < shards < SHARDS for shards in left), left
-    assert [shards_of(output) == whole for output in outputs] == [True] * len(outputs)
+def test_a_run_that_is_killed_again_and_again_has_each_user_once_with_the_same_answer(flags, whole, tmp_path):
+    output, draw, left = tmp_path / "out", random.Random(0), [0]
+    for _ in range(KILLS):
+        process = start(output, flags)
+        # Counted from the new folder, then from a new shard: the start of a process takes longer than all its shards.
+        written, delay = left[-1] + draw.randint(1, 2) if output.exists() else 0, draw.uniform(0, 0.1)
+        while not output.exists() or written_shards(output) < written:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.002)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)  # with its workers
+        process.communicate()
+        left.append(written_shards(output))
+    assert left == sorted(left) and 0 < left[-1] < SHARDS, left
+    finish(start(output, flags))
+    assert shards_of(output) == whole
     ids = [row["user_id"] for rows in whole.values() for row in rows]
     assert ids == [f"u{200 + index}" for index in range(USERS)]
 

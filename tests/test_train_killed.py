@@ -95,7 +95,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_the_run_left_alone(t
         output, rounds = tmp_path / f"killed{rounds}", rounds + 1
         while True:
             process = launch(output)
-            process.join(chance.uniform(0.0, 0.8 * whole))
+            process.join(chance.uniform(0.0, 0.8 * whole) if kills < KILLS else None)
             if process.exitcode is not None:
                 break
             process.kill()
