@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from .output_files import remove_unfinished, replacing
+from .photo_bytes import resized
 
 ABANDONED = 24 * 3600.0  # seconds; what nobody has written to for so long is of a killed run
 
@@ -64,7 +65,7 @@ class PhotoCache:
 
     def _write(self, photos: Iterable[bytes | str], processor) -> None:
         photo = next(iter(photos))
-        first = _resized(photo, processor)
+        first = resized(photo, processor)
         direct, again = (processor.encode_images([[form]])["pixel_values"] for form in (photo, first))
         if not np.array_equal(direct, again):
             raise ValueError(f"photos resized by {type(processor.image_processor).__name__} are changed by it again")
@@ -73,7 +74,7 @@ class PhotoCache:
             missing = set(self._rows.values())
             for photo in photos:
                 if (row := self.row(photo)) in missing:
-                    pixels[row] = _resized(photo, processor)
+                    pixels[row] = resized(photo, processor)
                     missing.remove(row)
             pixels.flush()
 
@@ -89,13 +90,6 @@ class Photos:
             for reviews in split["reviews"]:
                 for review in reviews:
                     yield from (image["bytes"] or image["path"] for image in review["images"] or ())
-
-
-def _resized(photo: bytes | str, processor) -> np.ndarray:
-    """(height, width, 3)"""
-    image = processor.load_image(photo)
-    pixels = processor.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
-    return pixels["pixel_values"][0].transpose(1, 2, 0).astype(np.uint8)
 
 
 def _digest(photo: bytes | str) -> bytes:

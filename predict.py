@@ -124,15 +124,16 @@ def read_batches(
     """Batches in the order given, read and decoded by the workers while the device computes: two batches ahead, or two
     parts a worker."""
     parts, ahead = batch_parts(batches), 2 * len(batch_parts(batches[:1]))
+    encoded = EncodedUsers(users, processor, paradigm)
     loader = DataLoader(
-        EncodedUsers(users, processor, paradigm),
+        encoded,
         batch_sampler=parts,
         collate_fn=PredictionCollator(processor),
         num_workers=num_workers,
         prefetch_factor=max(2, math.ceil(ahead / num_workers)) if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return join_parts(loader, batches)
+    return join_parts(loader, batches, encoded.table)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

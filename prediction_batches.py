@@ -1,16 +1,19 @@
 """From users to batches: tokenised, their photos decoded, what cannot be read left out and noted.
 
 A batch is read in parts, by several workers at once: the first one is there sooner, and what waits in shared memory is
-small however large the batches are.
+small however large the batches are. Photos wait there as bytes, which the device turns into `pixel_values`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from .configuration_mmprofile import Profile
+from .images_mmprofile import Photo
+from .photo_bytes import PixelTable, resized
 from .pipeline_mmprofile import SEES_IMAGES, encode_user, pad_users
 from .prediction_inputs import DatasetUsers, LineUsers, User
 
@@ -37,10 +40,19 @@ class EncodedUser:
 
 
 class EncodedUsers(torch.utils.data.Dataset):
-    """Users ready for a batch, `EncodedUser`s: read, tokenised, their photos decoded. Runs in a loader's workers."""
+    """Users ready for a batch, `EncodedUser`s: read, tokenised, their photos decoded. Runs in a loader's workers.
+
+    Attributes:
+        table: makes `pixel_values` of the photos' bytes; None where they are `pixel_values` already, as the processor
+            makes more of a photo than of its bytes.
+    """
 
     def __init__(self, users: DatasetUsers | LineUsers, processor, paradigm: str):
         self.users, self.processor, self.paradigm = users, processor, paradigm
+        self.table = None
+        if SEES_IMAGES[paradigm]:
+            with suppress(TypeError, ValueError):  # an image processor of another kind than the library's
+                self.table = PixelTable(processor)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -56,31 +68,38 @@ class EncodedUsers(torch.utils.data.Dataset):
             encoded.problems.append(str(error))
             return encoded
         if photos:
-            encoded.inputs["pixel_values"] = torch.cat(photos)
+            encoded.inputs["pixel_values"] = torch.stack(photos)
         return encoded
 
     def _readable(self, user: User, encoded: EncodedUser) -> list[torch.Tensor]:
-        """The photos that can be read, as many as the processor takes, each (1, 3, height, width)."""
+        """The photos that can be read, as many as the processor takes, each (3, height, width)."""
         photos, limit = [], self.processor.max_images
         for position, image in zip(user.positions, user.images, strict=True):
             try:
                 if len(photos) == limit:
                     raise ValueError(f"a user has at most {limit} photos (max_images)")
-                photos.append(self.processor.encode_images([[image]])["pixel_values"][0])
+                photos.append(self._pixels(image))
                 encoded.positions.append(position)
             except ValueError as error:
                 encoded.problems.append(f"photo {position}: {error}")
                 encoded.photos_left_out += 1
         return photos
 
+    def _pixels(self, image: Photo) -> torch.Tensor:
+        if self.table is None:
+            return self.processor.encode_images([[image]])["pixel_values"][0, 0]
+        return torch.from_numpy(resized(image, self.processor)).permute(2, 0, 1)
+
 
 @dataclass
 class PredictionBatch:
-    """`inputs` are the model's for `users`, in parts as `pad_users` returns them. `failed` have no prediction."""
+    """`inputs` are the model's for `users`, in parts as `pad_users` returns them, the photos as bytes where there is
+    a `table`. `failed` have no prediction."""
 
     users: list[EncodedUser]
     failed: list[EncodedUser]
     inputs: list[dict[str, torch.Tensor]]
+    table: PixelTable | None = None
 
     def pin_memory(self) -> "PredictionBatch":
         """Called by the data loader, for faster copies to a GPU."""
@@ -88,7 +107,7 @@ class PredictionBatch:
         return self
 
     def joined_inputs(self, pad_token_id: int, device: torch.device) -> dict[str, torch.Tensor]:
-        """What `pad_users` returns for all `users`, on the device."""
+        """What `pad_users` returns for all `users`, on the device, `pixel_values` as the processor makes them."""
         joined = {}
         for name in {name: None for part in self.inputs for name in part}:
             tensors = [part.get(name) for part in self.inputs]  # a part may be without photos
@@ -102,6 +121,9 @@ class PredictionBatch:
                 if tensor is not None:
                     joined[name][start:end, : tensor.shape[1]].copy_(tensor, non_blocking=True)
                 start = end
+        if self.table is not None and "pixel_values" in joined:
+            no_photo = ~joined["image_mask"][:, :, None, None, None]
+            joined["pixel_values"] = self.table(joined["pixel_values"]).masked_fill_(no_photo, 0)
         return joined
 
 
@@ -132,11 +154,13 @@ def batch_parts(batches: Iterable[list[int]]) -> list[list[int]]:
     return [batch[start : start + PART] for batch in batches for start in range(0, len(batch), PART)]
 
 
-def join_parts(parts: Iterable[PredictionBatch], batches: Iterable[list[int]]) -> Iterator[PredictionBatch]:
-    """What was read for `batch_parts` of the batches, batch after batch."""
+def join_parts(
+    parts: Iterable[PredictionBatch], batches: Iterable[list[int]], table: PixelTable | None
+) -> Iterator[PredictionBatch]:
+    """What was read for `batch_parts` of the batches, batch after batch; `table` is that of `EncodedUsers`."""
     parts = iter(parts)
     for batch in batches:
-        joined = PredictionBatch([], [], [])
+        joined = PredictionBatch([], [], [], table)
         while len(joined.users) + len(joined.failed) < len(batch):
             part = next(parts)
             joined.users += part.users

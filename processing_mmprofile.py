@@ -252,8 +252,8 @@ class MMProfileProcessor(ProcessorMixin):
         return [[token for token in row if token not in left_out] for row in rows]
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
-        """(3, height, width)"""
-        return self.image_processor(image, return_tensors="pt")["pixel_values"][0]
+        """(3, height, width), float32: without rescaling and normalisation an image processor gives bytes."""
+        return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()
 
 
 def _positive(name: str, value: int) -> int:

@@ -200,6 +200,6 @@ def test_a_prediction_that_is_missing_counts_as_wrong(model, tmp_path):
 def test_workers_read_two_batches_ahead(monkeypatch, workers, parts_ahead):
     options = {}
     monkeypatch.setattr(predict, "DataLoader", lambda *_, **given: options.update(given) or [])
-    predict.read_batches([], [list(range(40)), list(range(40, 50))], None, "combined", workers)
+    predict.read_batches([], [list(range(40)), list(range(40, 50))], None, "unimodal", workers)
     assert [len(part) for part in options["batch_sampler"]] == [16, 16, 8, 10]
     assert (options["num_workers"], options["prefetch_factor"]) == (workers, parts_ahead)

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from mmprofile import prediction_batches
 from mmprofile.batching import EvaluationCollator, UserExamples, undecoded
-from mmprofile.pipeline_mmprofile import pad_users
+from mmprofile.pipeline_mmprofile import encode_user, pad_users
 from mmprofile.prediction_batches import EncodedUsers, PredictionCollator, batch_parts, bucketed_batches, join_parts
 from mmprofile.prediction_inputs import DatasetUsers, LineUsers
 from mmprofile.presets import tiny_processor
@@ -22,7 +22,21 @@ def processor():
 
 
 def encoded(users, processor, paradigm="combined"):
-    return [EncodedUsers(users, processor, paradigm)[index] for index in range(len(users))]
+    encoded = EncodedUsers(users, processor, paradigm)
+    return [encoded[index] for index in range(len(users))]
+
+
+def no_table(processor):
+    raise ValueError("this image processor makes more of photos than of their bytes")
+
+
+def read(users, processor, paradigm, batches):
+    """The batches, read in parts, and the model's inputs of each."""
+    encoded = EncodedUsers(users, processor, paradigm)
+    loader = DataLoader(encoded, batch_sampler=batch_parts(batches), collate_fn=PredictionCollator(processor))
+    joined = list(join_parts(loader, batches, encoded.table))
+    pad, device = processor.tokenizer.pad_token_id, torch.device("cpu")
+    return joined, [batch.joined_inputs(pad, device) if batch.users else {} for batch in joined]
 
 
 @pytest.mark.parametrize(("num_reviews", "num_images"), [(3, 1), (2, 2), (9, 0)])
@@ -31,9 +45,7 @@ def test_a_model_sees_of_a_dataset_what_it_is_evaluated_on(processor, num_review
     processor = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400, image_size=8, max_images=6)
     dataset = tiny_dataset(3)
     users = DatasetUsers(dataset, SCHEMA, num_reviews, num_images)
-    loader = DataLoader(EncodedUsers(users, processor, paradigm), 3, collate_fn=PredictionCollator(processor))
-    (batch,) = loader
-    (inputs,) = batch.inputs
+    (batch,), (inputs,) = read(users, processor, paradigm, [[0, 1, 2]])
     examples = UserExamples(undecoded(dataset), SCHEMA, num_reviews, num_images)
     expected = EvaluationCollator(processor, paradigm)([examples[index] for index in range(3)])
     assert torch.equal(expected.pop("labels"), processor.encode_targets([user.profile for user in batch.users]))
@@ -88,25 +100,35 @@ def test_batches_are_of_like_length_the_longest_first():
 
 @pytest.mark.parametrize("paradigm", ["combined", "unimodal"])
 @pytest.mark.parametrize("part", [1, 2, 3, 9])
-def test_a_batch_is_the_same_in_however_many_parts_it_is_read(tmp_path, monkeypatch, processor, paradigm, part):
+@pytest.mark.parametrize("in_bytes", [True, False])
+def test_a_batch_is_what_the_pipeline_makes_of_its_users_in_however_many_parts_it_is_read(
+    tmp_path, monkeypatch, processor, paradigm, part, in_bytes
+):
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
     photos = [["a.png"], [], [], ["b.png", "c.png"], [], ["c.png", "b.png", "a.png"], []]
-    lines = [line(n, reviews=["a place " * (n + 1)], images=images) for n, images in enumerate(photos)]
-    lines[4] = line(4, reviews=[" "])
-    users = encoded(LineUsers(write_lines(tmp_path, *lines), SCHEMA), processor, paradigm)
+    texts = [["a place " * (number + 1)] for number in range(7)]
+    texts[4] = [" "]
+    lines = [line(number, reviews=texts[number], images=images) for number, images in enumerate(photos)]
+    users = LineUsers(write_lines(tmp_path, *lines), SCHEMA)
     monkeypatch.setattr(prediction_batches, "PART", part)
+    if not in_bytes:
+        monkeypatch.setattr(prediction_batches, "PixelTable", no_table)
     batches = [[5, 1, 2, 4], [4], [0, 3, 6]]
-    read = batch_parts(batches)
-    assert [row for rows in read for row in rows] == [5, 1, 2, 4, 4, 0, 3, 6]
-    assert max(map(len, read)) == min(part, 4)
-    collate = PredictionCollator(processor)
-    joined = list(join_parts((collate([users[row] for row in rows]) for rows in read), batches))
+    parts = batch_parts(batches)
+    assert [row for rows in parts for row in rows] == [5, 1, 2, 4, 4, 0, 3, 6]
+    assert max(map(len, parts)) == min(part, 4)
+    joined, inputs = read(users, processor, paradigm, batches)
     assert [[user.index for user in batch.users] for batch in joined] == [[5, 1, 2], [], [0, 3, 6]]
     assert [[user.index for user in batch.failed] for batch in joined] == [[4], [4], []]
-    for batch in (joined[0], joined[2]):
-        expected = pad_users(processor, [users[user.index].inputs for user in batch.users])
-        found = batch.joined_inputs(processor.tokenizer.pad_token_id, torch.device("cpu"))
+    photos_read = [tensors["pixel_values"] for b in joined for tensors in b.inputs if "pixel_values" in tensors]
+    assert bool(photos_read) == (paradigm == "combined")
+    assert all(tensor.dtype == (torch.uint8 if in_bytes else torch.float32) for tensor in photos_read)
+    for batch, found in zip(joined, inputs, strict=True):
+        rows = [user.index for user in batch.users]
+        paths = [[str(tmp_path / name) for name in photos[row]] for row in rows]
+        alone = [encode_user(processor, paradigm, texts[r], images) for r, images in zip(rows, paths, strict=True)]
+        expected = pad_users(processor, alone) if alone else {}
         assert set(found) == set(expected)
         for name, tensor in expected.items():
             assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
