@@ -103,6 +103,7 @@ class EndpointHandler:
         path = str(path) or "."
         self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
         self.processor.max_image_pixels = min(self.processor.max_image_pixels, MAX_PIXELS)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each request has its own
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True).to(device)
         # The server loads this file alone, so that it cannot import the other; whatever the function's name says, it

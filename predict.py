@@ -315,6 +315,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
     arguments = parse_arguments(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each call has its own
     # A process waits for the others at the end, however long they take.
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
 

@@ -192,6 +192,7 @@ class Tree:
         self.position = np.hstack([x.put(prefixes.start[x.numbers][x.owner] + x.step) for x in (old, new)])
         self.member = np.hstack([x.put(member[x.numbers][x.owner], padding) for x in (old, new)])
         self.related = np.zeros((len(users), padding + 1, padding + 1), bool)
+        self.related[:, padding, padding] = True  # a row that sees nothing may be nan to a GPU's attention
         self.related[new.row, member[numbers], member[numbers]] = True
         self.related[new.row[descendant], member[numbers][descendant], member[ancestor]] = True
 

@@ -11,7 +11,8 @@ a token for each word of a profile. T5's needs more, and a beam search a call fo
 
 All methods are measured by turns on the same users, medians are compared. A whole call is the encoder's time and the
 decoding's; where `generate_profiles` has oneDNN for both, beam search is measured with it too (elsewhere the figures
-"by_onednn" are of neither: Intel's CPUs, GPUs). Beam searches write up to the tokens of the longest profile.
+"by_onednn" are of neither: Intel's CPUs, GPUs). Beam searches write up to the tokens of the longest profile. On a GPU
+the constrained one waits for the device at each beam's `prefix_allowed_tokens_fn`; the plain one does not.
 """
 
 import argparse
@@ -389,6 +390,7 @@ def quoted_figures(batches: list[dict]) -> dict:
 def main(argv: list[str] | None = None) -> dict:
     """Measures, writes the JSON file and returns what is in it."""
     arguments, rng = read_arguments(argv), random.Random(0)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # as predict.py
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arguments.batch_sizes = arguments.batch_sizes or [1, 16, *[128] * (device.type == "cuda")]
     with tempfile.TemporaryDirectory() as work:

@@ -163,6 +163,7 @@ def main(argv: list[str] | None = None) -> dict:
         "--flags", nargs="*", default=applicable(device), choices=applicable(device), help="to compare"
     )
     options = parser.parse_args(argv)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # as train.py
     if options.matmul_precision == "highest":  # nothing to compare it with
         options.flags = [name for name in options.flags if name != "matmul_precision"]
     torch.manual_seed(0)

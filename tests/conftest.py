@@ -101,3 +101,11 @@ def products(monkeypatch):
 
     monkeypatch.setattr(linear_mmprofile, "onednn_linear", noted)
     return seen
+
+
+@pytest.fixture
+def cudnn_attention():
+    """Whether cuDNN may compute attention, as before in any case."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    yield torch.backends.cuda.cudnn_sdp_enabled
+    torch.backends.cuda.enable_cudnn_sdp(True)

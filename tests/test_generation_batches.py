@@ -51,6 +51,14 @@ def test_padding_changes_nothing():
         assert_same(found, expected)
 
 
+def test_no_token_of_a_call_sees_nothing_padding_neither():
+    model, inputs, seen = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER), []
+    block = model.text_model.decoder.block[0]
+    block.register_forward_pre_hook(lambda _, args: seen.append(args[2] > torch.finfo(args[2].dtype).min))
+    predictions(model, inputs, max_decoder_tokens=inf)
+    assert all(visible.any(dim=-1).all() for visible in seen)
+
+
 def test_the_heads_positions_go_through_in_parts(monkeypatch):
     model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER)
     expected, heads = predictions(model, inputs), []

@@ -146,3 +146,9 @@ def test_another_version_of_transformers_is_named_at_load(handler, tmp_path, mon
     with pytest.raises(ImportError, match=r"transformers>=5.23,<6 is required .* but found transformers==5.22.0"):
         module.EndpointHandler(str(tmp_path))
     assert module.TRANSFORMERS in (ROOT / "requirements-inference.txt").read_text().splitlines()
+
+
+def test_answers_leave_no_attention_to_cudnn(tmp_path, cudnn_attention):
+    assert cudnn_attention()
+    served(tmp_path)
+    assert not cudnn_attention()

@@ -203,3 +203,9 @@ def test_workers_read_two_batches_ahead(monkeypatch, workers, parts_ahead):
     predict.read_batches([], [list(range(40)), list(range(40, 50))], None, "unimodal", workers)
     assert [len(part) for part in options["batch_sampler"]] == [16, 16, 8, 10]
     assert (options["num_workers"], options["prefetch_factor"]) == (workers, parts_ahead)
+
+
+def test_prediction_leaves_no_attention_to_cudnn(model, corpus, tmp_path, cudnn_attention):
+    assert cudnn_attention()
+    run(model, corpus, tmp_path / "out")
+    assert not cudnn_attention()

@@ -105,6 +105,12 @@ def test_matmul_precision_is_for_the_run_that_asks_for_it(corpus, tmp_path, monk
     assert seen == ["high", "high", "highest", "highest"]
 
 
+def test_training_leaves_no_attention_to_cudnn(corpus, tmp_path, cudnn_attention):  # noqa: F811
+    assert cudnn_attention()
+    run(corpus, tmp_path / "model")
+    assert not cudnn_attention()
+
+
 def test_a_gpu_gets_batches_from_pinned_memory_and_workers_outlive_an_epoch(corpus, monkeypatch):  # noqa: F811
     words = ["--dataset", str(corpus), "--output_dir", "x", "--num_workers", "2"]
     arguments = parse_arguments(words)
