@@ -18,8 +18,10 @@ os.environ.update(
     HF_HOME=f"{CACHE}/huggingface",
     HF_MODULES_CACHE=f"{CACHE}/modules",
     TOKENIZERS_PARALLELISM="false",
+    OMP_NUM_THREADS="1",  # of subprocesses, whose numbers are compared to the bit
+    NO_PROXY="127.0.0.1,localhost",  # the tests' Hub
+    no_proxy="127.0.0.1,localhost",
 )
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -126,7 +126,7 @@ class HubServer:
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """The environment in which a subprocess takes this server for the Hub, with its caches under `home`."""
         ours = {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": self.token, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1"}
+        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         others = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
         return others | ours | quiet | more
 
@@ -142,7 +142,8 @@ class HubServer:
 
     def files(self, repo_id: str, kind: str = "model") -> dict[str, bytes]:
         """Path -> content on main, without the .gitattributes that the Hub adds; empty without a repository."""
-        files = self.repos[kind, repo_id].at("main").files if (kind, repo_id) in self.repos else {}
+        with self.lock:  # between a repository and its first commit there is no main
+            files = self.repos[kind, repo_id].at("main").files if (kind, repo_id) in self.repos else {}
         return {path: blob.content for path, blob in files.items() if path != ".gitattributes"}
 
     def up(self) -> None:

@@ -62,8 +62,7 @@ class Visitor:
         self.wait("#reviews textarea").send_keys(reviews)
 
     def upload(self, *paths: Path):
-        self.wait("#photos")
-        field = self.driver.find_element(By.CSS_SELECTOR, "#photos input[type=file]")
+        field = self.wait("#photos input[type=file]")
         field.send_keys("\n".join(map(str, paths)))
         self.wait("#photos .gallery-item, #photos .thumbnail-item")
 
@@ -142,7 +141,8 @@ def test_an_example_user_is_compared_with_fewer_sources(visitor, size):
     assert visitor.run("document.documentElement.scrollWidth") <= size[0]
     visitor.click("button", "Clear")
     visitor.wait("#results .hint")
-    assert visitor.wait("#reviews textarea").get_property("value") == ""
+    reviews = "document.querySelector('#reviews textarea').value"
+    WebDriverWait(visitor.driver, 60).until(lambda _: visitor.run(reviews) == "")
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])

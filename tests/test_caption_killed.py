@@ -18,7 +18,7 @@ from dataset_script.caption_store import CaptionRun
 from tests.tiny_blip2 import captions_of, log_calls, run_caption, save_tiny_blip2, write_photo_corpus
 
 ROOT = Path(__file__).parents[1]
-PHOTOS, BATCH, KILLS = 240, 4, 10
+PHOTOS, BATCH, KILLS = 240, 2, 10
 SCRIPT = ROOT / "dataset_script" / "caption.py"
 # Runs the script with a model that writes down, before it looks at photos, which these are.
 PROGRAM = f"""

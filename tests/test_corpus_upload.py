@@ -73,7 +73,7 @@ def test_both_configurations_load_from_the_hub_as_from_the_folder_at_once_and_st
     assert capsys.readouterr().out == f"Pushed to {hub.endpoint}/datasets/user/corpus (private)\n"
     assert hub.files("user/corpus", "dataset") == contents(built) and hub.requests.count(COMMIT) == 1
     command = [sys.executable, "-c", LOADED, str(built), "user/corpus"]
-    done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"default": [6, 1, 1], "full": [6, 1, 1]}
 

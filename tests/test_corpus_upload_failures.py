@@ -143,7 +143,7 @@ def test_a_push_that_is_killed_goes_on_where_it_was(hub, built, tmp_path, monkey
     assert not hub.files("user/corpus", "dataset")
     had, before = set(hub.large_files), len(hub.requests)
     again.set()
-    subprocess.run(command, cwd=ROOT, env=hub.environment(tmp_path), check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=ROOT, env=hub.environment(tmp_path), check=True, capture_output=True, timeout=600)
     assert hub.files("user/corpus", "dataset") == contents(built)
     resent = [request.removeprefix(f"{LFS}/") for request in hub.requests[before:] if request.startswith(LFS)]
     assert len(had) == stored and len(resent) == 6 - stored and {*resent} | had == set(hub.large_files)

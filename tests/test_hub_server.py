@@ -191,7 +191,7 @@ assert list(load_dataset("user/tiny", split="train", streaming=True)) == rows
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_a_fresh_process_loads_what_it_pushed(hub, tmp_path, kind):
     command = [sys.executable, "-c", MODEL if kind == "model" else DATASET]
-    done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert any(name.endswith((".safetensors", ".parquet")) for name in hub.files("user/tiny", kind))
     assert hub.repos[kind, "user/tiny"].private

@@ -9,7 +9,9 @@ import pytest
 from raw_corpus import PROFILES, hand_written
 
 SCRIPT = Path(__file__).parent.parent / "dataset_script" / "mmprofile_yelp.py"
-PACKAGES = ["datasets==3.6.0", "ibis-framework[duckdb]==12.0.0", "duckdb<2", "sqlglot<30", "pillow", "pyyaml"]
+PACKAGES = ["datasets==3.6.0", "ibis-framework[duckdb]==12.0.0", "duckdb<2", "sqlglot<30", "pyyaml"]
+# Newer ones than it was tried with may not be its, which names no bounds.
+PACKAGES += ["huggingface_hub<3", "pandas<4", "pyarrow<27", "pillow<14"]
 PROGRAM = """
 import json, sys
 from datasets import load_dataset
