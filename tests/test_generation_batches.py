@@ -4,10 +4,12 @@ from math import inf
 
 import pytest
 import torch
+from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from mmprofile.generation_mmprofile import EXPAND_ON_CPU, EXPAND_ON_GPU, WIDER_WITH_A_PROFILE, _expansions
 from mmprofile.pipeline_mmprofile import profile_users
+from mmprofile.tree_decoder_mmprofile import Memory
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
 from tests.tiny_models import IMAGE_SIZE, random_photos, tiny_model
 from tests.toy_schemas import SCHEMAS, unigram_tokenizer
@@ -57,6 +59,24 @@ def test_no_token_of_a_call_sees_nothing_padding_neither():
     block.register_forward_pre_hook(lambda _, args: seen.append(args[2] > torch.finfo(args[2].dtype).min))
     predictions(model, inputs, max_decoder_tokens=inf)
     assert all(visible.any(dim=-1).all() for visible in seen)
+
+
+def test_the_memory_keeps_what_it_was_given_in_little_more_space():
+    memory, written, sizes = Memory(torch.device("cpu")), [], set()
+    for step in range(1, 60):
+        cache, states = DynamicCache(), torch.randn(2, 2, 3, 2, 4)  # layers, keys and values, rows, heads, d_kv
+        for layer, (keys, values) in enumerate(states.unsqueeze(4)):
+            cache.update(keys, values, layer)
+        assert memory.write(cache, 0) == len(written)
+        written += states.unbind(dim=2)
+        assert memory.used == 3 * step <= memory.states.shape[3] <= 1.25 * memory.used
+        sizes.add(memory.states.shape[3])
+    assert len(sizes) < 30
+    kept = memory.read(torch.arange(len(written))[:, None])
+    for layer in range(2):
+        expected = torch.stack([states[layer] for states in written])  # (columns, keys and values, heads, d_kv)
+        assert torch.equal(kept.layers[layer].keys[:, :, 0], expected[:, 0])
+        assert torch.equal(kept.layers[layer].values[:, :, 0], expected[:, 1])
 
 
 def test_the_heads_positions_go_through_in_parts(monkeypatch):
