@@ -89,7 +89,7 @@ class User:
 
 
 class EndpointHandler:
-    """Answers requests with a model and its processor.
+    """Answers requests with a model and its processor, in a process that is for it: cuDNN's attention is switched off.
 
     Args:
         path: the folder of the model's repository, with its code, or its Hub name.

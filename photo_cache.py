@@ -65,7 +65,7 @@ class PhotoCache:
 
     def _write(self, photos: Iterable[bytes | str], processor) -> None:
         photo = next(iter(photos))
-        first = resized(photo, processor)
+        first = resized(photo, processor).transpose(1, 2, 0)
         direct, again = (processor.encode_images([[form]])["pixel_values"] for form in (photo, first))
         if not np.array_equal(direct, again):
             raise ValueError(f"photos resized by {type(processor.image_processor).__name__} are changed by it again")
@@ -74,7 +74,7 @@ class PhotoCache:
             missing = set(self._rows.values())
             for photo in photos:
                 if (row := self.row(photo)) in missing:
-                    pixels[row] = resized(photo, processor)
+                    pixels[row] = resized(photo, processor).transpose(1, 2, 0)
                     missing.remove(row)
             pixels.flush()
 

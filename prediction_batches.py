@@ -4,8 +4,8 @@ A batch is read in parts, by several workers at once: the first one is there soo
 small however large the batches are. Photos wait there as bytes, which the device turns into `pixel_values`.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from .configuration_mmprofile import Profile
 from .images_mmprofile import Photo
-from .photo_bytes import PixelTable, resized
+from .photo_bytes import look_up, pixel_table, resized
 from .pipeline_mmprofile import SEES_IMAGES, encode_user, pad_users
 from .prediction_inputs import DatasetUsers, LineUsers, User
 
@@ -43,16 +43,18 @@ class EncodedUsers(torch.utils.data.Dataset):
     """Users ready for a batch, `EncodedUser`s: read, tokenised, their photos decoded. Runs in a loader's workers.
 
     Attributes:
-        table: makes `pixel_values` of the photos' bytes; None where they are `pixel_values` already, as the processor
-            makes more of a photo than of its bytes.
+        table: of `pixel_table`, for photos that are bytes; None where they are `pixel_values`, as there is no table
+            for the processor.
     """
 
     def __init__(self, users: DatasetUsers | LineUsers, processor, paradigm: str):
         self.users, self.processor, self.paradigm = users, processor, paradigm
-        self.table = None
+        self.table: torch.Tensor | None = None
         if SEES_IMAGES[paradigm]:
-            with suppress(TypeError, ValueError):  # an image processor of another kind than the library's
-                self.table = PixelTable(processor)
+            try:
+                self.table = pixel_table(processor)
+            except Exception as error:  # whatever an image processor of somebody else says to what it was not made for
+                warnings.warn(f"photos are handed on at four times the size: {error!r}", stacklevel=2)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -88,18 +90,21 @@ class EncodedUsers(torch.utils.data.Dataset):
     def _pixels(self, image: Photo) -> torch.Tensor:
         if self.table is None:
             return self.processor.encode_images([[image]])["pixel_values"][0, 0]
-        return torch.from_numpy(resized(image, self.processor)).permute(2, 0, 1)
+        return torch.from_numpy(resized(image, self.processor))
 
 
 @dataclass
 class PredictionBatch:
-    """`inputs` are the model's for `users`, in parts as `pad_users` returns them, the photos as bytes where there is
-    a `table`. `failed` have no prediction."""
+    """`inputs` are the model's for `users`, in parts as `pad_users` returns them. `failed` have no prediction.
+
+    Attributes:
+        table: for photos that are bytes, see `EncodedUsers`; `join_parts` adds it.
+    """
 
     users: list[EncodedUser]
     failed: list[EncodedUser]
     inputs: list[dict[str, torch.Tensor]]
-    table: PixelTable | None = None
+    table: torch.Tensor | None = None
 
     def pin_memory(self) -> "PredictionBatch":
         """Called by the data loader, for faster copies to a GPU."""
@@ -108,22 +113,24 @@ class PredictionBatch:
 
     def joined_inputs(self, pad_token_id: int, device: torch.device) -> dict[str, torch.Tensor]:
         """What `pad_users` returns for all `users`, on the device, `pixel_values` as the processor makes them."""
-        joined = {}
+        joined, table = {}, None if self.table is None else self.table.to(device)
         for name in {name: None for part in self.inputs for name in part}:
             tensors = [part.get(name) for part in self.inputs]  # a part may be without photos
             some = [tensor for tensor in tensors if tensor is not None]
             shape = len(self.users), max(tensor.shape[1] for tensor in some), *some[0].shape[2:]
             padding = pad_token_id if name == "input_ids" else 0
-            joined[name] = torch.full(shape, padding, dtype=some[0].dtype, device=device)
+            in_bytes = some[0].dtype == torch.uint8
+            joined[name] = torch.full(shape, padding, dtype=table.dtype if in_bytes else some[0].dtype, device=device)
             start = 0
             for part, tensor in zip(self.inputs, tensors, strict=True):
                 end = start + len(part["input_ids"])
                 if tensor is not None:
+                    if in_bytes:
+                        tensor = look_up(tensor.to(device, non_blocking=True), table)
                     joined[name][start:end, : tensor.shape[1]].copy_(tensor, non_blocking=True)
                 start = end
-        if self.table is not None and "pixel_values" in joined:
-            no_photo = ~joined["image_mask"][:, :, None, None, None]
-            joined["pixel_values"] = self.table(joined["pixel_values"]).masked_fill_(no_photo, 0)
+        if "pixel_values" in joined:  # a byte of padding has a value too
+            joined["pixel_values"].masked_fill_(~joined["image_mask"][:, :, None, None, None], 0)
         return joined
 
 
@@ -155,7 +162,7 @@ def batch_parts(batches: Iterable[list[int]]) -> list[list[int]]:
 
 
 def join_parts(
-    parts: Iterable[PredictionBatch], batches: Iterable[list[int]], table: PixelTable | None
+    parts: Iterable[PredictionBatch], batches: Iterable[list[int]], table: torch.Tensor | None
 ) -> Iterator[PredictionBatch]:
     """What was read for `batch_parts` of the batches, batch after batch; `table` is that of `EncodedUsers`."""
     parts = iter(parts)

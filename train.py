@@ -124,6 +124,7 @@ def example_of_use(model, processor, split: Dataset, arguments: JointTrainingArg
 def main(argv: list[str] | None = None) -> dict:
     """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
     arguments = parse_arguments(argv)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
     # A batch without photos leaves the vision tower out of the graph.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(

@@ -40,7 +40,6 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
     if arguments.gradient_checkpointing:
         model.activation_checkpointing_enable()
     torch.set_float32_matmul_precision(arguments.matmul_precision)
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
     if arguments.compile:
         compile_layers(model)
     return model, processor

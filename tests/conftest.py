@@ -18,10 +18,10 @@ os.environ.update(
     HF_HOME=f"{CACHE}/huggingface",
     HF_MODULES_CACHE=f"{CACHE}/modules",
     TOKENIZERS_PARALLELISM="false",
-    OMP_NUM_THREADS="1",  # of subprocesses, whose numbers are compared to the bit
-    NO_PROXY="127.0.0.1,localhost",  # the tests' Hub
-    no_proxy="127.0.0.1,localhost",
+    OMP_NUM_THREADS="1",  # of subprocesses too, whose numbers are compared to the bit
 )
+for name in ("NO_PROXY", "no_proxy"):  # the tests' Hub
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -107,7 +107,8 @@ def products(monkeypatch):
 
 @pytest.fixture
 def cudnn_attention():
-    """Whether cuDNN may compute attention, as before in any case."""
+    """Lets cuDNN compute attention; what tells whether it may; as it was before, afterwards."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(True)
     yield torch.backends.cuda.cudnn_sdp_enabled
-    torch.backends.cuda.enable_cudnn_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(before)

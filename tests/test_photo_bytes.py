@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
 
-from mmprofile.photo_bytes import PixelTable, resized
+from mmprofile.photo_bytes import look_up, pixel_table, resized
 from mmprofile.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA
 
@@ -26,6 +26,13 @@ class Centred(ViTImageProcessorPil):
         return image - image.mean()
 
 
+class Smoothed(ViTImageProcessorPil):
+    """Resizes to fractions of a byte."""
+
+    def resize(self, *arguments, **options):
+        return super().resize(*arguments, **options) + 0.5
+
+
 def processor(image_processor):
     found = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400)
     found.image_processor = image_processor
@@ -36,24 +43,31 @@ def photo(seed, size):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
+def bytes_of(seed, size, reader):
+    return torch.from_numpy(resized(photo(seed, size), reader))
+
+
 @pytest.mark.parametrize("name", IMAGE_PROCESSORS)
 def test_a_table_makes_the_pixel_values_of_the_processor(name):
     reader = processor(IMAGE_PROCESSORS[name])
-    table = PixelTable(reader)
+    table = pixel_table(reader)
     for seed, size in enumerate([(40, 60), (61, 33), (5, 300)]):
-        pixels = resized(photo(seed, size), reader)
         expected = reader.encode_images([[photo(seed, size)]])["pixel_values"][0, 0]
-        found = table(torch.from_numpy(pixels).permute(2, 0, 1))
+        found = look_up(bytes_of(seed, size, reader), table)
         assert found.dtype == expected.dtype and torch.equal(found, expected)
 
 
 def test_a_batch_of_photos_keeps_its_shape():
     reader = processor(IMAGE_PROCESSORS["vit"])
+    pixels = torch.stack([bytes_of(seed, (30, 30), reader) for seed in range(4)]).unflatten(0, (2, 2))
     photos = [photo(seed, (30, 30)) for seed in range(4)]
-    pixels = torch.stack([torch.from_numpy(resized(p, reader)).permute(2, 0, 1) for p in photos]).unflatten(0, (2, 2))
-    assert torch.equal(PixelTable(reader)(pixels), reader.encode_images([photos[:2], photos[2:]])["pixel_values"])
+    expected = reader.encode_images([photos[:2], photos[2:]])["pixel_values"]
+    assert torch.equal(look_up(pixels, pixel_table(reader)), expected)
 
 
-def test_a_processor_that_looks_at_more_than_a_byte_is_told():
-    with pytest.raises(ValueError, match="Centred makes more of photos than of their bytes"):
-        PixelTable(processor(Centred(size={"height": 16, "width": 16})))
+@pytest.mark.parametrize(
+    ("kind", "message"), [(Centred, "depend on more than its byte"), (Smoothed, "does not leave bytes")]
+)
+def test_a_processor_that_looks_at_more_than_a_byte_is_told(kind, message):
+    with pytest.raises(ValueError, match=message):
+        pixel_table(processor(kind(size={"height": 16, "width": 16})))

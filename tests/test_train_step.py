@@ -22,8 +22,10 @@ def test_the_benchmark_writes_its_ratios(tmp_path):
     words += ["matmul_precision"]
     results = train_step.main(["--output", str(tmp_path / "results" / "cpu.json"), *words])
     assert json.loads((tmp_path / "results" / "cpu.json").read_text()) == json.loads(json.dumps(results))
-    for name in ("shared_over_one_by_one", "shared_over_summed", "sampled_over_fusion"):
-        assert results[name] > 0
+    seconds = results["seconds"]
+    for ratio in ("shared_over_one_by_one", "shared_over_summed", "sampled_over_fusion"):
+        above, below = ratio.split("_over_")
+        assert results[ratio] == pytest.approx(seconds[above] / seconds[below]) and seconds[below] > 0
     assert 0 < results["data_wait_share"] < 1
     assert results["device"] and results["layers"] == "1 of base size's 12, of its width"
     assert results["flags"].keys() == set(words[words.index("--flags") + 1 :])
