@@ -129,7 +129,7 @@ class PredictionBatch:
                         tensor = look_up(tensor.to(device, non_blocking=True), table)
                     joined[name][start:end, : tensor.shape[1]].copy_(tensor, non_blocking=True)
                 start = end
-        if "pixel_values" in joined:  # a byte of padding has a value too
+        if table is not None and "pixel_values" in joined:  # a byte of padding has a value too
             joined["pixel_values"].masked_fill_(~joined["image_mask"][:, :, None, None, None], 0)
         return joined
 

@@ -107,7 +107,7 @@ def products(monkeypatch):
 
 @pytest.fixture
 def cudnn_attention():
-    """Lets cuDNN compute attention; what tells whether it may; as it was before, afterwards."""
+    """Lets cuDNN compute attention, and yields what tells whether it still may; restores what was before."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(True)
     yield torch.backends.cuda.cudnn_sdp_enabled

@@ -183,7 +183,7 @@ def test_a_hub_that_hangs_does_not_hold_up_the_end(hub, folder):
     with hub.lock:
         started = time.monotonic()
         result = uploader.finish(timeout=0.5)
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 8  # the client gives up after 10
     assert result.reason == "not done within 0.5 seconds" and result.command.startswith("hf upload user/run")
     wait_for(lambda: not uploader._thread.is_alive())
     assert not (folder / STAGING).exists()
