@@ -22,7 +22,7 @@ from .corpus_config import MMProfileYelpConfig
 from .drawing import choose_photos, split_users
 from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, read_lines
 from .photos import Album
-from .profile_rules import SCALE, Rule, decide, sum_columns
+from .profile_rules import SCALE, Rule, decide, sum_columns, warn_of_constants
 from .raw_files import Ledger, RawFolder, plain_lines
 
 
@@ -122,6 +122,8 @@ class _Plan:
             )
             for split, users in drawn.items()
         }
+        profiles = [row.profile for rows in splits.values() for row in rows]
+        self.ledger.notes += warn_of_constants(self.rules, profiles)
         return Corpus(self.rules, splits, self.album, medians, self.ledger)
 
     def _lines(self, path: Path, fields: Mapping[str, str]) -> ibis.Table:

@@ -116,6 +116,8 @@ def _explain(rule: Rule) -> str:
     elif rule.against:
         told = f"of the businesses that have exactly one of {named} and `{rule.against}`"
         said = f"{rule.yes} where over half {told} have {named}."
+    elif rule.counts_unknown:
+        said = f"{rule.yes} where over half of the businesses have {named}; one that tells nothing has not."
     else:
         said = f"{rule.yes} where over half of the businesses that tell have {named}."
     return f"   - **{rule.name}**: {said}"

@@ -222,5 +222,6 @@ def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]
             sums |= {column: visits[column].sum().fill_null(0) for column in columns}
         elif rule.is_share:
             total, count = columns
-            sums |= {total: visits[total].sum().fill_null(0), count: visits[total].count()}
+            told = visits[total].fill_null(0) if rule.counts_unknown else visits[total]
+            sums |= {total: told.sum().fill_null(0), count: told.count()}
     return visits.group_by("user_id").agg(**sums)

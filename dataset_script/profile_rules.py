@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,13 @@ import yaml
 
 KINDS = ("mean_rating", "top", "majority", "above_median")
 SCALE = 1000
+UNKNOWN_IS_NO = "no"
 
 # Yelp's longest attribute value has some 200 characters. The bound keeps a hostile one from the parser.
 MAX_LITERAL_CHARACTERS = 2000
+
+# A value in a larger share of the profiles is told of: a model that always says it is hardly ever wrong.
+MAX_SHARE = 0.95
 
 Profile = dict[str, str | list[str]]
 
@@ -60,6 +65,7 @@ class Rule:
     against: str | None = None
     yes: str | None = None
     between: tuple[float, float] | None = None
+    unknown: str | None = None
 
     def __post_init__(self) -> None:
         where = f"attribute {self.name!r}"
@@ -84,6 +90,16 @@ class Rule:
             raise ValueError(f"{where} needs one attribute `of`, got {self.of}")
         if self.between is not None and not _is_interval(self.between):
             raise ValueError(f"between of {where} must be two numbers, the lower first, got {self.between}")
+        self._check_unknown(where)
+
+    def _check_unknown(self, where: str) -> None:
+        if self.unknown is None:
+            return
+        if self.unknown != UNKNOWN_IS_NO:
+            hint = " (YAML reads a bare no as false)" if self.unknown is False else ""
+            raise ValueError(f'unknown of {where} may be "{UNKNOWN_IS_NO}", in quotes, got {self.unknown!r}{hint}')
+        if self.kind != "majority" or self.against is not None:
+            raise ValueError(f"`unknown` fits a majority without `against`, got it for {where}")
 
     def _check_texts(self, where: str) -> None:
         """A name and values as `ProfileSchema` takes them, which a loading script cannot import; `of` as texts."""
@@ -116,6 +132,11 @@ class Rule:
     def is_share(self) -> bool:
         """Whether a business tells one number, of which a user has a sum and a count."""
         return self.kind in ("majority", "above_median")
+
+    @property
+    def counts_unknown(self) -> bool:
+        """Whether a business that tells nothing counts as one that says no."""
+        return self.unknown == UNKNOWN_IS_NO
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -259,3 +280,33 @@ def decide(
         else:
             profile[rule.key] = rule.share_label(*sums, medians.get(rule.key))
     return profile
+
+
+def warn_of_constants(rules: Sequence[Rule], profiles: Sequence[Profile]) -> list[str]:
+    """A sentence for each attribute of which a value is in over `MAX_SHARE` of the profiles: what to change."""
+    sentences = []
+    for rule in rules:
+        labels = (profile[rule.key] for profile in profiles)
+        counts = Counter(value for label in labels for value in ([label] if isinstance(label, str) else label))
+        value, count = counts.most_common(1)[0]
+        if count > MAX_SHARE * len(profiles):
+            share = f"{100 * count / len(profiles):.1f} %"
+            sentences.append(f"Warning: {rule.name} is {value} for {share} of the users. {_remedy(rule)}")
+    return sentences
+
+
+def _remedy(rule: Rule) -> str:
+    """What to change in the schema where one value is too frequent."""
+    if rule.kind == "top":
+        change = (
+            "give other `values`"
+            if rule.count == 1
+            else f"give a smaller `count` than {rule.count}, or other `values`"
+        )
+    elif rule.kind == "mean_rating":
+        return "Mean ratings are alike here; leave the attribute out of the schema."
+    elif rule.kind == "majority" and rule.against is None and not rule.counts_unknown:
+        change = 'add `unknown: "no"`, which counts the businesses that tell nothing, or take another `of`'
+    else:
+        change = "take another `of`"
+    return f"In the schema {change}, or leave the attribute out."

@@ -122,6 +122,9 @@ def test_a_profile_has_null_where_there_is_no_evidence():
     assert decide(rules, totals, {}) == {"stars": "5", "discount_preference": None}
 
 
+MAJORITY = "name: A, values: [x, y], rule: majority, of: f, 'yes': x"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -141,6 +144,13 @@ def test_a_profile_has_null_where_there_is_no_evidence():
         ("attributes: [{name: A, values: [x, y], rule: top, of: f, count: 3}]", "a count of 1 to 2, got 3"),
         ("attributes: [{name: A, values: [1, 2], rule: mean_rating}]", "in quotes where YAML sees none"),
         ("attributes: [{name: A, values: ['1', '3'], rule: mean_rating}]", "must be ratings like '1', '2', '3'"),
+        (
+            f"attributes: [{{{MAJORITY}, unknown: no}}]",
+            r'"no", in quotes, got False \(YAML reads a bare no as false\)',
+        ),
+        (f"attributes: [{{{MAJORITY}, unknown: 'yes'}}]", "\"no\", in quotes, got 'yes'"),
+        (f"attributes: [{{{MAJORITY}, against: g, unknown: 'no'}}]", "fits a majority without `against`, got it for"),
+        ("attributes: [{name: A, values: [x], rule: top, of: f, unknown: 'no'}]", "fits a majority without `against`"),
     ],
 )
 def test_a_schema_that_is_none_is_refused(tmp_path, text, message):
