@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, get_scheduler
@@ -39,7 +39,7 @@ from mmprofile.photo_cache import PhotoCache
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
 from mmprofile.reporting import best_epoch, format_table, plot_curves
 from mmprofile.stop_signals import saved_when_stopped
-from mmprofile.training_arguments import JointTrainingArguments, parse_arguments
+from mmprofile.training_arguments import JointTrainingArguments, parse_arguments, unused_settings
 from mmprofile.training_data import (
     evaluation_loader,
     load_corpus,
@@ -130,11 +130,17 @@ def main(argv: list[str] | None = None) -> dict:
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # or several processes would not find each other (accelerate 1.15)
         mixed_precision=arguments.mixed_precision,
+        # Said, for where they are not the environment decides: the loss would be divided a second time.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_backend="no",
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         log_with=arguments.report_to,
         project_dir=Path(arguments.output_dir) / "logs" if arguments.report_to else None,
         kwargs_handlers=[unused],
     )
+    if accelerator.is_main_process:
+        for note in unused_settings(arguments):
+            print(f"train.py: {note}", file=sys.stderr)
     set_seed(arguments.seed)
     with only_run(arguments.output_dir) if accelerator.is_main_process else nullcontext():
         return train(arguments, accelerator)

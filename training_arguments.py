@@ -1,6 +1,7 @@
 """The arguments of train.py: one flat dataclass, filled from a YAML recipe and the command line."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -205,6 +206,21 @@ def parse_arguments(argv: Sequence[str] | None) -> JointTrainingArguments:
         parser.set_defaults(**_read_recipe(recipe))
     arguments, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     return arguments
+
+
+def unused_settings(arguments: JointTrainingArguments) -> list[str]:
+    """Sentences on what the launcher's environment asks for, is decided by a flag of train.py, and is not the same."""
+    compiled, steps = "no" if not arguments.compile else "inductor", str(arguments.gradient_accumulation_steps)
+    decided = {
+        "ACCELERATE_MIXED_PRECISION": ("mixed_precision", arguments.mixed_precision),
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient_accumulation_steps", steps),
+        "ACCELERATE_DYNAMO_BACKEND": ("compile", compiled),
+    }
+    return [
+        f"{name}={os.environ[name]} is not used, --{flag} {str(getattr(arguments, flag)).lower()} is"
+        for name, (flag, value) in decided.items()
+        if os.environ.get(name, value).lower() != value
+    ]
 
 
 def _read_recipe(path: str) -> dict:
