@@ -11,6 +11,7 @@ from datasets import List as ListFeature
 
 from .configuration_mmprofile import Profile, ProfileSchema
 from .corpus_checks import review_fields
+from .forged_lines import add_line, forge_line
 from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, select_views, text_parts
 
 
@@ -57,11 +58,14 @@ class UserExamples(torch.utils.data.Dataset):
         seed: for training: the draw is a function of (seed, epoch, row). None: the newest reviews, first photos.
         photos_from: "self"; "nobody", reviews alone; or "stranger", photos and captions of the row before, the
             unpaired condition of Figure 6.
+        forged_lines: for training: the share of users into whose texts a line of another user's profile is put, for
+            the model to learn that what a text says of itself is no profile.
+        forged: for evaluation: every user's first review is a line with the profile of the row before.
         cache: `photo_cache.PhotoCache` with these photos, to take their pixels from. None: the photos themselves.
         states: `vision_states.VisionStates` of these photos: examples have the vision tower's states of them too.
 
     Raises:
-        ValueError: if a number is below its least, or `photos_from` is another.
+        ValueError: if a number is below its least, `forged_lines` no probability, or `photos_from` another.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class UserExamples(torch.utils.data.Dataset):
         num_images: int = 1,
         seed: int | None = None,
         photos_from: str = "self",
+        forged_lines: float = 0.0,
+        forged: bool = False,
         cache=None,
         states=None,
     ):
@@ -85,6 +91,9 @@ class UserExamples(torch.utils.data.Dataset):
         self.num_images = num_images
         self.seed = seed
         self.photos_from = photos_from
+        self.forged_lines = check_probability("forged_lines", forged_lines)
+        self.forged = forged
+        self._labels = dataset.select_columns("profile")
         self.cache = cache
         self.states = states
         # Shared, so that workers that outlive an epoch see the next.
@@ -118,11 +127,13 @@ class UserExamples(torch.utils.data.Dataset):
             photos = self._photos(self._draw(stranger, self.num_reviews, rng), rng)
         else:
             photos = self._photos(reviews, rng) if self.photos_from == "self" else []
+        texts, captions = [review["text"] for review in reviews], [caption for _, caption in photos]
+        texts, captions = self._with_forgery(texts, captions, index, rng)
         return Example(
             user_id=row["user_id"],
-            reviews=[review["text"] for review in reviews],
+            reviews=texts,
             images=[image if self.cache is None else self.cache[image] for image, _ in photos],
-            captions=[caption for _, caption in photos],
+            captions=captions,
             profile=self.schema.profile_from_labels(row["profile"]),
             vision_states=None if self.states is None else [self.states[image] for image, _ in photos],
             rng=rng,
@@ -130,6 +141,23 @@ class UserExamples(torch.utils.data.Dataset):
 
     def _rng(self, index: int) -> np.random.Generator | None:
         return None if self.seed is None else np.random.default_rng([self.seed, self.epoch, index])
+
+    def forged_profile(self, index: int) -> Profile:
+        """The profile that stands in a user's texts where it is `forged`."""
+        return self._profile(index - 1)
+
+    def _profile(self, index: int) -> Profile:
+        return self.schema.profile_from_labels(self._labels[index]["profile"])
+
+    def _with_forgery(
+        self, reviews: list[str], captions: list[str | None], index: int, rng: np.random.Generator | None
+    ) -> tuple[list[str], list[str | None]]:
+        if self.forged:
+            return [self.schema.render(self.forged_profile(index)), *reviews], captions
+        if self.forged_lines and rng is not None and len(self) > 1 and rng.random() < self.forged_lines:
+            other = (index + rng.integers(1, len(self))) % len(self)
+            return add_line(forge_line(self.schema, self._profile(other), rng), reviews, captions, rng)
+        return reviews, captions
 
     def _photos(self, reviews: list[dict], rng: np.random.Generator | None) -> list[tuple]:
         photos = []
@@ -214,7 +242,7 @@ class JointCollator:
         if "captions" in parts:
             arguments["captions"] = example.captions
         elif "masked_captions" in parts:
-            arguments["captions"] = masked_captions
+            arguments |= {"captions": masked_captions, "keep_masks": True}
         if "masked_profile" in parts:
             arguments |= {"profile": example.profile, "masked": masked_keys}
         return arguments

@@ -128,8 +128,8 @@ class EndpointHandler:
             For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and
             whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability); the
             share `coverage` of the probability mass that the profiles explored have; `runners_up`; `image_weights`, a
-            number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); and the mean
-            `gate`.
+            number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`;
+            and `tokens_left_out` of a text that was too long, with a sentence in `problems`.
 
         Raises:
             ValueError: if the request is not valid or asks for too much; it says where and why.
@@ -141,13 +141,14 @@ class EndpointHandler:
         self._check_photos(users)
         photos = [self._encode_photos(user, parameters) for user in users]
         with self._running:
+            texts = [self._encode_text(user, parameters) for user in users]
             encoded = [
-                {"input_ids": self._encode_text(user, parameters), "pixel_values": pixels}
-                for user, pixels in zip(users, photos, strict=True)
+                {"input_ids": text.ids, "pixel_values": pixels} for text, pixels in zip(texts, photos, strict=True)
             ]
             batch = self._pad_users(self.processor, encoded)
             answers = self._profile_users(self.model, self.processor.tokenizer, batch, **parameters.search)
-        for user, answer in zip(users, answers, strict=True):
+        for user, text, answer in zip(users, texts, answers, strict=True):
+            answer |= text.shortening
             if answer["image_weights"] == []:
                 answer["image_weights"] = [0.0] * len(user.images)
         return answers if many else answers[0]
@@ -176,19 +177,22 @@ class EndpointHandler:
                     raise ValueError(f"{user.place}.images[{index}]: {error}") from None
         return torch.stack(pixels) if pixels else None
 
-    def _encode_text(self, user: User, parameters: Parameters) -> list[int]:
-        """Token ids. Without a review the text is a profile in which all values are masked: such texts, beside photos
-        or captions, are what the model was trained on by the objective `mask_profile` (section 5.1)."""
+    def _encode_text(self, user: User, parameters: Parameters):
+        """The processor's `EncodedText`.
+
+        Without a review the text is a profile in which all values are masked: such texts, beside photos or captions,
+        are what the model was trained on by the objective `mask_profile` (section 5.1).
+        """
         captions = [] if parameters.without_captions or not self.sees_captions else user.captions
-        if any(review.split() for review in user.reviews):
-            return self.processor.encode_text(user.reviews, captions)
+        if self.processor.has_words(user.reviews):
+            return self.processor.encode_sections(user.reviews, captions)
         looks = user.images and self.sees_images and not parameters.without_photos
-        if not looks and not any(caption and caption.split() for caption in captions):
+        if not looks and not self.processor.has_words(captions):
             sources = ["reviews with words"] + ["photos"] * self.sees_images + ["captions"] * self.sees_captions
             raise ValueError(f"{user.place}: there is nothing to read; this model takes {' or '.join(sources)}")
         schema = self.processor.profile_schema
         profile = {a.key: list(a.values[: a.count]) if a.count > 1 else a.values[0] for a in schema.attributes}
-        return self.processor.encode_text((), captions, profile, masked=schema.keys)
+        return self.processor.encode_sections((), captions, profile, masked=schema.keys)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

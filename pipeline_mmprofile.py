@@ -48,17 +48,18 @@ def encode_user(
         max_text_tokens: another limit than the processor's.
 
     Returns:
-        `input_ids`, a list of int, and `pixel_values` (images, 3, height, width), None without photos.
+        `input_ids`, a list of int; `pixel_values` (images, 3, height, width), None without photos; and
+        `tokens_left_out`, how many did not fit in, with `problems`, which says so in a sentence.
 
     Raises:
         ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
     """
     captions = captions if SEES_CAPTIONS[paradigm] else ()
-    ids = processor.encode_text(reviews=reviews, captions=captions, max_text_tokens=max_text_tokens)
-    if not any(review.split() for review in reviews):
+    text = processor.encode_sections(reviews, captions, max_text_tokens=max_text_tokens)
+    if not processor.has_words(reviews):
         raise ValueError(f"a user needs a review with words, got {list(reviews)!r}")
     pixels = processor.encode_images([images])["pixel_values"][0] if images and SEES_IMAGES[paradigm] else None
-    return {"input_ids": ids, "pixel_values": pixels}
+    return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}
 
 
 def pad_users(processor, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:
@@ -162,7 +163,7 @@ class UserProfilingPipeline(Pipeline):
 
     def _forward(self, batch: dict, **generation) -> list[dict]:
         answers = profile_users(self.model, self.processor.tokenizer, batch["inputs"], **generation)
-        return [a | {"num_images": number} for a, number in zip(answers, batch["num_images"], strict=True)]
+        return [answer | notes for answer, notes in zip(answers, batch["notes"], strict=True)]
 
     def postprocess(self, answer: dict) -> dict:
         num_images, weights = answer.pop("num_images"), answer["image_weights"]
@@ -180,7 +181,8 @@ class UserProfilingPipeline(Pipeline):
                 yield self.postprocess(answer, **postprocess_params)
 
     def _collate(self, users: list[dict]) -> dict:
-        return {"inputs": pad_users(self.processor, users), "num_images": [user["num_images"] for user in users]}
+        notes = [{name: user[name] for name in ("num_images", "tokens_left_out", "problems")} for user in users]
+        return {"inputs": pad_users(self.processor, users), "notes": notes}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Everything that `pipeline(TASK, model=save_directory, trust_remote_code=True)` loads."""

@@ -186,8 +186,8 @@ def columns_of(user: EncodedUser, answer: dict) -> dict:
     if weights is not None:
         seen = dict(zip(user.positions, weights, strict=False))  # no weights at all: no photo was looked at
         weights = [seen.get(position, 0.0) for position in range(user.num_images)]
-    notes = {"truth": user.profile, "photos_left_out": user.photos_left_out, "problems": user.problems}
-    return answer | {"image_weights": weights} | notes
+    notes = {"truth": user.profile, "photos_left_out": user.photos_left_out, "tokens_left_out": user.tokens_left_out}
+    return answer | {"image_weights": weights, "problems": user.problems} | notes
 
 
 def write_predictions(
@@ -216,19 +216,21 @@ def write_predictions(
 
 def summarise(folder: PredictionFolder, measured: list[tuple[int, float, float]], device: torch.device) -> dict:
     """Numbers of the run, from its folder and each process' users, seconds and share of waiting."""
-    number, predicted, exact, coverage, left_out = 0, 0, 0, 0.0, 0
-    for row in folder.read(["text", "exact", "coverage", "photos_left_out"]):
+    number, predicted, exact, coverage, left_out, shortened = 0, 0, 0, 0.0, 0, 0
+    for row in folder.read(["text", "exact", "coverage", "photos_left_out", "tokens_left_out"]):
         number += 1
         predicted += row["text"] is not None
         exact += bool(row["exact"])
         coverage += row["coverage"] or 0
         left_out += row["photos_left_out"]
+        shortened += row["tokens_left_out"] > 0
     users, seconds = sum(m[0] for m in measured), max(m[1] for m in measured)
     return {
         "users": number,
         "predicted": predicted,
         "not_predicted": number - predicted,
         "photos_left_out": left_out,
+        "texts_shortened": shortened,
         "exact_share": exact / predicted if predicted else None,
         "mean_coverage": coverage / predicted if predicted else None,
         "users_this_time": users,
@@ -247,6 +249,8 @@ def report(folder: PredictionFolder, results: dict) -> None:
         speed += f" in {results['seconds']:.1f} s, {results['users_per_second']:.1f} users/s"
         speed += f", {results['input_wait_share']:.1%} of the time waiting for input"
     print(f"{results['predicted']} of {results['users']} users predicted, {speed}. Written to {folder.folder}")
+    if results["texts_shortened"]:
+        print(f"{results['texts_shortened']} users' texts were too long and shortened (column tokens_left_out)")
     if results["not_predicted"] or results["photos_left_out"]:
         print(f"{results['not_predicted']} users without a prediction, {results['photos_left_out']} photos left out:")
         print("\n".join(first_problems(folder)))
@@ -254,7 +258,9 @@ def report(folder: PredictionFolder, results: dict) -> None:
 
 def first_problems(folder: PredictionFolder) -> list[str]:
     lines = []
-    for row in folder.read(["user_id", "problems"]):
+    for row in folder.read(["user_id", "text", "photos_left_out", "problems"]):
+        if row["text"] is not None and not row["photos_left_out"]:
+            continue
         lines += [f"  {row['user_id']}: {problem}" for problem in row["problems"]]
         if len(lines) > SHOWN_PROBLEMS:
             return [*lines[:SHOWN_PROBLEMS], "  ..."]

@@ -26,8 +26,9 @@ class EncodedUser:
 
     Attributes:
         positions: of the photos in `inputs`, among all photos of the user in the input.
-        problems: why there is no prediction, or which photos were left out, as sentences.
+        problems: why there is no prediction, which photos were left out and what of the text, as sentences.
         photos_left_out: how many photos could not be read, or were too many.
+        tokens_left_out: how many tokens of the text did not fit in.
     """
 
     index: int
@@ -37,6 +38,7 @@ class EncodedUser:
     profile: Profile | None = None
     problems: list[str] = field(default_factory=list)
     photos_left_out: int = 0
+    tokens_left_out: int = 0
 
 
 class EncodedUsers(torch.utils.data.Dataset):
@@ -69,6 +71,8 @@ class EncodedUsers(torch.utils.data.Dataset):
         except ValueError as error:
             encoded.problems.append(str(error))
             return encoded
+        encoded.tokens_left_out = encoded.inputs["tokens_left_out"]
+        encoded.problems += encoded.inputs["problems"]
         if photos:
             encoded.inputs["pixel_values"] = torch.stack(photos)
         return encoded

@@ -46,6 +46,7 @@ def arrow_schema(schema: ProfileSchema) -> pa.Schema:
             ("gate", pa.float64()),
             ("truth", profile),
             ("photos_left_out", pa.int64()),
+            ("tokens_left_out", pa.int64()),
             ("problems", pa.list_(pa.string())),
         ]
     )

@@ -13,7 +13,7 @@ from tokenizers.trainers import UnigramTrainer
 from transformers import PreTrainedTokenizerFast, T5Config, ViTConfig, ViTImageProcessorPil
 
 from .configuration_mmprofile import ATTRIBUTE_SEPARATOR, MMProfileConfig, ProfileSchema
-from .processing_mmprofile import CAPTION_PREFIX, PROFILE_PREFIX, REVIEW_PREFIX, MMProfileProcessor
+from .processing_mmprofile import MMProfileProcessor
 
 WORD_START = "\u2581"  # how Unigram pieces write a blank
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>"]  # T5's ids 0, 1 and 2
@@ -133,7 +133,7 @@ def tiny_processor(
 
 
 def _schema_words(schema: ProfileSchema) -> list[str]:
-    texts = [REVIEW_PREFIX, CAPTION_PREFIX, PROFILE_PREFIX, ATTRIBUTE_SEPARATOR]
+    texts = [ATTRIBUTE_SEPARATOR]
     texts += [text for attribute in schema.attributes for text in (attribute.name, *attribute.values)]
     return sorted({word.rstrip(":") for text in texts for word in text.split()})
 

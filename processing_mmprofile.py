@@ -3,7 +3,8 @@
 Shapes: batch = users, seq = tokens of the longest text, images = photos of the user who has most.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,28 +13,9 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema
 from .images_mmprofile import Photo, load_rgb
+from .texts_mmprofile import MASK_TOKEN, SECTION_MARKS, EncodedText, clean_text, is_readable, share_tokens
 
-REVIEW_PREFIX = "Review:"
-CAPTION_PREFIX = "Photo:"
-PROFILE_PREFIX = "Profile:"
-MASK_TOKEN = "<extra_id_0>"
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
-
-
-def truncate_evenly(segments: Sequence[list[int]], budget: int) -> list[list[int]]:
-    """Cuts the longest segments to one length, the greatest with which all fit in; shorter ones stay whole.
-
-    Args:
-        segments: token ids.
-        budget: how many tokens there may be in all.
-    """
-    remaining = budget
-    for index, length in enumerate(sorted(map(len, segments))):
-        share = remaining // (len(segments) - index)
-        if length > share:
-            return [segment[:share] for segment in segments]
-        remaining -= length
-    return list(segments)
 
 
 class MMProfileProcessor(ProcessorMixin):
@@ -41,15 +23,17 @@ class MMProfileProcessor(ProcessorMixin):
 
     Args:
         image_processor: any image processor with one size of output.
-        tokenizer: a fast tokenizer with T5's sentinel `<extra_id_0>`, which appends `</s>`.
+        tokenizer: a fast tokenizer with T5's sentinels, which appends `</s>`.
         profile_schema: `ProfileSchema`, or its list of attributes; default: the paper's six.
         max_text_tokens: the most tokens of a user's text, `</s>` included (paper, section 6.1: 600).
         max_images: the most photos of a user.
         max_image_pixels: the most pixels of a photo, checked before it is decoded.
+        section_marks: what begins a review, a caption and a profile in the text, see `SECTION_MARKS`: "sentinels",
+            which no user's text can imitate, or "words", the form of checkpoints whose settings name none.
 
     Raises:
-        ValueError: if the tokenizer lacks the sentinel, padding or `</s>` or cannot spell the schema, the schema is
-            not valid, or a limit is not a positive integer.
+        ValueError: if the tokenizer lacks a sentinel, padding or `</s>` or cannot spell the schema, the schema is not
+            valid, the section marks are of another form, or a limit is not a positive integer.
     """
 
     def __init__(
@@ -60,6 +44,7 @@ class MMProfileProcessor(ProcessorMixin):
         max_text_tokens: int = 600,
         max_images: int = 30,
         max_image_pixels: int = 64_000_000,
+        section_marks: str = "sentinels",
     ):
         super().__init__(image_processor, tokenizer)
         if not isinstance(profile_schema, ProfileSchema):
@@ -68,16 +53,31 @@ class MMProfileProcessor(ProcessorMixin):
         self.max_text_tokens = _positive("max_text_tokens", max_text_tokens)
         self.max_images = _positive("max_images", max_images)
         self.max_image_pixels = _positive("max_image_pixels", max_image_pixels)
-        if tokenizer.convert_tokens_to_ids(MASK_TOKEN) in (None, tokenizer.unk_token_id):
-            raise ValueError(f"the tokenizer needs T5's sentinel {MASK_TOKEN}, got {type(tokenizer).__name__} without")
+        if section_marks not in SECTION_MARKS:
+            raise ValueError(f"section_marks must be one of {list(SECTION_MARKS)}, got {section_marks!r}")
+        self.section_marks = section_marks
+        for token in (MASK_TOKEN, *(SECTION_MARKS["sentinels"].values() if section_marks == "sentinels" else ())):
+            if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
+                raise ValueError(f"the tokenizer needs T5's sentinel {token}, got {type(tokenizer).__name__} without")
         if tokenizer.pad_token_id is None or tokenizer("").input_ids != [tokenizer.eos_token_id]:
             raise ValueError(
                 f"the tokenizer must have a padding token and append </s>, got {type(tokenizer).__name__}"
             )
         _check_spelling(tokenizer, profile_schema)
-        # A text may hold unknown words, but no other special token.
-        self._special_ids = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._special_ids = self._special_ids.union(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        # A text may hold unknown words, but no other special token. What the mask and the marks are counts as special
+        # in any tokenizer.
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special |= {*tokenizer.all_special_tokens, MASK_TOKEN, *SECTION_MARKS["sentinels"].values()}
+        special -= {tokenizer.unk_token}
+        self._special_ids = set(tokenizer.convert_tokens_to_ids(sorted(special))) - {None, tokenizer.unk_token_id}
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict: dict, **kwargs):
+        """Settings that were saved before sections had marks of their own stand for words."""
+        if "profile_schema" in processor_dict:
+            processor_dict = {"section_marks": "words"} | processor_dict
+        return super().from_args_and_dict(args, processor_dict, **kwargs)
 
     def __call__(
         self,
@@ -116,7 +116,7 @@ class MMProfileProcessor(ProcessorMixin):
         columns = [_per_user(name, values, one, users) for name, values in arguments.items()]
         texts = []
         for index, (stories, notes, profile, keys) in enumerate(zip(*columns, strict=True)):
-            if profile is None and not _clean_texts("review", stories or ()):
+            if profile is None and not self._readable("review", stories or ()):
                 raise ValueError(f"user {index} needs a review with words, or a profile, got {stories!r}")
             texts.append(self.encode_text(stories or (), notes or (), profile, keys or (), max_text_tokens))
         data = self.pad_text(texts)
@@ -133,34 +133,60 @@ class MMProfileProcessor(ProcessorMixin):
         profile: Mapping | None = None,
         masked: Collection[str] = (),
         max_text_tokens: int | None = None,
+        keep_masks: bool = False,
     ) -> list[int]:
-        """One user's token ids: profile, reviews and captions, each tokenised by itself, and `</s>`.
+        """One user's token ids, see `encode_sections`."""
+        return self.encode_sections(reviews, captions, profile, masked, max_text_tokens, keep_masks).ids
 
-        A text that is too long has its longest reviews cut to one length; where captions and profile alone are too
-        long, no review is left and the captions are cut in the same way. Special tokens that are spelled in a review
-        or caption are left out, the mask in captions apart.
+    def encode_sections(
+        self,
+        reviews: Sequence[str] = (),
+        captions: Sequence[str | None] = (),
+        profile: Mapping | None = None,
+        masked: Collection[str] = (),
+        max_text_tokens: int | None = None,
+        keep_masks: bool = False,
+    ) -> EncodedText:
+        """One user's text: profile, reviews and captions, each tokenised by itself behind a mark, and `</s>`.
+
+        In a text that is too long reviews and captions are shortened, see `share_tokens`, a profile never. Special
+        tokens that are spelled in a review or caption are left out, and a text that then shows nothing is none.
+
+        Args:
+            keep_masks: the captions are masked ones, in which the mask stays.
 
         Raises:
             ValueError: if a text is not a str, the profile or `masked` is not valid, or the profile alone is too long.
         """
         limit = self.max_text_tokens if max_text_tokens is None else _positive("max_text_tokens", max_text_tokens)
-        reviews, captions = _clean_texts("review", reviews), _clean_texts("caption", captions)
-        review_ids = self._tokenize(REVIEW_PREFIX, reviews, self._special_ids)
-        special_ids = self._special_ids - {self.tokenizer.convert_tokens_to_ids(MASK_TOKEN)}
-        caption_ids = self._tokenize(CAPTION_PREFIX, captions, special_ids)
+        review_ids = self._tokenize("review", self._readable("review", reviews), self._special_ids)
+        masks = {self.tokenizer.convert_tokens_to_ids(MASK_TOKEN)}
+        caption_ids = self._tokenize(
+            "caption",
+            self._readable("caption", captions, MASK_TOKEN if keep_masks else None),
+            self._special_ids - masks if keep_masks else self._special_ids,
+        )
         profile_ids = []
         if profile is not None:
             text = self.profile_schema.render(profile, masked, MASK_TOKEN)
-            profile_ids = self._tokenize(PROFILE_PREFIX, [text], special_ids)
+            profile_ids = self._tokenize("profile", [text], self._special_ids - masks)
         elif masked:
             raise ValueError(f"masked={masked!r} needs a profile, got None")
-        budget = limit - 1 - sum(map(len, profile_ids))
+        budget = limit - 1 - _tokens(profile_ids)
         if budget < 0:
             raise ValueError(f"a profile of {limit - budget} tokens does not fit in max_text_tokens={limit}")
-        caption_ids = truncate_evenly(caption_ids, budget)
-        review_ids = truncate_evenly(review_ids, budget - sum(map(len, caption_ids)))
-        segments = profile_ids + review_ids + caption_ids
-        return [token for segment in segments for token in segment] + [self.tokenizer.eos_token_id]
+        kept_reviews, kept_captions = share_tokens(review_ids, caption_ids, budget)
+        segments = profile_ids + kept_reviews + kept_captions
+        return EncodedText(
+            ids=[token for segment in segments for token in segment] + [self.tokenizer.eos_token_id],
+            reviews=(_tokens(kept_reviews), _tokens(review_ids)),
+            captions=(_tokens(kept_captions), _tokens(caption_ids)),
+            limit=limit,
+        )
+
+    def has_words(self, texts: Iterable[str | None]) -> bool:
+        """Whether there is anything to read in the texts, as `encode_text` reads them."""
+        return any(is_readable(self._special.sub("", clean_text(text))) for text in texts)
 
     def pad_text(self, token_ids: list[list[int]]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (batch, seq), int64, padded on the right."""
@@ -243,13 +269,27 @@ class MMProfileProcessor(ProcessorMixin):
     def to_dict(self) -> dict:
         return super().to_dict() | {"profile_schema": self.profile_schema.to_list()}
 
-    def _tokenize(self, prefix: str, texts: list[str], left_out: set[int]) -> list[list[int]]:
-        """Token ids of each text behind the prefix, without those of special tokens that are spelled in it."""
+    def _readable(self, kind: str, texts: Sequence[str | None], mask_token: str | None = None) -> list[str]:
+        """The texts with single blanks between words, those left out that show nothing; a caption may be None."""
+        if not isinstance(texts, list | tuple):
+            raise ValueError(f"a user's {kind}s are a list of texts, got {type(texts).__name__}: {texts!r}")
+        for text in texts:
+            if not isinstance(text, str) and not (text is None and kind == "caption"):
+                raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {text!r}")
+        cleaned = [clean_text(text) for text in texts]
+        return [text for text in cleaned if self.has_words([text]) or (mask_token and mask_token in text)]
+
+    def _tokenize(self, kind: str, texts: list[str], left_out: set[int]) -> list[list[int]]:
+        """Token ids of each text behind its section's mark, without those of special tokens that are spelled in it."""
         if not texts:
             return []
-        texts = [f"{prefix} {text}" for text in texts]
+        mark = SECTION_MARKS[self.section_marks][kind]
+        if self.section_marks == "words":
+            texts, first = [f"{mark} {text}" for text in texts], []
+        else:
+            first = [self.tokenizer.convert_tokens_to_ids(mark)]
         rows = self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-        return [[token for token in row if token not in left_out] for row in rows]
+        return [first + [token for token in row if token not in left_out] for row in rows]
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
         """(3, height, width), float32: without rescaling and normalisation an image processor gives bytes."""
@@ -293,17 +333,8 @@ def _per_user(name: str, values, one: bool, users: int) -> list:
     return list(values)
 
 
-def _clean_texts(kind: str, texts: Sequence[str | None]) -> list[str]:
-    """The texts with single blanks between words, those left out that have no words; a caption may be None."""
-    if not isinstance(texts, list | tuple):
-        raise ValueError(f"a user's {kind}s are a list of texts, got {type(texts).__name__}: {texts!r}")
-    cleaned = []
-    for text in texts:
-        if not isinstance(text, str) and not (text is None and kind == "caption"):
-            raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {text!r}")
-        # Half of a surrogate pair, as JSON cut in the middle of an emoji leaves it, is no text for the tokenizer.
-        cleaned.append(" ".join((text or "").encode("utf-8", "replace").decode("utf-8").split()))
-    return [text for text in cleaned if text]
+def _tokens(segments: Iterable[list[int]]) -> int:
+    return sum(map(len, segments))
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:

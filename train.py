@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, get_scheduler
 
 from mmprofile import ProfileSchema
+from mmprofile.batching import UserExamples
 from mmprofile.checkpoints import (
     Checkpoints,
     TrainingState,
@@ -30,6 +31,7 @@ from mmprofile.checkpoints import (
     resume,
 )
 from mmprofile.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_f1
+from mmprofile.forged_lines import agreement
 from mmprofile.hub_folder import save_hub_folder
 from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
@@ -51,8 +53,13 @@ from mmprofile.training_guards import LossWatch, TrainingFailure, explained_fail
 from mmprofile.training_model import build_model, to_training
 from mmprofile.whole_model import WholeModel, whole_tensor
 
-# Row of the results table -> whose photos and captions a user gets (Figure 6 calls strangers' "unpaired").
-TEST_CONDITIONS = {"mmprofile": "self", "reviews alone": "nobody", "photos of another user": "stranger"}
+# Row of the results table -> what `UserExamples` gives of a user (Figure 6 calls strangers' photos "unpaired").
+TEST_CONDITIONS = {
+    "mmprofile": {},
+    "reviews alone": {"photos_from": "nobody"},
+    "photos of another user": {"photos_from": "stranger"},
+    "profile forged in a review": {"forged": True},
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -86,11 +93,24 @@ def evaluate_conditions(
 ) -> dict[str, Evaluation]:
     """The same checkpoint on a split under each of `TEST_CONDITIONS`; `cache` of photos, `check` of signals."""
     evaluations = {}
-    for row, photos_from in TEST_CONDITIONS.items():
-        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, photos_from, cache))
+    for row, condition in TEST_CONDITIONS.items():
+        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
         name = f"test, {row}"
         evaluations[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
     return evaluations
+
+
+def forged_agreement(tests: dict[str, Evaluation], split: Dataset, schema: ProfileSchema) -> dict[str, dict]:
+    """How often the profile that a user's forged review names is written, and how often it would be without it.
+
+    Returns:
+        attribute key -> `without` and `with` the forged review, percent of the split's users.
+    """
+    examples = UserExamples(split, schema, forged=True)
+    forged = [examples.forged_profile(index) for index in range(len(split))]
+    before = agreement(tests["mmprofile"].predictions, forged, schema)
+    after = agreement(tests["profile forged in a review"].predictions, forged, schema)
+    return {key: {"without": before[key], "with": after[key]} for key in schema.keys}
 
 
 def describe_corpus(corpus: DatasetDict, arguments: JointTrainingArguments) -> dict:
@@ -285,7 +305,9 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         "test_majority_average_f1": table["majority class"]["average"],
         "test_text_only_average_f1": table["reviews alone"]["average"],
         "test_unpaired_average_f1": table["photos of another user"]["average"],
+        "test_forged_average_f1": table["profile forged in a review"]["average"],
         "test_f1": table,
+        "test_forged_agreement": forged_agreement(tests, corpus["test"], schema),
         "test_calibration": calibration(rows, schema),
         "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,

@@ -85,7 +85,12 @@ class JointTrainingArguments:
     profile_mask_probability: float = _flag(0.5, "that mask_profile masks an attribute")
     num_reviews: int = _flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
     num_images: int = _flag(1, "photos of a review, drawn anew each epoch (Figure 5)")
-    max_text_tokens: int = _flag(600, "longest input text; reviews are shortened evenly")
+    max_text_tokens: int = _flag(
+        600, "longest input text; what is longer has its reviews and captions shortened, neither below a third of it"
+    )
+    forged_lines: float = _flag(
+        0.2, "share of the users into whose texts another user's profile is written, to be ignored; the paper: 0"
+    )
 
     batch_size: int = _flag(4, "users a step and process")
     gradient_accumulation_steps: int = _flag(1, "batches a step")
@@ -129,6 +134,7 @@ class JointTrainingArguments:
         self._check_weights()
         check_probability("mask_probability", self.mask_probability)
         check_probability("profile_mask_probability", self.profile_mask_probability)
+        check_probability("forged_lines", self.forged_lines)
         self._check_least(1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
         self._check_least(1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
         self._check_least(1, "save_steps", "checkpoints_total_limit")

@@ -81,6 +81,7 @@ def training_loader(
     """Batches of `JointTrainingModel`, in a new order and newly drawn each epoch; caches as of `open_caches`."""
     weights = arguments.weights or dict.fromkeys(arguments.views, 1.0)
     drawn = {"num_reviews": arguments.num_reviews, "num_images": arguments.num_images, "seed": arguments.seed}
+    drawn["forged_lines"] = arguments.forged_lines
     examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
     users_a_step = arguments.batch_size * arguments.gradient_accumulation_steps * PartialState().num_processes
     return DataLoader(
@@ -104,9 +105,10 @@ def evaluation_loader(
     arguments: JointTrainingArguments,
     photos_from: str = "self",
     cache: PhotoCache | None = None,
+    forged: bool = False,
 ) -> DataLoader:
-    """Batches for generation, in the split's order; whose photos: see `UserExamples`."""
-    schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache}
+    """Batches for generation, in the split's order; whose photos, and forged or not: see `UserExamples`."""
+    schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
     examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos)
     collator = EvaluationCollator(processor, arguments.paradigm)
     return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, **worker_options(arguments))

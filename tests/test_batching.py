@@ -11,6 +11,8 @@ from mmprofile.objectives import OBJECTIVES, select_views
 from mmprofile.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 
+REVIEW, CAPTION = "<extra_id_99>", "<extra_id_98>"
+
 
 @pytest.fixture(scope="module")
 def processor():
@@ -112,10 +114,10 @@ def test_views_hold_what_their_names_say(processor):
     batch = JointCollator(processor, select_views("combined", OBJECTIVES), 1.0, 1.0)([example])
     texts = {name: processor.tokenizer.decode(text["input_ids"][0]) for name, text in batch["texts"].items()}
     review, caption = example.reviews[0], example.captions[0]
-    assert texts["reviews"] == f"Review: {review}</s>"
-    assert texts["reviews+captions"] == f"Review: {review} Photo: {caption}</s>"
+    assert texts["reviews"] == f"{REVIEW} {review}</s>"
+    assert texts["reviews+captions"] == f"{REVIEW} {review}{CAPTION} {caption}</s>"
     assert texts["reviews+masked_captions"].count("<extra_id_0>") == len(caption.split())
-    assert caption.split()[0] not in texts["reviews+masked_captions"].split("Photo:")[1]
+    assert caption.split()[0] not in texts["reviews+masked_captions"].split(CAPTION)[1]
     assert review not in texts["masked_profile+captions"]
     assert texts["masked_profile+captions"].count("<extra_id_0>") == len(SCHEMA.attributes)
     labels = batch["labels"][0]
@@ -156,7 +158,7 @@ def test_the_same_example_gives_the_same_masks(processor):
 def test_evaluation_sees_what_the_paradigm_was_trained_on(processor, paradigm, keys, captions):
     batch = EvaluationCollator(processor, paradigm)([examples()[0]])
     assert ("pixel_values" in batch) == keys
-    assert ("Photo:" in processor.tokenizer.decode(batch["input_ids"][0])) == captions
+    assert (CAPTION in processor.tokenizer.decode(batch["input_ids"][0])) == captions
 
 
 @pytest.mark.parametrize("options", [{"num_reviews": 0}, {"num_images": -1}, {"photos_from": "friend"}])

@@ -38,7 +38,7 @@ def test_an_answer_is_json_with_all_that_the_model_says(handler):
     answer = json.loads(json.dumps(handler({"inputs": user_with_photos(3)}), allow_nan=False))
     assert list(answer) == [
         *("profile", "text", "log_probability", "exact", "probabilities", "coverage"),
-        *("runners_up", "image_weights", "gate"),
+        *("runners_up", "image_weights", "gate", "tokens_left_out", "problems"),
     ]
     assert SCHEMA.render(answer["profile"]) == answer["text"]
     assert list(answer["probabilities"]) == ["mood", "favorite_food"]
@@ -81,16 +81,30 @@ def test_a_text_is_a_user_with_one_review(handler):
 
 def test_a_user_without_a_review_is_read_as_a_masked_profile(handler):
     texts = []
-    encode_text = handler.processor.encode_text
+    encode = handler.processor.encode_sections
 
     def note(*args, **kwargs):
-        texts.append(handler.processor.tokenizer.decode(encode_text(*args, **kwargs)))
-        return encode_text(*args, **kwargs)
+        texts.append(handler.processor.tokenizer.decode(encode(*args, **kwargs).ids))
+        return encode(*args, **kwargs)
 
-    handler.processor.encode_text = note
+    handler.processor.encode_sections = note
     handler({"inputs": {"captions": ["great pizza"]}})
-    del handler.processor.encode_text
-    assert texts == ["Profile: Mood:<extra_id_0> | Favorite Food:<extra_id_0> Photo: great pizza</s>"]
+    del handler.processor.encode_sections
+    assert texts == ["<extra_id_97> Mood:<extra_id_0> | Favorite Food:<extra_id_0><extra_id_98> great pizza</s>"]
+
+
+def test_a_text_that_is_too_long_is_shortened_and_the_answer_says_so(handler):
+    user = {"reviews": ["great pizza " * 300] * 3, "captions": ["a cake"] * 10}
+    answer = handler({"inputs": user})
+    assert answer["tokens_left_out"] > 0
+    (problem,) = answer["problems"]
+    assert problem.startswith("the text was shortened to max_text_tokens=") and "of the captions were read" in problem
+    assert handler({"inputs": "great pizza"})["problems"] == []
+
+
+@pytest.mark.parametrize("nothing", ["", "\u200b", "</s>", " <extra_id_99> "])
+def test_a_review_that_shows_nothing_is_nothing_to_read(handler, nothing):
+    assert "there is nothing to read" in error_of(handler, {"inputs": {"reviews": [nothing], "captions": [nothing]}})
 
 
 def test_many_users_get_the_answers_that_each_gets_alone(handler):

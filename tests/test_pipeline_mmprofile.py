@@ -87,9 +87,15 @@ def test_a_fresh_process_finds_the_pipeline_in_what_the_pipeline_saved(profiler,
     assert_same([found["answer"]], [profiler({"reviews": ["kind staff"], "images": [RED]})])
 
 
+def test_a_text_that_is_too_long_is_shortened_and_the_answer_says_so(profiler):
+    short, long = profiler([{"reviews": ["kind staff"]}, {"reviews": ["kind staff"] * 30}], max_text_tokens=20)
+    assert (short["tokens_left_out"], short["problems"]) == (0, [])
+    assert long["tokens_left_out"] > 0 and "shortened to max_text_tokens=20" in long["problems"][0]
+
+
 def test_an_answer_is_a_profile_with_probabilities_that_json_takes(profiler):
     answer = json.loads(json.dumps(profiler(USERS[0], min_coverage=1)))
-    assert set(answer) == ANSWER | {"gate"}
+    assert set(answer) == ANSWER | {"gate", "tokens_left_out", "problems"}
     assert SCHEMA.render(answer["profile"]) == answer["text"]
     assert answer["exact"] is True and answer["coverage"] == 1
     assert sum(answer["probabilities"]["mood"].values()) == pytest.approx(1)

@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 import predict
 from mmprofile.predictions import PredictionFolder
-from tests.tiny_corpus import SCHEMA, png, tiny_dataset, write_corpus
+from tests.tiny_corpus import SCHEMA, png, tiny_dataset, user, write_corpus
 from tests.tiny_folder import save_tiny_folder
 
 
@@ -57,8 +57,7 @@ def test_each_user_is_answered_once_in_order_as_the_model_answers_him(model, cor
     assert [row["user_id"] for row in rows] == [f"u{200 + index}" for index in range(10)]
     network = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(model, trust_remote_code=True)
-    place = int(rows[7]["truth"]["stars"]) - 1
-    reviews = [f"user 207 review {number} likes place {place}" for number in range(3)]
+    reviews = [review["text"] for review in user(207)["reviews"][:3]]
     photos = [png(20 * 207 + 3 * number)["bytes"] for number in range(3)]
     captions = [f"photo 0 of review {number}" for number in range(3)]
     inputs = processor(reviews=reviews, images=photos, captions=captions)

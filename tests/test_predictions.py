@@ -27,6 +27,7 @@ ROW = {
     "gate": 0.1,
     "truth": PROFILE,
     "photos_left_out": 1,
+    "tokens_left_out": 5,
     "problems": ["photo 0: broken"],
 }
 
@@ -47,13 +48,14 @@ def files(path) -> list[str]:
 
 def test_a_row_comes_back_as_it_was_written_and_missing_columns_as_none(tmp_path):
     found = begun(tmp_path)
-    found.write(0, {1: {"problems": ["no review"], "photos_left_out": 0}, 0: ROW})
+    found.write(0, {1: {"problems": ["no review"], "photos_left_out": 0, "tokens_left_out": 0}, 0: ROW})
     found.write(1, {2: ROW, 3: ROW})
     found.write(2, {4: ROW})
     rows = list(found.read())
     assert [row["user_id"] for row in rows] == IDS
     assert rows[0] == {"user_id": "a"} | ROW
-    assert {name for name, value in rows[1].items() if value is not None} == {"user_id", "problems", "photos_left_out"}
+    filled = {name for name, value in rows[1].items() if value is not None}
+    assert filled == {"user_id", "problems", "photos_left_out", "tokens_left_out"}
     assert list(found.read(["text"]))[4] == {"text": ROW["text"]}
 
 

@@ -10,7 +10,10 @@ from PIL import Image
 from transformers import BatchFeature, CLIPImageProcessorPil
 
 from mmprofile.processing_mmprofile import MMProfileProcessor
+from tests.toy_processor import CAPTION_MARK as C
 from tests.toy_processor import PROFILE, SCHEMA, toy_image_processor, toy_processor, toy_tokenizer
+from tests.toy_processor import PROFILE_MARK as P
+from tests.toy_processor import REVIEW_MARK as R
 
 WHITE = Image.new("RGB", (2, 2), "white")
 RED = Image.new("RGB", (2, 2), (255, 0, 0))
@@ -25,7 +28,7 @@ def processor() -> MMProfileProcessor:
 def test_one_user_becomes_a_batch_of_one(processor):
     batch = processor(["a", "b c"], images=[RED, WHITE], captions=[None, "d"], targets=PROFILE)
     assert isinstance(batch, BatchFeature)
-    assert batch.input_ids.tolist() == [[3, 10, 3, 11, 12, 4, 13, 1]]
+    assert batch.input_ids.tolist() == [[R, 10, R, 11, 12, C, 13, 1]]
     assert batch.attention_mask.tolist() == [[1] * 8]
     assert batch.labels.tolist() == [[6, 8, 9, 18, 21, 20, 1]]
     assert batch.image_mask.tolist() == [[True, True]]
@@ -48,9 +51,9 @@ def test_a_batch_pads_texts_labels_and_photos_of_users_who_have_fewer(processor)
         targets=[PROFILE, SMALL, PROFILE],
     )
     assert batch.input_ids.tolist() == [
-        [3, 10, 1, 0, 0, 0, 0, 0, 0],
-        [3, 10, 11, 12, 3, 13, 4, 15, 1],
-        [3, 14, 1, 0, 0, 0, 0, 0, 0],
+        [R, 10, 1, 0, 0, 0, 0, 0, 0],
+        [R, 10, 11, 12, R, 13, C, 15, 1],
+        [R, 14, 1, 0, 0, 0, 0, 0, 0],
     ]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0, 0, 0, 0, 0], [1] * 9, [1, 1, 1, 0, 0, 0, 0, 0, 0]]
     assert batch.image_mask.tolist() == [[True, False], [False, False], [True, True]]
@@ -63,10 +66,10 @@ def test_a_batch_pads_texts_labels_and_photos_of_users_who_have_fewer(processor)
 
 def test_profiles_stand_in_for_reviews(processor):
     batch = processor(profiles=[PROFILE, SMALL], masked=[["size"], ()], captions=[["a"], None])
-    assert batch.input_ids.tolist() == [[5, 6, 23, 9, 18, 21, 20, 4, 10, 1], [5, 6, 7, 9, 18, 21, 20, 1, 0, 0]]
-    assert processor([], profiles=PROFILE, masked={"colours"}).input_ids.tolist() == [[5, 6, 8, 9, 18, 23, 1]]
+    assert batch.input_ids.tolist() == [[P, 6, 23, 9, 18, 21, 20, C, 10, 1], [P, 6, 7, 9, 18, 21, 20, 1, 0, 0]]
+    assert processor([], profiles=PROFILE, masked={"colours"}).input_ids.tolist() == [[P, 6, 8, 9, 18, 23, 1]]
     mixed = processor([None, ["a"]], profiles=[PROFILE, None])
-    assert mixed.input_ids.tolist() == [[5, 6, 8, 9, 18, 21, 20, 1], [3, 10, 1, 0, 0, 0, 0, 0]]
+    assert mixed.input_ids.tolist() == [[P, 6, 8, 9, 18, 21, 20, 1], [R, 10, 1, 0, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("images", [None, [], [[], None]])
@@ -79,7 +82,7 @@ def test_without_any_photo_there_are_no_photo_keys(processor, images):
 def test_tensors_come_as_numpy_where_asked_for(processor):
     batch = processor(["a"], images=[WHITE], return_tensors="np")
     assert all(isinstance(value, np.ndarray) for value in batch.values())
-    assert batch["input_ids"].tolist() == [[3, 10, 1]]
+    assert batch["input_ids"].tolist() == [[R, 10, 1]]
 
 
 def test_black_is_what_the_image_processor_makes_of_a_black_pixel():
@@ -144,7 +147,7 @@ def test_a_saved_processor_loads_without_the_checkout_and_saves_the_same_again(t
     toy_processor(max_text_tokens=50, max_images=4, max_image_pixels=99).save_pretrained(tmp_path / "first")
     command = [sys.executable, "-c", LOAD_AND_SAVE]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.stdout == "MMProfileProcessor [[3, 10, 11, 1]]\n" * 2, run.stderr
+    assert run.stdout == "MMProfileProcessor [[26, 10, 11, 1]]\n" * 2, run.stderr
     names = {path.name for path in (tmp_path / "first").iterdir()}
     assert names == {path.name for path in (tmp_path / "third").iterdir()}
     assert {"processing_mmprofile.py", "configuration_mmprofile.py", "images_mmprofile.py"} <= names

@@ -15,10 +15,11 @@ SCHEMA = ProfileSchema(
 PROFILE = {"size": "large", "colours": ["red", "green"]}
 # Words in the order of their ids: a is 10, b 11, ... h 17.
 WORDS = "<pad> </s> <unk> Review: Photo: Profile: Size: small large | a b c d e f g h Colours: red green red, green,"
-MASK = 23  # <extra_id_0>
+SENTINELS = ("<extra_id_0>", "<extra_id_97>", "<extra_id_98>", "<extra_id_99>")
+MASK, PROFILE_MARK, CAPTION_MARK, REVIEW_MARK = 23, 24, 25, 26
 
 
-def toy_tokenizer(words: str = WORDS, sentinels: tuple[str, ...] = ("<extra_id_0>",)) -> PreTrainedTokenizerFast:
+def toy_tokenizer(words: str = WORDS, sentinels: tuple[str, ...] = SENTINELS) -> PreTrainedTokenizerFast:
     vocab = {word: index for index, word in enumerate(words.split())}
     backend = Tokenizer(WordLevel(vocab, unk_token="<unk>"))
     backend.pre_tokenizer = WhitespaceSplit()

@@ -1,0 +1,112 @@
+"""What of a user's texts a model reads: cleaned, marked as sections, and shortened where they are too long."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MASK_TOKEN = "<extra_id_0>"
+# What begins a section, by a processor's `section_marks`. T5's last sentinels stand for nothing else, and no user can
+# spell one: what a text holds of special tokens is left out. Words were the first form, which any review can imitate;
+# checkpoints that were trained with it keep it.
+SECTION_MARKS = {
+    "sentinels": {"review": "<extra_id_99>", "caption": "<extra_id_98>", "profile": "<extra_id_97>"},
+    "words": {"review": "Review:", "caption": "Photo:", "profile": "Profile:"},
+}
+MIN_SHARE = 1 / 3  # of the tokens, for reviews and for captions, where both have more than they may
+MIN_SECTION = 8  # tokens that are left of a text that is cut; where there are too many texts, the first are read
+# Letters by their Unicode category that show nothing.
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A user's text: token ids, and how many tokens of the reviews and captions are among them.
+
+    Args:
+        ids: `</s>` included.
+        reviews: tokens kept, and tokens there were, section marks included.
+        captions: likewise.
+        limit: the most tokens that there might be.
+    """
+
+    ids: list[int]
+    reviews: tuple[int, int]
+    captions: tuple[int, int]
+    limit: int
+
+    @property
+    def shortening(self) -> dict:
+        """`tokens_left_out`, a number, and `problems`, a list with a sentence where it is not 0."""
+        left_out = self.reviews[1] - self.reviews[0] + self.captions[1] - self.captions[0]
+        parts = (("reviews", *self.reviews), ("captions", *self.captions))
+        kept = " and ".join(f"{kept} of the {there} tokens of the {name}" for name, kept, there in parts if there)
+        note = f"the text was shortened to max_text_tokens={self.limit}: {kept} were read"
+        return {"tokens_left_out": left_out, "problems": [note] if left_out else []}
+
+
+def clean_text(text: str | None) -> str:
+    """The text with single blanks between words, and question marks for halves of surrogate pairs, as JSON cut in the
+    middle of an emoji leaves them: these are no text for the tokenizer."""
+    return " ".join((text or "").encode("utf-8", "replace").decode("utf-8").split())
+
+
+def is_readable(text: str) -> bool:
+    """Whether a text shows anything: blanks, control characters, zero-width and combining ones alone do not."""
+    return any(
+        not letter.isspace()
+        and letter not in BLANK_LETTERS
+        and unicodedata.category(letter) not in ("Cc", "Cf", "Mn", "Me", "Zl", "Zp")
+        for letter in text
+    )
+
+
+def truncate_evenly(segments: Sequence[list[int]], budget: int) -> list[list[int]]:
+    """Cuts the longest segments to one length, the greatest with which all fit in; shorter ones stay whole.
+
+    No segment is cut to less than `MIN_SECTION` for the sake of others: the last ones are then left out.
+
+    Args:
+        segments: token ids.
+        budget: how many tokens there may be in all.
+    """
+    length, kept = max(_even_length(segments, budget), MIN_SECTION), []
+    for segment in segments:
+        part = segment[: min(length, budget)]
+        if len(part) < min(len(segment), 2):  # a section's mark alone tells nothing
+            break
+        kept.append(part)
+        budget -= len(part)
+    return kept
+
+
+def _even_length(segments: Sequence[list[int]], budget: int) -> int:
+    lengths = sorted(map(len, segments))
+    for index, length in enumerate(lengths):
+        share = budget // (len(lengths) - index)
+        if length > share:
+            return share
+        budget -= length
+    return lengths[-1] if lengths else 0
+
+
+def share_tokens(
+    reviews: Sequence[list[int]], captions: Sequence[list[int]], budget: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Reviews and captions that fit into a budget together.
+
+    What is too long is shortened in proportion, but neither kind below `MIN_SHARE` of the budget as long as it has so
+    much; within a kind see `truncate_evenly`.
+
+    Args:
+        reviews: token ids of each.
+        captions: likewise.
+        budget: how many tokens there may be in all.
+    """
+    told, shown = sum(map(len, reviews)), sum(map(len, captions))
+    if told + shown > budget:
+        least = int(budget * MIN_SHARE)
+        part = budget * shown // (told + shown)
+        part = max(min(shown, least), min(part, budget - min(told, least)))
+        captions = truncate_evenly(captions, part)
+        reviews = truncate_evenly(reviews, budget - sum(map(len, captions)))
+    return list(reviews), list(captions)
