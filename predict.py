@@ -53,6 +53,7 @@ from mmprofile.prediction_batches import (
 from mmprofile.prediction_inputs import DatasetUsers, LineUsers, User, open_users
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
 from mmprofile.predictions import RESULTS, PredictionFolder
+from mmprofile.progress import log_progress
 from mmprofile.reporting import format_table
 from mmprofile.side_by_side import side_by_side
 
@@ -320,6 +321,7 @@ def describe(user: User, row: dict, schema: ProfileSchema) -> str:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
     arguments = parse_arguments(argv)
+    log_progress()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each call has its own
     # A process waits for the others at the end, however long they take.

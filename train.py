@@ -39,6 +39,7 @@ from mmprofile.objectives import JointTrainingModel
 from mmprofile.output_files import WriteFailure, append_json, only_run, write_json
 from mmprofile.photo_cache import PhotoCache
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
+from mmprofile.progress import log_progress
 from mmprofile.reporting import best_epoch, format_table, plot_curves
 from mmprofile.stop_signals import saved_when_stopped
 from mmprofile.training_arguments import JointTrainingArguments, parse_arguments, unused_settings
@@ -144,6 +145,7 @@ def example_of_use(model, processor, split: Dataset, arguments: JointTrainingArg
 def main(argv: list[str] | None = None) -> dict:
     """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
     arguments = parse_arguments(argv)
+    log_progress()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
     # A batch without photos leaves the vision tower out of the graph.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)

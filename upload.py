@@ -24,6 +24,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 from dataset_script.hub_answers import check_name, refusal
 from mmprofile.hub_upload import IGNORED
 from mmprofile.output_files import read_json
+from mmprofile.progress import log_progress
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DATA = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "requirements.txt")
@@ -97,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--space", metavar="SPACE_ID", help="user/name of a Space for the web page")
     words = sys.argv[1:] if argv is None else list(argv)
     options = parser.parse_args(words)
+    log_progress()
     check_folder(options.folder)
     check_name(options.model_id)
     save_space = None

@@ -176,7 +176,9 @@ def test_lines_are_predicted_and_bad_users_counted(model, tmp_path, capsys):
     assert first["image_weights"] == [0.0, pytest.approx(1)]
     assert first["problems"][0].startswith("photo 0: image")
     assert (second["user_id"], second["profile"], second["text"]) == ("b", None, None)
-    assert "b: a user needs a review with words" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "b: a user needs a review with words" in said.out
+    assert "\r" not in said.err  # of bars that are redrawn
 
 
 def test_it_fails_if_nobody_could_be_predicted(model, tmp_path):
