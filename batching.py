@@ -12,7 +12,8 @@ from datasets import List as ListFeature
 from .configuration_mmprofile import Profile, ProfileSchema
 from .corpus_checks import review_fields
 from .forged_lines import add_line, forge_line
-from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, select_views, text_parts
+from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
+from .pipeline_mmprofile import Sees
 
 
 @dataclass
@@ -270,20 +271,19 @@ class JointCollator:
 
 
 class EvaluationCollator:
-    """Examples to the inputs of `generate`, as the `fusion` objective of a paradigm has them, and their labels."""
+    """Examples to the inputs of `generate`, with what of a user the model sees, and their labels."""
 
-    def __init__(self, processor, paradigm: str):
+    def __init__(self, processor, sees: Sees):
         self.processor = processor
-        self.view = select_views(paradigm, ["fusion"])["fusion"]
+        self.sees = sees
 
     def __call__(self, examples: Sequence[Example]) -> dict:
-        with_captions = "captions" in text_parts(self.view.text)
         ids = [
-            self.processor.encode_text(reviews=e.reviews, captions=e.captions if with_captions else ())
+            self.processor.encode_text(reviews=e.reviews, captions=e.captions if self.sees.captions else ())
             for e in examples
         ]
         batch = dict(self.processor.pad_text(ids))
         batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
-        if self.view.photos and any(example.images for example in examples):
+        if self.sees.images and any(example.images for example in examples):
             batch |= self.processor.encode_images([example.images for example in examples])
         return batch

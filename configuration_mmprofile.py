@@ -16,6 +16,7 @@ SWITCHES = {
     "vision_feature": VISION_FEATURES,
     "paradigm": ("multimodal", "unimodal", "combined"),
 }
+OBJECTIVES = ("fusion", "text", "mask_image", "mask_profile")
 
 # One profile: attribute key -> its value, a list of values where the attribute takes several, None where unknown.
 Profile = dict[str, str | list[str] | None]
@@ -269,9 +270,11 @@ class MMProfileConfig(PreTrainedConfig):
         profile_schema: `ProfileSchema`, or its list of attributes; default: the paper's six.
         paradigm: how the model was trained, and so what it expects (section 5): "multimodal", photos; "unimodal",
             captions; "combined", both.
+        objectives: which of the four it was trained on; None: all. One trained on "text" alone has seen no photo and
+            no caption, whatever the paradigm.
 
     Raises:
-        ValueError: if a switch has another value, or the schema is not valid.
+        ValueError: if a switch has another value, an objective is unknown, or the schema is not valid.
     """
 
     model_type = "mmprofile"
@@ -284,6 +287,7 @@ class MMProfileConfig(PreTrainedConfig):
     vision_feature: str = "cls"
     profile_schema: ProfileSchema | list | None = None
     paradigm: str = "combined"
+    objectives: list[str] | None = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = None
@@ -303,6 +307,10 @@ class MMProfileConfig(PreTrainedConfig):
         # Here, since `from_pretrained(..., fusion="concat")` sets what it is given once all else is made.
         if name in SWITCHES and value not in SWITCHES[name]:
             raise ValueError(f"{name} must be one of {list(SWITCHES[name])}, got {value!r}")
+        if name == "objectives" and value is not None:
+            value = list(value)
+            if not value or len(set(value)) < len(value) or not set(value) <= set(OBJECTIVES):
+                raise ValueError(f"objectives are None or different ones of {list(OBJECTIVES)}, got {value}")
         if name == "profile_schema" and not isinstance(value, ProfileSchema):
             value = ProfileSchema(value)
         super().__setattr__(name, value)

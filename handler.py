@@ -108,12 +108,11 @@ class EndpointHandler:
         self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True).to(device)
         # The server loads this file alone, so that it cannot import the other; whatever the function's name says, it
         # loads anything of the repository's files.
-        self._pad_users, self._profile_users, sees_images, sees_captions = (
+        self._pad_users, self._profile_users, seen_by = (
             get_class_from_dynamic_module(f"pipeline_mmprofile.{name}", path)
-            for name in ("pad_users", "profile_users", "SEES_IMAGES", "SEES_CAPTIONS")
+            for name in ("pad_users", "profile_users", "seen_by")
         )
-        paradigm = self.model.config.paradigm
-        self.sees_images, self.sees_captions = sees_images[paradigm], sees_captions[paradigm]
+        self.sees = seen_by(self.model.config)
         self._decoding = threading.BoundedSemaphore(DECODERS)
         self._running = threading.Lock()  # the tokenizer and the model
         self({"inputs": "Good."})  # what cannot answer fails here, not at a user's request
@@ -166,7 +165,7 @@ class EndpointHandler:
 
     def _encode_photos(self, user: User, parameters: Parameters) -> torch.Tensor | None:
         """(images, 3, height, width), None where the model looks at no photo."""
-        looks, pixels = self.sees_images and not parameters.without_photos, []
+        looks, pixels = self.sees.images and not parameters.without_photos, []
         for index, image in enumerate(user.images):
             with self._decoding:
                 try:
@@ -183,12 +182,13 @@ class EndpointHandler:
         Without a review the text is a profile in which all values are masked: such texts, beside photos or captions,
         are what the model was trained on by the objective `mask_profile` (section 5.1).
         """
-        captions = [] if parameters.without_captions or not self.sees_captions else user.captions
+        captions = [] if parameters.without_captions or not self.sees.captions else user.captions
         if self.processor.has_words(user.reviews):
             return self.processor.encode_sections(user.reviews, captions)
-        looks = user.images and self.sees_images and not parameters.without_photos
-        if not looks and not self.processor.has_words(captions):
-            sources = ["reviews with words"] + ["photos"] * self.sees_images + ["captions"] * self.sees_captions
+        looks = user.images and self.sees.images and not parameters.without_photos
+        if not self.sees.without_reviews or not (looks or self.processor.has_words(captions)):
+            others = ["photos"] * self.sees.images + ["captions"] * self.sees.captions
+            sources = ["reviews with words"] + others * self.sees.without_reviews
             raise ValueError(f"{user.place}: there is nothing to read; this model takes {' or '.join(sources)}")
         schema = self.processor.profile_schema
         profile = {a.key: list(a.values[: a.count]) if a.count > 1 else a.values[0] for a in schema.attributes}

@@ -15,8 +15,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from .configuration_mmprofile import ProfileSchema
-from .objectives import select_views, text_parts
 from .output_files import replacing
+from .pipeline_mmprofile import seen_by
 from .reporting import format_table, table_order
 from .training_arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 
@@ -42,9 +42,9 @@ def write_model_card(
         arguments: of the run.
         schema: what a profile is.
         results: what `all_results.json` holds: `test_f1`, the rows of `format_table`, among them "mmprofile";
-            `test_average_f1`, `test_majority_average_f1`, `test_text_only_average_f1` and
-            `test_unpaired_average_f1` in percent; `test_calibration`, see `prediction_plots.calibration`;
-            `train_seconds` and `best_epoch`.
+            `test_average_f1` and `test_majority_average_f1` in percent, `test_text_only_average_f1` and
+            `test_unpaired_average_f1` too where the model sees more than reviews; `test_calibration`, see
+            `prediction_plots.calibration`; `train_seconds` and `best_epoch`.
         history: one record an epoch, see `reporting.plot_curves`; `users_per_second` too.
         corpus: `name` and `config` (may be None), users in `train`, `dev` and `test`, and whether it is `synthetic`;
             default: if its name says so.
@@ -72,7 +72,7 @@ def write_model_card(
         corpus_link=_link(arguments.dataset, "datasets/") or f"the corpus `{corpus['name']}`",
         synthetic=corpus.get("synthetic", "synthetic" in corpus["name"].lower()),
         example=_example_text(example) if example else None,
-        gain=results["test_average_f1"] - results["test_text_only_average_f1"],
+        gain=results["test_average_f1"] - results.get("test_text_only_average_f1", results["test_average_f1"]),
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         no_better=[a.name for a in attributes if majority and f1[a.key] <= majority[a.key]],
@@ -134,8 +134,8 @@ def _metadata(
 
 def _training(arguments: JointTrainingArguments, results: Mapping, history: Sequence[Mapping]) -> dict:
     """What the card says of the run."""
-    view = select_views(arguments.paradigm, ["fusion"])["fusion"]
-    takes = {"photos": view.photos is not None, "photo captions": "captions" in text_parts(view.text)}
+    sees = seen_by(arguments)
+    takes = {"photos": sees.images, "photo captions": sees.captions}
     return {
         "paradigm": arguments.paradigm,
         "objectives": list(arguments.views),

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .configuration_mmprofile import OBJECTIVES
+
 
 class View(NamedTuple):
     """What one objective gives to the model: the names of a text and of a set of photos."""
@@ -45,7 +47,6 @@ VIEWS = {
 }
 PARADIGMS = tuple(VIEWS)
 SCHEDULES = ("all", "sampled")
-OBJECTIVES = tuple(VIEWS["combined"])
 
 
 def select_views(paradigm: str, objectives: Sequence[str]) -> dict[str, View]:

@@ -8,6 +8,7 @@ Shapes: batch = users, seq = tokens, images = photos of the user who has most.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -24,24 +25,45 @@ CUSTOM_PIPELINES = {
     }
 }
 USER_FIELDS = ("reviews", "images", "captions")
-# Paradigm -> what the model was trained to see beside the reviews (section 5 of the paper).
-SEES_IMAGES = {"multimodal": True, "unimodal": False, "combined": True}
-SEES_CAPTIONS = {"multimodal": False, "unimodal": True, "combined": True}
+
+
+class Sees(NamedTuple):
+    """What a model was trained to see beside the reviews, and whether it was trained on users without a review."""
+
+    images: bool
+    captions: bool
+    without_reviews: bool = False
+
+
+def seen_by(trained) -> Sees:
+    """What a model sees of a user, by its training (section 5 of the paper).
+
+    Args:
+        trained: has `paradigm` and `objectives`: a model's config, or the arguments of a training.
+    """
+    objectives = getattr(trained, "objectives", None)  # a checkpoint with older code has no such field
+    if objectives is not None and set(objectives) == {"text"}:
+        return Sees(images=False, captions=False)
+    return Sees(
+        images=trained.paradigm != "unimodal",
+        captions=trained.paradigm != "multimodal",
+        without_reviews=objectives is None or "mask_profile" in objectives,
+    )
 
 
 def encode_user(
     processor,
-    paradigm: str,
+    sees: Sees,
     reviews: Sequence[str],
     images: Sequence = (),
     captions: Sequence[str | None] = (),
     max_text_tokens: int | None = None,
 ) -> dict:
-    """What a model that was trained in a paradigm sees of one user.
+    """What a model sees of one user.
 
     Args:
         processor: `MMProfileProcessor`.
-        paradigm: of the model's config. "multimodal" leaves captions out, "unimodal" photos.
+        sees: of `seen_by`; what it does not is left out.
         reviews: at least one with a word in it.
         images: as `MMProfileProcessor.load_image` takes them.
         captions: of the photos; None and blank ones are left out.
@@ -54,11 +76,11 @@ def encode_user(
     Raises:
         ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
     """
-    captions = captions if SEES_CAPTIONS[paradigm] else ()
+    captions = captions if sees.captions else ()
     text = processor.encode_sections(reviews, captions, max_text_tokens=max_text_tokens)
     if not processor.has_words(reviews):
         raise ValueError(f"a user needs a review with words, got {list(reviews)!r}")
-    pixels = processor.encode_images([images])["pixel_values"][0] if images and SEES_IMAGES[paradigm] else None
+    pixels = processor.encode_images([images])["pixel_values"][0] if images and sees.images else None
     return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}
 
 
@@ -119,7 +141,7 @@ class UserProfilingPipeline(Pipeline):
     """Writes the profiles of users, each from `{"reviews": [...], "images": [...], "captions": [...]}`.
 
     `images` and `captions` may be left out. An image is a path, bytes, a PIL image or an array; no URL is fetched.
-    What the model was not trained to see (`config.paradigm`) is not used. Parameters, of the constructor or of a
+    What the model was not trained to see (`seen_by`) is not used. Parameters, of the constructor or of a
     call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and `num_workers`.
     """
 
@@ -157,8 +179,7 @@ class UserProfilingPipeline(Pipeline):
         for name, values in fields.items():
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {values!r}")
-        paradigm = self.model.config.paradigm
-        encoded = encode_user(self.processor, paradigm, **fields, max_text_tokens=max_text_tokens)
+        encoded = encode_user(self.processor, seen_by(self.model.config), **fields, max_text_tokens=max_text_tokens)
         return encoded | {"num_images": len(fields.get("images", ()))}
 
     def _forward(self, batch: dict, **generation) -> list[dict]:

@@ -8,7 +8,7 @@ Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2
 
 A JSONL file has a line for each user, `{"user_id": "u1", "reviews": ["..."], "images": ["photos/1.jpg"], "captions":
 ["..."]}`; paths are relative to the file, and `images` and `captions` may be left out. A model sees of it what it was
-trained to see (`config.paradigm`).
+trained to see (`pipeline_mmprofile.seen_by`).
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
@@ -39,7 +39,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 from mmprofile import ProfileSchema
 from mmprofile.evaluation import profile_f1
 from mmprofile.output_files import WriteFailure, only_run, write_json
-from mmprofile.pipeline_mmprofile import SEES_CAPTIONS, SEES_IMAGES, profile_users
+from mmprofile.pipeline_mmprofile import Sees, profile_users, seen_by
 from mmprofile.prediction_arguments import PredictionArguments, parse_arguments
 from mmprofile.prediction_batches import (
     EncodedUser,
@@ -93,14 +93,14 @@ def load_model(name: str, dtype: str):
         raise ValueError(f"the model {name!r} cannot be loaded: {error}") from error
 
 
-def check_input(users: DatasetUsers | LineUsers, paradigm: str, evaluate: bool) -> None:
+def check_input(users: DatasetUsers | LineUsers, sees: Sees, evaluate: bool) -> None:
     """Raises a `ValueError` where the users cannot be what was asked for, and says what the model will miss."""
     if evaluate and not users.has_profiles:
         raise ValueError("--evaluate needs the true profile of every user, and the input has not got it")
-    if isinstance(users, LineUsers) and SEES_IMAGES[paradigm]:
+    if isinstance(users, LineUsers) and sees.images:
         users.look_for_photos()
-    if SEES_CAPTIONS[paradigm] and not users.has_captions:
-        print(f"the model was trained with captions ({paradigm}), and the input has none", file=sys.stderr)
+    if sees.captions and not users.has_captions:
+        print("the model was trained with captions, and the input has none", file=sys.stderr)
 
 
 def fingerprint(model, processor, users: DatasetUsers | LineUsers) -> dict[str, str]:
@@ -114,18 +114,18 @@ def fingerprint(model, processor, users: DatasetUsers | LineUsers) -> dict[str, 
         "model": weights.hexdigest(),
         "processor": hashlib.sha256(settings.encode()).hexdigest(),
         "users": users.digest(),
-        "paradigm": model.config.paradigm,
+        "sees": seen_by(model.config)._asdict(),
         "max_text_tokens": processor.max_text_tokens,
     }
 
 
 def read_batches(
-    users, batches: Sequence[list[int]], processor, paradigm: str, num_workers: int
+    users, batches: Sequence[list[int]], processor, sees: Sees, num_workers: int
 ) -> Iterator[PredictionBatch]:
     """Batches in the order given, read and decoded by the workers while the device computes: two batches ahead, or two
     parts a worker."""
     parts, ahead = batch_parts(batches), 2 * len(batch_parts(batches[:1]))
-    encoded = EncodedUsers(users, processor, paradigm)
+    encoded = EncodedUsers(users, processor, sees)
     loader = DataLoader(
         encoded,
         batch_sampler=parts,
@@ -329,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
     with accelerator.main_process_first():
         processor, config = load_processor(arguments.model)
-        schema, paradigm = ProfileSchema(tuple(processor.profile_schema.to_list())), config.paradigm
+        schema, sees = ProfileSchema(tuple(processor.profile_schema.to_list())), seen_by(config)
         users = open_users(
             arguments.dataset,
             arguments.dataset_config,
@@ -339,14 +339,14 @@ def main(argv: Sequence[str] | None = None) -> dict:
             arguments.num_images,
         )
         if accelerator.is_main_process:
-            check_input(users, paradigm, arguments.evaluate)
+            check_input(users, sees, arguments.evaluate)
         model = load_model(arguments.model, arguments.dtype)
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
         shown = range(min(arguments.show, len(users)))
         batches = list(bucketed_batches(users.lengths, shown, arguments.batch_size))
-        read = read_batches(users, batches, processor, paradigm, num_workers=0)
+        read = read_batches(users, batches, processor, sees, num_workers=0)
         rows = dict(predict_rows(model, processor.tokenizer, read, arguments.search))
         if accelerator.is_main_process:
             print("\n\n".join(describe(users[index], rows[index], schema) for index in shown))
@@ -360,7 +360,7 @@ def predict_to_folder(
     arguments: PredictionArguments, accelerator: Accelerator, model, processor, users: DatasetUsers | LineUsers
 ) -> dict:
     """What one process does of `main` where there is an output folder."""
-    schema, paradigm = users.schema, model.config.paradigm
+    schema, sees = users.schema, seen_by(model.config)
     folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
     if accelerator.is_main_process:
         settings = {"dtype": arguments.dtype, "shard_users": arguments.shard_users}
@@ -376,7 +376,7 @@ def predict_to_folder(
     num_workers = arguments.num_workers
     if num_workers is None:
         num_workers = max(1, cores // accelerator.num_processes - 1)
-    read = read_batches(users, batches, processor, paradigm, num_workers)
+    read = read_batches(users, batches, processor, sees, num_workers)
     at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
     rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search, at_once)

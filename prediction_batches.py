@@ -14,7 +14,7 @@ import torch
 from .configuration_mmprofile import Profile
 from .images_mmprofile import Photo
 from .photo_bytes import look_up, pixel_table, resized
-from .pipeline_mmprofile import SEES_IMAGES, encode_user, pad_users
+from .pipeline_mmprofile import Sees, encode_user, pad_users
 from .prediction_inputs import DatasetUsers, LineUsers, User
 
 PART = 16  # users
@@ -49,10 +49,10 @@ class EncodedUsers(torch.utils.data.Dataset):
             for the processor.
     """
 
-    def __init__(self, users: DatasetUsers | LineUsers, processor, paradigm: str):
-        self.users, self.processor, self.paradigm = users, processor, paradigm
+    def __init__(self, users: DatasetUsers | LineUsers, processor, sees: Sees):
+        self.users, self.processor, self.sees = users, processor, sees
         self.table: torch.Tensor | None = None
-        if SEES_IMAGES[paradigm]:
+        if sees.images:
             try:
                 self.table = pixel_table(processor)
             except Exception as error:  # whatever an image processor of somebody else says to what it was not made for
@@ -66,8 +66,8 @@ class EncodedUsers(torch.utils.data.Dataset):
         try:
             user = self.users[index]
             encoded.num_images, encoded.profile = user.num_images, user.profile
-            photos = self._readable(user, encoded) if SEES_IMAGES[self.paradigm] else []
-            encoded.inputs = encode_user(self.processor, self.paradigm, user.reviews, captions=user.captions)
+            photos = self._readable(user, encoded) if self.sees.images else []
+            encoded.inputs = encode_user(self.processor, self.sees, user.reviews, captions=user.captions)
         except ValueError as error:
             encoded.problems.append(str(error))
             return encoded

@@ -38,6 +38,7 @@ from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
 from mmprofile.output_files import WriteFailure, append_json, only_run, write_json
 from mmprofile.photo_cache import PhotoCache
+from mmprofile.pipeline_mmprofile import seen_by
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
 from mmprofile.progress import log_progress
 from mmprofile.reporting import best_epoch, format_table, plot_curves
@@ -60,6 +61,14 @@ TEST_CONDITIONS = {
     "reviews alone": {"photos_from": "nobody"},
     "photos of another user": {"photos_from": "stranger"},
     "profile forged in a review": {"forged": True},
+}
+# Row -> what `all_results.json` calls its average.
+AVERAGES = {
+    "mmprofile": "test_average_f1",
+    "majority class": "test_majority_average_f1",
+    "reviews alone": "test_text_only_average_f1",
+    "photos of another user": "test_unpaired_average_f1",
+    "profile forged in a review": "test_forged_average_f1",
 }
 
 
@@ -92,9 +101,12 @@ def evaluate_conditions(
     cache: PhotoCache | None,
     check: Callable,
 ) -> dict[str, Evaluation]:
-    """The same checkpoint on a split under each of `TEST_CONDITIONS`; `cache` of photos, `check` of signals."""
-    evaluations = {}
+    """The same checkpoint on a split under each of `TEST_CONDITIONS`, of a model that sees reviews alone those about
+    reviews; `cache` of photos, `check` of signals."""
+    evaluations, sees = {}, seen_by(arguments)
     for row, condition in TEST_CONDITIONS.items():
+        if "photos_from" in condition and not (sees.images or sees.captions):
+            continue
         loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
         name = f"test, {row}"
         evaluations[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
@@ -303,11 +315,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
     table["majority class"] = majority_f1(train_profiles, tests["mmprofile"].references, schema)
     results = {
-        "test_average_f1": table["mmprofile"]["average"],
-        "test_majority_average_f1": table["majority class"]["average"],
-        "test_text_only_average_f1": table["reviews alone"]["average"],
-        "test_unpaired_average_f1": table["photos of another user"]["average"],
-        "test_forged_average_f1": table["profile forged in a review"]["average"],
+        **{name: table[row]["average"] for row, name in AVERAGES.items() if row in table},
         "test_f1": table,
         "test_forged_agreement": forged_agreement(tests, corpus["test"], schema),
         "test_calibration": calibration(rows, schema),

@@ -12,6 +12,7 @@ from .batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from .configuration_mmprofile import ProfileSchema
 from .corpus_checks import check_content, check_features, check_rows
 from .photo_cache import PhotoCache, Photos
+from .pipeline_mmprofile import seen_by
 from .training_arguments import JointTrainingArguments
 from .vision_states import VisionStates
 
@@ -110,7 +111,7 @@ def evaluation_loader(
     """Batches for generation, in the split's order; whose photos, and forged or not: see `UserExamples`."""
     schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
     examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos)
-    collator = EvaluationCollator(processor, arguments.paradigm)
+    collator = EvaluationCollator(processor, seen_by(arguments))
     return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, **worker_options(arguments))
 
 

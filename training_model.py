@@ -33,7 +33,7 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
         eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id,
     )
-    model.config.paradigm = arguments.paradigm
+    model.config.paradigm, model.config.objectives = arguments.paradigm, list(arguments.views)
     processor.max_images = max(processor.max_images, arguments.num_reviews * arguments.num_images)
     if arguments.freeze_vision:
         model.vision_model.requires_grad_(False)

@@ -46,7 +46,7 @@ from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.hub_folder import save_hub_folder
 from mmprofile.linear_mmprofile import fast_linears
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.pipeline_mmprofile import encode_user, pad_users
+from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users, seen_by
 from mmprofile.prediction_arguments import DTYPES
 from mmprofile.presets import tiny_config, tiny_processor
 from mmprofile.profile_trie_mmprofile import ProfileTrie, profile_trie
@@ -108,12 +108,12 @@ def save_random_model(folder: Path, size: str, text_tokens: int, rng: random.Ran
     torch.manual_seed(0)
     model = MMProfileForConditionalGeneration(config).eval().to(device)
     users = random_users(HEAD_USERS, text_tokens, 1, rng)
-    train_head(model, processor, encode(processor, "multimodal", users), rng)
+    train_head(model, processor, encode(processor, seen_by(config), users), rng)
     save_hub_folder(model, processor, folder)
 
 
-def encode(processor, paradigm: str, users: list[dict]) -> dict[str, torch.Tensor]:
-    return pad_users(processor, [encode_user(processor, paradigm, **user) for user in users])
+def encode(processor, sees: Sees, users: list[dict]) -> dict[str, torch.Tensor]:
+    return pad_users(processor, [encode_user(processor, sees, **user) for user in users])
 
 
 def train_head(model, processor, inputs: dict[str, torch.Tensor], rng: random.Random) -> None:
@@ -205,7 +205,7 @@ def timed(call: Callable, device: torch.device) -> tuple[float, object]:
 @torch.no_grad()
 def measure_searches(model, processor, users: list[dict], repeats: int) -> dict:
     """Seconds and ratios for one batch of all these users."""
-    inputs = {k: v.to(model.device) for k, v in encode(processor, model.config.paradigm, users).items()}
+    inputs = {k: v.to(model.device) for k, v in encode(processor, seen_by(model.config), users).items()}
     tokenizer = processor.tokenizer
     trie = profile_trie(model.config.profile_schema, tokenizer)
     beam = {"num_beams": BEAMS, "do_sample": False, "max_new_tokens": trie.longest}

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mmprofile.batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from mmprofile.objectives import OBJECTIVES, select_views
+from mmprofile.pipeline_mmprofile import Sees
 from mmprofile.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 
@@ -152,12 +153,12 @@ def test_the_same_example_gives_the_same_masks(processor):
 
 
 @pytest.mark.parametrize(
-    ("paradigm", "keys", "captions"),
-    [("multimodal", True, False), ("unimodal", False, True), ("combined", True, True)],
+    ("images", "captions"),
+    [(True, False), (False, True), (True, True), (False, False)],
 )
-def test_evaluation_sees_what_the_paradigm_was_trained_on(processor, paradigm, keys, captions):
-    batch = EvaluationCollator(processor, paradigm)([examples()[0]])
-    assert ("pixel_values" in batch) == keys
+def test_evaluation_shows_what_the_model_sees(processor, images, captions):
+    batch = EvaluationCollator(processor, Sees(images, captions))([examples()[0]])
+    assert ("pixel_values" in batch) == images
     assert (CAPTION in processor.tokenizer.decode(batch["input_ids"][0])) == captions
 
 

@@ -182,11 +182,21 @@ def test_a_config_keeps_its_schema_and_towers_through_the_disk(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"fusion": "sum"}, "'sum'"), ({"vision_feature": "pool"}, "'pool'"), ({"profile_schema": []}, r"got \[\]")],
+    [
+        *(({"fusion": "sum"}, "'sum'"), ({"vision_feature": "pool"}, "'pool'"), ({"profile_schema": []}, r"got \[\]")),
+        *(({"objectives": names}, "objectives are None or different ones") for names in ([], ["text"] * 2, ["sum"])),
+    ],
 )
 def test_a_config_refuses_other_switches(options, message):
     with pytest.raises(ValueError, match=message):
         MMProfileConfig(**options)
+
+
+def test_a_config_keeps_the_objectives_and_one_without_them_is_of_all(tmp_path):
+    MMProfileConfig(objectives=("text", "fusion")).save_pretrained(tmp_path)
+    assert MMProfileConfig.from_pretrained(tmp_path).objectives == ["text", "fusion"]
+    assert MMProfileConfig.from_pretrained(tmp_path, objectives=["text"]).objectives == ["text"]
+    assert MMProfileConfig().objectives is None
 
 
 def test_no_attribute_takes_the_name_of_the_scores_mean():

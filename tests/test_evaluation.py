@@ -17,6 +17,7 @@ from mmprofile.evaluation import (
     profile_f1,
 )
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
+from mmprofile.pipeline_mmprofile import Sees
 from mmprofile.prediction_plots import confusion
 from mmprofile.presets import tiny_config, tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
@@ -67,7 +68,9 @@ def test_evaluation_scores_each_user_once_and_the_loss_per_token(processor, mode
     accelerator = Accelerator(cpu=True)
     results = []
     for batch_size in (2, 5):
-        loader = DataLoader(examples, batch_size, collate_fn=EvaluationCollator(processor, "combined"))
+        loader = DataLoader(
+            examples, batch_size, collate_fn=EvaluationCollator(processor, Sees(images=True, captions=True))
+        )
         results.append(evaluate_model(model, accelerator.prepare(loader), processor, accelerator, 1, "test"))
     for result in results:
         assert result.references == [example.profile for example in map(examples.__getitem__, range(5))]
@@ -76,7 +79,7 @@ def test_evaluation_scores_each_user_once_and_the_loss_per_token(processor, mode
     assert results[0].predictions == results[1].predictions
     losses, tokens = [], []
     for index in range(5):
-        batch = EvaluationCollator(processor, "combined")([examples[index]])
+        batch = EvaluationCollator(processor, Sees(images=True, captions=True))([examples[index]])
         tokens.append(batch["labels"].numel())
         losses.append(model(**batch).loss.item() * tokens[-1])
     assert len(set(tokens)) > 1
@@ -86,7 +89,7 @@ def test_evaluation_scores_each_user_once_and_the_loss_per_token(processor, mode
 
 def test_probabilities_are_those_of_each_users_most_probable_profile(processor, model):
     examples, accelerator = UserExamples(undecoded(tiny_dataset(5)), SCHEMA), Accelerator(cpu=True)
-    collator, checked = EvaluationCollator(processor, "combined"), []
+    collator, checked = EvaluationCollator(processor, Sees(images=True, captions=True)), []
     loader = accelerator.prepare(DataLoader(examples, 2, collate_fn=collator))
     rows = evaluate_probabilities(model, loader, processor, accelerator, "test", checked.append)
     assert [row["truth"] for row in rows] == [examples[index].profile for index in range(5)]

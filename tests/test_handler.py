@@ -141,6 +141,12 @@ def test_a_model_is_given_what_it_was_trained_to_see(tmp_path, paradigm, unused)
     assert f"inputs.{unused}[0]: " in error_of(handler, wrong)
 
 
+def test_without_the_objective_for_it_a_user_without_reviews_is_refused(tmp_path):
+    handler = served(tmp_path, objectives=["fusion", "text"])
+    message = error_of(handler, {"inputs": {"images": [photo(random.Random(1))], "captions": ["a cake"]}})
+    assert message == "inputs: there is nothing to read; this model takes reviews with words"
+
+
 def test_errors_say_where_and_why_in_a_line(handler):
     assert error_of(handler, {"inputs": [USER, USER | {"images": [photo(random.Random(1)), "http://a.b/c.jpg"]}]}) == (
         "inputs[1].images[1]: a photo is base64, no URL or path; it cannot be decoded: 'http://a.b/c.jpg'"

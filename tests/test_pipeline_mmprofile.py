@@ -1,5 +1,6 @@
 """The `user-profiling` pipeline: in a process that knows the saved folder alone, in batches, and as a stream."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,13 +13,14 @@ from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 
 from mmprofile.batching import EvaluationCollator, Example
+from mmprofile.configuration_mmprofile import OBJECTIVES, MMProfileConfig
 from mmprofile.objectives import PARADIGMS, select_views, text_parts
 from mmprofile.pipeline_mmprofile import (
-    SEES_CAPTIONS,
-    SEES_IMAGES,
+    Sees,
     UserProfilingPipeline,
     encode_user,
     pad_users,
+    seen_by,
 )
 from tests.tiny_folder import SCHEMA, save_tiny_folder
 
@@ -128,8 +130,14 @@ def test_photo_weights_are_the_attention_averaged_over_the_text(profiler):
 def test_photos_that_a_model_does_not_look_at_have_no_weight(profiler):
     without = profiler(USERS[1])
     assert (without["image_weights"], without["gate"]) == ([], None)
-    unimodal = with_model(profiler, paradigm="unimodal")(USERS[0])
-    assert (unimodal["image_weights"], unimodal["gate"]) == ([0.0, 0.0, 0.0], None)
+    for trained in ({"paradigm": "unimodal"}, {"objectives": ["text"]}):
+        blind = with_model(profiler, **trained)(USERS[0])
+        assert (blind["image_weights"], blind["gate"]) == ([0.0, 0.0, 0.0], None)
+
+
+def test_a_model_of_the_text_objective_alone_answers_as_if_there_were_reviews_alone(profiler):
+    of_text = with_model(profiler, objectives=["text"])
+    assert_same([of_text(USERS[0])], [profiler({"reviews": USERS[0]["reviews"]}) | {"image_weights": [0.0] * 3}])
 
 
 def test_a_model_that_concatenates_has_no_photo_weights(tmp_path):
@@ -173,16 +181,26 @@ def test_what_is_no_user_is_refused_and_its_place_named(profiler, user, message)
 
 
 @pytest.mark.parametrize("paradigm", PARADIGMS)
-def test_a_model_sees_what_evaluation_shows_it(profiler, paradigm):
-    view = select_views(paradigm, ["fusion"])["fusion"]
-    assert SEES_CAPTIONS[paradigm] == ("captions" in text_parts(view.text))
-    assert SEES_IMAGES[paradigm] == (view.photos is not None)
+@pytest.mark.parametrize("size", range(1, 5))
+def test_a_model_sees_what_some_objective_of_its_training_showed_it(paradigm, size):
+    for objectives in itertools.combinations(OBJECTIVES, size):
+        views = select_views(paradigm, objectives).values()
+        parts = set().union(*(text_parts(view.text) for view in views))
+        sees = seen_by(MMProfileConfig(paradigm=paradigm, objectives=objectives))
+        assert sees.images == any(view.photos for view in views)
+        assert sees.captions == bool(parts & {"captions", "masked_captions"})
+        assert sees.without_reviews == ("masked_profile" in parts)
+    assert sees == seen_by(MMProfileConfig(paradigm=paradigm)) or size < 4  # an older checkpoint's, of all objectives
+
+
+@pytest.mark.parametrize("sees", [Sees(i, c) for i in (True, False) for c in (True, False)])
+def test_a_model_sees_what_evaluation_shows_it(profiler, sees):
     examples = [
         Example("u", user["reviews"], user.get("images", []), user.get("captions", []), PROFILE) for user in USERS
     ]
-    expected = EvaluationCollator(profiler.processor, paradigm)(examples)
+    expected = EvaluationCollator(profiler.processor, sees)(examples)
     del expected["labels"]
-    encoded = [encode_user(profiler.processor, paradigm, **user) for user in USERS]
+    encoded = [encode_user(profiler.processor, sees, **user) for user in USERS]
     batch = pad_users(profiler.processor, encoded)
     assert set(batch) == set(expected)
     assert all(torch.equal(batch[name], expected[name]) for name in batch)

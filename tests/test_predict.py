@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 import predict
+from mmprofile.pipeline_mmprofile import Sees
 from mmprofile.predictions import PredictionFolder
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset, user, write_corpus
 from tests.tiny_folder import save_tiny_folder
@@ -201,7 +202,7 @@ def test_a_prediction_that_is_missing_counts_as_wrong(model, tmp_path):
 def test_workers_read_two_batches_ahead(monkeypatch, workers, parts_ahead):
     options = {}
     monkeypatch.setattr(predict, "DataLoader", lambda *_, **given: options.update(given) or [])
-    predict.read_batches([], [list(range(40)), list(range(40, 50))], None, "unimodal", workers)
+    predict.read_batches([], [list(range(40)), list(range(40, 50))], None, Sees(False, True), workers)
     assert [len(part) for part in options["batch_sampler"]] == [16, 16, 8, 10]
     assert (options["num_workers"], options["prefetch_factor"]) == (workers, parts_ahead)
 

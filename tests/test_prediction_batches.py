@@ -10,12 +10,14 @@ from transformers import ViTImageProcessorPil
 
 from mmprofile import prediction_batches
 from mmprofile.batching import EvaluationCollator, UserExamples, undecoded
-from mmprofile.pipeline_mmprofile import encode_user, pad_users
+from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users
 from mmprofile.prediction_batches import EncodedUsers, PredictionCollator, batch_parts, bucketed_batches, join_parts
 from mmprofile.prediction_inputs import DatasetUsers, LineUsers
 from mmprofile.presets import tiny_processor
 from tests.test_prediction_inputs import line, write_lines
 from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user
+
+ALL, NO_IMAGES = Sees(True, True), Sees(False, True)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +36,14 @@ class Others(ViTImageProcessorPil):
         return {("pt",): super().__call__(images, **options)}[tuple(options.values())]
 
 
-def encoded(users, processor, paradigm="combined"):
-    encoded = EncodedUsers(users, processor, paradigm)
+def encoded(users, processor, sees=ALL):
+    encoded = EncodedUsers(users, processor, sees)
     return [encoded[index] for index in range(len(users))]
 
 
-def read(users, processor, paradigm, batches):
+def read(users, processor, sees, batches):
     """The batches, read in parts, and the model's inputs of each."""
-    encoded = EncodedUsers(users, processor, paradigm)
+    encoded = EncodedUsers(users, processor, sees)
     loader = DataLoader(encoded, batch_sampler=batch_parts(batches), collate_fn=PredictionCollator(processor))
     joined = list(join_parts(loader, batches, encoded.table))
     pad, device = processor.tokenizer.pad_token_id, torch.device("cpu")
@@ -49,14 +51,14 @@ def read(users, processor, paradigm, batches):
 
 
 @pytest.mark.parametrize(("num_reviews", "num_images"), [(3, 1), (2, 2), (9, 0)])
-@pytest.mark.parametrize("paradigm", ["combined", "multimodal", "unimodal"])
-def test_a_model_sees_of_a_dataset_what_it_is_evaluated_on(processor, num_reviews, num_images, paradigm):
+@pytest.mark.parametrize("sees", [ALL, Sees(True, False), NO_IMAGES, Sees(False, False)])
+def test_a_model_sees_of_a_dataset_what_it_is_evaluated_on(processor, num_reviews, num_images, sees):
     processor = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400, image_size=8, max_images=6)
     dataset = tiny_dataset(3)
     users = DatasetUsers(dataset, SCHEMA, num_reviews, num_images)
-    (batch,), (inputs,) = read(users, processor, paradigm, [[0, 1, 2]])
+    (batch,), (inputs,) = read(users, processor, sees, [[0, 1, 2]])
     examples = UserExamples(undecoded(dataset), SCHEMA, num_reviews, num_images)
-    expected = EvaluationCollator(processor, paradigm)([examples[index] for index in range(3)])
+    expected = EvaluationCollator(processor, sees)([examples[index] for index in range(3)])
     assert torch.equal(expected.pop("labels"), processor.encode_targets([user.profile for user in batch.users]))
     assert set(inputs) == set(expected)
     assert all(torch.equal(inputs[name], expected[name]) for name in expected)
@@ -75,7 +77,7 @@ def test_a_broken_photo_is_left_out_and_noted(tmp_path, processor):
     assert (found.num_images, found.photos_left_out) == (6, 3)
     assert [problem.split(":")[0] for problem in found.problems] == ["photo 1", "photo 3", "photo 5"]
     assert "at most 3 photos" in found.problems[2]
-    (blind,) = encoded(users, processor, "unimodal")
+    (blind,) = encoded(users, processor, NO_IMAGES)
     assert (blind.inputs["pixel_values"], blind.positions, blind.problems) == (None, [], [])
 
 
@@ -107,11 +109,11 @@ def test_batches_are_of_like_length_the_longest_first():
     assert list(bucketed_batches(lengths, range(1, 4), 2)) == [[2, 3], [1]]
 
 
-@pytest.mark.parametrize("paradigm", ["combined", "unimodal"])
+@pytest.mark.parametrize("sees", [ALL, NO_IMAGES])
 @pytest.mark.parametrize("part", [1, 2, 3, 9])
 @pytest.mark.parametrize("in_bytes", [True, False])
 def test_a_batch_is_what_the_pipeline_makes_of_its_users_in_however_many_parts_it_is_read(
-    tmp_path, monkeypatch, processor, paradigm, part, in_bytes
+    tmp_path, monkeypatch, processor, sees, part, in_bytes
 ):
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
@@ -127,18 +129,18 @@ def test_a_batch_is_what_the_pipeline_makes_of_its_users_in_however_many_parts_i
     parts = batch_parts(batches)
     assert [row for rows in parts for row in rows] == [5, 1, 2, 4, 4, 0, 3, 6]
     assert max(map(len, parts)) == min(part, 4)
-    told = nullcontext() if in_bytes or paradigm == "unimodal" else pytest.warns(match="four times the size: KeyError")
+    told = nullcontext() if in_bytes or not sees.images else pytest.warns(match="four times the size: KeyError")
     with told:
-        joined, inputs = read(users, processor, paradigm, batches)
+        joined, inputs = read(users, processor, sees, batches)
     assert [[user.index for user in batch.users] for batch in joined] == [[5, 1, 2], [], [0, 3, 6]]
     assert [[user.index for user in batch.failed] for batch in joined] == [[4], [4], []]
     photos_read = [tensors["pixel_values"] for b in joined for tensors in b.inputs if "pixel_values" in tensors]
-    assert bool(photos_read) == (paradigm == "combined")
+    assert bool(photos_read) == sees.images
     assert all(tensor.dtype == (torch.uint8 if in_bytes else torch.float32) for tensor in photos_read)
     for batch, found in zip(joined, inputs, strict=True):
         rows = [user.index for user in batch.users]
         paths = [[str(tmp_path / name) for name in photos[row]] for row in rows]
-        alone = [encode_user(processor, paradigm, texts[r], images) for r, images in zip(rows, paths, strict=True)]
+        alone = [encode_user(processor, sees, texts[r], images) for r, images in zip(rows, paths, strict=True)]
         expected = pad_users(processor, alone) if alone else {}
         assert set(found) == set(expected)
         for name, tensor in expected.items():
