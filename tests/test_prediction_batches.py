@@ -145,3 +145,20 @@ def test_a_batch_is_what_the_pipeline_makes_of_its_users_in_however_many_parts_i
         assert set(found) == set(expected)
         for name, tensor in expected.items():
             assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+
+
+def test_captions_of_26_photos_leave_10_reviews_their_share_of_the_tokens_and_the_row_says_so(tmp_path):
+    many = {"reviews": [f"review {number} " + "a b c d e f g h " * 4 for number in range(10)]}
+    many["captions"] = [f"photo {number} of a place with a view of the water" for number in range(26)]
+    users = LineUsers(
+        write_lines(tmp_path, line(1, **many), line(2, reviews=["a place"], captions=["a photo"])), SCHEMA
+    )
+    processor = tiny_processor(["a place"], SCHEMA, max_text_tokens=223)
+    shortened, whole = encoded(users, processor)
+    tokens = processor.tokenizer.convert_ids_to_tokens(shortened.inputs["input_ids"])
+    assert 223 - 10 < len(tokens) <= 223  # tokens that do not go into 10 are nobody's
+    captions = len(tokens) - tokens.index("<extra_id_98>") - 1
+    assert 222 / 3 - 10 <= captions <= 2 * 222 / 3 and tokens.count("<extra_id_99>") == 10
+    assert shortened.tokens_left_out > 0 and len(shortened.problems) == 1
+    assert "shortened to max_text_tokens=223: " in shortened.problems[0]
+    assert (whole.tokens_left_out, whole.problems) == (0, [])

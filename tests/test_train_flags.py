@@ -66,7 +66,7 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
 
     monkeypatch.setattr(train, "evaluate_model", spy)
     run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
-    assert seen == [(3, 2, 3)] * 4
+    assert seen == [(3, 2, 3)] * 5  # development, and the test split under four conditions
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
 
 
