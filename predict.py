@@ -6,9 +6,13 @@
 
 Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 predict.py ...
 
-A JSONL file has a line for each user, `{"user_id": "u1", "reviews": ["..."], "images": ["photos/1.jpg"], "captions":
-["..."]}`; paths are relative to the file, and `images` and `captions` may be left out. A model sees of it what it was
-trained to see (`pipeline_mmprofile.seen_by`).
+A JSONL file has a line for each user:
+
+    {"user_id": "u1", "reviews": ["Good pizza.", "..."], "images": ["photos/1.jpg"], "captions": ["a pizza"]}
+
+Paths are relative to the file; absolute ones and `..` are taken. `images`, `captions` and `profile`, the true one as
+the model writes it (`{"stars": "4", ...}`), may be left out. A corpus has a row for each user, as train.py reads it.
+A model sees of a user what it was trained to see (`pipeline_mmprofile.seen_by`).
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
@@ -16,11 +20,17 @@ a photo that cannot be read is left out: column `problems` says why, and the run
 no user at all could be predicted. Whatever is wrong with the input as a whole is said before the work starts.
 """
 
+import sys
+
+from mmprofile.prediction_arguments import PredictionArguments, argument_parser, parse_arguments
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    argument_parser(__doc__).parse_known_args()
+
 import hashlib
 import json
 import math
 import os
-import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +50,6 @@ from mmprofile import ProfileSchema
 from mmprofile.evaluation import profile_f1
 from mmprofile.output_files import WriteFailure, only_run, write_json
 from mmprofile.pipeline_mmprofile import Sees, profile_users, seen_by
-from mmprofile.prediction_arguments import PredictionArguments, parse_arguments
 from mmprofile.prediction_batches import (
     EncodedUser,
     EncodedUsers,
@@ -320,7 +329,7 @@ def describe(user: User, row: dict, schema: ProfileSchema) -> str:
 
 def main(argv: Sequence[str] | None = None) -> dict:
     """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(argv, __doc__)
     log_progress()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each call has its own

@@ -6,6 +6,8 @@ from math import inf
 
 from transformers import HfArgumentParser
 
+from .command_line import dataclass_parser
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -74,11 +76,15 @@ class PredictionArguments:
         return chosen | ({"max_decoder_tokens": inf} if self.max_decoder_tokens == 0 else {})
 
 
-def parse_arguments(argv: Sequence[str] | None) -> PredictionArguments:
-    """The command line's flags, or those of `argv`.
+def argument_parser(description: str | None) -> HfArgumentParser:
+    """Of the flags; `description` is for --help."""
+    return dataclass_parser(PredictionArguments, description)
+
+
+def parse_arguments(argv: Sequence[str] | None, description: str | None = None) -> PredictionArguments:
+    """The command line's flags, or those of `argv`; `description` is for --help.
 
     Raises:
         ValueError: if a value does not fit.
     """
-    parser = HfArgumentParser(PredictionArguments, description="Profiles of a whole dataset.")
-    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+    return argument_parser(description).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]

@@ -5,10 +5,20 @@
 
 Evaluates by generation after each epoch, keeps the weights with the best average Macro-F1 on the development split in
 `output_dir`, and leaves there at the end what the Hub takes: weights, processor, code, model card, figures, results.
+
+A recipe is a YAML file of flags. A corpus has the splits train, validation and test, as files named so or on the Hub,
+and in each a row for each user: `user_id`; `reviews`, a list of `text`, `images` and `captions`, the newest first; and
+`profile`, a struct of class labels, whose names and values are the attributes that the model learns.
 """
 
-import math
 import sys
+
+from mmprofile.training_arguments import JointTrainingArguments, argument_parser, parse_arguments, unused_settings
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    argument_parser(__doc__).parse_known_args()
+
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -43,7 +53,6 @@ from mmprofile.prediction_plots import calibration, plot_calibration, plot_confu
 from mmprofile.progress import log_progress
 from mmprofile.reporting import best_epoch, format_table, plot_curves
 from mmprofile.stop_signals import saved_when_stopped
-from mmprofile.training_arguments import JointTrainingArguments, parse_arguments, unused_settings
 from mmprofile.training_data import (
     evaluation_loader,
     load_corpus,
@@ -156,7 +165,7 @@ def example_of_use(model, processor, split: Dataset, arguments: JointTrainingArg
 
 def main(argv: list[str] | None = None) -> dict:
     """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(argv, __doc__)
     log_progress()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
     # A batch without photos leaves the vision tower out of the graph.

@@ -1,4 +1,7 @@
-"""The arguments of train.py: one flat dataclass, filled from a YAML recipe and the command line."""
+"""The arguments of train.py: one flat dataclass, filled from a YAML recipe and the command line.
+
+What imports torch is imported by the checks of the values: --help does without.
+"""
 
 import dataclasses
 import os
@@ -8,13 +11,10 @@ from math import inf
 from pathlib import Path
 
 import yaml
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import LoggerType
 from transformers import HfArgumentParser
 
-from .configuration_mmprofile import FUSIONS, VISION_FEATURES
+from .command_line import dataclass_parser
 from .hub_upload import HUB_STRATEGIES
-from .objectives import OBJECTIVES, SCHEDULES, check_probability, select_views
 
 # Those of transformers' schedules that need no number of their own.
 LR_SCHEDULERS = (
@@ -76,7 +76,9 @@ class JointTrainingArguments:
     vision_feature: str = _flag("cls", "cls or patches")
 
     paradigm: str = _flag("combined", "multimodal, unimodal or combined (section 5)")
-    objectives: list[str] = _flag(list(OBJECTIVES), "which of fusion, text, mask_image, mask_profile")
+    objectives: list[str] = _flag(
+        ["fusion", "text", "mask_image", "mask_profile"], "which of fusion, text, mask_image, mask_profile"
+    )
     objective_weights: list[float] = _flag([], "of the objectives, in the order given; default: equal")
     objective_schedule: str = _flag(
         "all", "all objectives on each batch, or sampled: one, drawn by its weight, for the same expected loss"
@@ -127,6 +129,9 @@ class JointTrainingArguments:
     max_eval_users: int | None = _flag(None, "use the first so many users of the other splits")
 
     def __post_init__(self):
+        from .configuration_mmprofile import FUSIONS, VISION_FEATURES
+        from .objectives import SCHEDULES, check_probability, select_views
+
         for name in ("dataset", "output_dir"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is needed")
@@ -146,12 +151,7 @@ class JointTrainingArguments:
         self._check_choice("matmul_precision", ["highest", "high", "medium"])
         self._check_choice("objective_schedule", list(SCHEDULES))
         self._check_choice("hub_strategy", list(HUB_STRATEGIES))
-        self._check_choice("report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
-        # Those that a package of theirs registered with Accelerate are there.
-        if self.report_to in LoggerType.list():
-            there = get_available_trackers()
-            if self.report_to not in (["all", *there] if there else ()):
-                raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
+        self._check_tracker()
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
         if not (0 < self.learning_rate < inf and self.max_grad_norm > 0 and 0 <= self.adam_beta2 < 1):
@@ -185,6 +185,17 @@ class JointTrainingArguments:
         if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
             raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
 
+    def _check_tracker(self):
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+        from accelerate.utils import LoggerType
+
+        self._check_choice("report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
+        # Those that a package of theirs registered with Accelerate are there.
+        if self.report_to in LoggerType.list():
+            there = get_available_trackers()
+            if self.report_to not in (["all", *there] if there else ()):
+                raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
+
     def _check_least(self, least: int, *names: str):
         for name in names:
             value = getattr(self, name)
@@ -196,17 +207,24 @@ class JointTrainingArguments:
             raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(self, name)!r}")
 
 
-def parse_arguments(argv: Sequence[str] | None) -> JointTrainingArguments:
+def argument_parser(description: str | None) -> HfArgumentParser:
+    """Of a recipe and the flags; `description` is for --help."""
+    parser = dataclass_parser(JointTrainingArguments, description)
+    parser.add_argument("recipe", nargs="?", help="YAML file of flags")
+    return parser
+
+
+def parse_arguments(argv: Sequence[str] | None, description: str | None = None) -> JointTrainingArguments:
     """`[recipe.yaml] [--flag value ...]` to arguments; a flag on the command line wins over the recipe.
 
     Args:
         argv: default: the command line.
+        description: for --help.
 
     Raises:
         ValueError: if a recipe is no file of known flags, or a value does not fit.
     """
-    parser = HfArgumentParser(JointTrainingArguments, description="Joint training of a multimodal user profile model.")
-    parser.add_argument("recipe", nargs="?", help="YAML file of flags")
+    parser = argument_parser(description)
     recipe = parser.parse_known_args(argv)[0].recipe
     if recipe is not None:
         parser.set_defaults(**_read_recipe(recipe))

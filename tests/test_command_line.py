@@ -1,0 +1,38 @@
+"""--help: there at once, with what a program takes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mmprofile.objectives import OBJECTIVES
+from mmprofile.training_arguments import JointTrainingArguments
+from tests.conftest import ROOT
+
+HELP = """
+import runpy, sys
+sys.argv = ["{program}", "--help"]
+try:
+    runpy.run_path("{program}", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+print("imported:", *{heavy} & set(sys.modules))
+"""
+HEAVY = {"torch", "datasets", "pandas", "accelerate", "gradio", "matplotlib"}
+INPUTS = {
+    "train.py": ["`reviews`, a list of `text`, `images` and `captions`", "recipes/quickstart.yaml\n", "--num_epochs"],
+    "predict.py": ['    {"user_id": "u1", "reviews": ["', "--split test --output out", "--num_return_profiles"],
+    "upload.py": ["    python upload.py outputs/quickstart user/model\n", "--space"],
+}
+
+
+@pytest.mark.parametrize("program", INPUTS)
+def test_help_shows_the_inputs_and_imports_nothing_that_takes_seconds(program):
+    command = [sys.executable, "-c", HELP.format(program=program, heavy=HEAVY)]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(text in shown for text in INPUTS[program])
+    assert shown.endswith("\nimported:\n")
+
+
+def test_the_objectives_that_need_no_torch_to_be_named_are_all_objectives():
+    assert JointTrainingArguments(dataset="x", output_dir="y").objectives == list(OBJECTIVES)
