@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from string import capwords
 
 from transformers import PreTrainedConfig, T5Config, ViTConfig
@@ -24,7 +24,8 @@ Profile = dict[str, str | list[str] | None]
 
 @dataclass(frozen=True)
 class ProfileAttribute:
-    """One attribute of a profile.
+    """One attribute of a profile. What has the same fields is equal, of whichever copy of this class: a checkpoint's
+    configuration, processor and model load this file each for itself.
 
     Args:
         name: what the profile's text calls it, e.g. "Favorite Category".
@@ -59,6 +60,11 @@ class ProfileAttribute:
         if self.count > 1 and any(VALUE_SEPARATOR.strip() in value for value in self.values):
             raise ValueError(f"values of {self.name!r}, which takes {self.count}, hold no ',': {list(self.values)}")
 
+    def __eq__(self, other) -> bool:
+        if not _is_attribute(other):
+            return NotImplemented
+        return (self.name, self.values, self.count) == (other.name, other.values, other.count)
+
     @property
     def key(self) -> str:
         """The name in lower case with underscores: the column in a dataset and the key in a profile."""
@@ -71,30 +77,32 @@ class ProfileSchema:
 
     Renders a profile to its one line of text, `Stars: 4 | Favorite Category: Pizza, Coffee & Tea | ...`, parses such
     a line back, and masks attributes. Several values stand in schema order, so that a profile has one text form.
+    Schemas of the same attributes are equal, of whichever copy of this class.
 
     Args:
-        attributes: `ProfileAttribute`s, or mappings with their fields. Default: the six attributes of the paper
-            (section 3, appendix A).
+        attributes: `ProfileAttribute`s, or mappings with their fields; or another schema, whose attributes these are.
+            Default: the six attributes of the paper (section 3, appendix A).
 
     Raises:
         ValueError: if there are no attributes, two have the same key, or one is named "Average".
     """
 
-    attributes: tuple[ProfileAttribute, ...] | None = None
+    attributes: "tuple[ProfileAttribute, ...] | ProfileSchema | None" = None
 
     def __post_init__(self):
-        if self.attributes is not None and not isinstance(self.attributes, list | tuple):
+        given = getattr(self.attributes, "attributes", self.attributes)  # those of a schema
+        if given is not None and not isinstance(given, list | tuple):
             raise ValueError(f"a schema is a list of attributes, got {self.attributes!r}")
-        attributes = tuple(
-            item if isinstance(item, ProfileAttribute) else _attribute_from_mapping(item)
-            for item in (YELP_ATTRIBUTES if self.attributes is None else self.attributes)
-        )
+        attributes = tuple(map(_own_attribute, YELP_ATTRIBUTES if given is None else given))
         keys = [attribute.key for attribute in attributes]
         if not keys or len(set(keys)) < len(keys):
             raise ValueError(f"a schema has at least one attribute and different keys, got {keys}")
         if "average" in keys:
             raise ValueError("an attribute cannot be named Average: that is the key of the attributes' mean score")
         object.__setattr__(self, "attributes", attributes)
+
+    def __eq__(self, other) -> bool:
+        return self.attributes == other.attributes if hasattr(other, "attributes") else NotImplemented
 
     @classmethod
     def from_features(cls, features: Mapping) -> "ProfileSchema":
@@ -208,7 +216,16 @@ class ProfileSchema:
         return profile
 
 
-def _attribute_from_mapping(item: Mapping) -> ProfileAttribute:
+def _is_attribute(item) -> bool:
+    """Whether it has an attribute's fields, as every copy of the class has."""
+    return all(hasattr(item, field.name) for field in fields(ProfileAttribute))
+
+
+def _own_attribute(item) -> ProfileAttribute:
+    if isinstance(item, ProfileAttribute):
+        return item
+    if _is_attribute(item):
+        return ProfileAttribute(item.name, item.values, item.count)
     if not isinstance(item, Mapping) or not {"name", "values"} <= set(item) <= {"name", "values", "count"}:
         raise ValueError(f'an attribute is {{"name": ..., "values": [...], "count": ...}}, got {item!r}')
     if isinstance(item["values"], str) or not isinstance(item["values"], Iterable):
@@ -311,7 +328,7 @@ class MMProfileConfig(PreTrainedConfig):
             value = list(value)
             if not value or len(set(value)) < len(value) or not set(value) <= set(OBJECTIVES):
                 raise ValueError(f"objectives are None or different ones of {list(OBJECTIVES)}, got {value}")
-        if name == "profile_schema" and not isinstance(value, ProfileSchema):
+        if name == "profile_schema":
             value = ProfileSchema(value)
         super().__setattr__(name, value)
 

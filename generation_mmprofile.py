@@ -43,7 +43,7 @@ class ProfileGenerationMixin:
         max_decoder_tokens: float | None = None,
         min_coverage: float = 0.0,
         encoder_outputs: BaseModelOutput | None = None,
-        schema: ProfileSchema | None = None,
+        schema: ProfileSchema | list | None = None,
         output_fusion: bool = False,
     ) -> list[ProfilePrediction]:
         """Each user's most probable profile under the schema, and whether it is proved to be that.
@@ -71,7 +71,7 @@ class ProfileGenerationMixin:
                 to 1, or the bounds are reached. With 1 and no bound all are explored and `probabilities` are the
                 exact marginals.
             encoder_outputs: to skip the encoder; with its `attention_mask`, or with the argument of this name.
-            schema: default: the config's.
+            schema: `ProfileSchema`, or its list of attributes; default: the config's.
             output_fusion: tell `image_weights` and `gate` too; `encoder_outputs` are to be made with it as well.
 
         Returns:
@@ -80,7 +80,7 @@ class ProfileGenerationMixin:
         Raises:
             ValueError: if a number is out of range, no input is given, or the tokenizer does not fit.
         """
-        trie = profile_trie(schema or self.config.profile_schema, tokenizer)
+        trie = profile_trie(self.config.profile_schema if schema is None else ProfileSchema(schema), tokenizer)
         if trie.largest_token >= self.text_model.config.vocab_size:
             raise ValueError(
                 f"the tokenizer writes token {trie.largest_token}, the model's vocabulary has"

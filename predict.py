@@ -338,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
     with accelerator.main_process_first():
         processor, config = load_processor(arguments.model)
-        schema, sees = ProfileSchema(tuple(processor.profile_schema.to_list())), seen_by(config)
+        schema, sees = ProfileSchema(processor.profile_schema), seen_by(config)
         users = open_users(
             arguments.dataset,
             arguments.dataset_config,

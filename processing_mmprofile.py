@@ -47,8 +47,6 @@ class MMProfileProcessor(ProcessorMixin):
         section_marks: str = "sentinels",
     ):
         super().__init__(image_processor, tokenizer)
-        if not isinstance(profile_schema, ProfileSchema):
-            profile_schema = ProfileSchema(None if profile_schema is None else tuple(profile_schema))
         self.profile_schema = profile_schema
         self.max_text_tokens = _positive("max_text_tokens", max_text_tokens)
         self.max_images = _positive("max_images", max_images)
@@ -63,7 +61,7 @@ class MMProfileProcessor(ProcessorMixin):
             raise ValueError(
                 f"the tokenizer must have a padding token and append </s>, got {type(tokenizer).__name__}"
             )
-        _check_spelling(tokenizer, profile_schema)
+        _check_spelling(tokenizer, self.profile_schema)
         # A text may hold unknown words, but no other special token. What the mask and the marks are counts as special
         # in any tokenizer.
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
@@ -78,6 +76,9 @@ class MMProfileProcessor(ProcessorMixin):
         if "profile_schema" in processor_dict:
             processor_dict = {"section_marks": "words"} | processor_dict
         return super().from_args_and_dict(args, processor_dict, **kwargs)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, ProfileSchema(value) if name == "profile_schema" else value)
 
     def __call__(
         self,

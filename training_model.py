@@ -49,7 +49,7 @@ def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, trai
     if arguments.model:
         model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, trust_remote_code=True, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(arguments.model, trust_remote_code=True)
-        if processor.profile_schema.to_list() != schema.to_list():
+        if processor.profile_schema != schema:
             raise ValueError(
                 f"{arguments.model!r} writes profiles of {processor.profile_schema.to_list()},"
                 f" the corpus has {schema.to_list()}"

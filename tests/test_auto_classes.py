@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
@@ -201,3 +201,19 @@ def test_a_model_offloaded_to_disk_in_parts_gives_the_same_logits(saved, tmp_pat
     device_map = {"text_model": "cpu", "vision_model": "disk", "visual_projection": "cpu", "fusion": "disk"}
     placed = MMProfileForConditionalGeneration.from_pretrained(folder, device_map=device_map, offload_folder=tmp_path)
     assert torch.equal(placed(**random_batch()).logits, model(**random_batch()).logits)
+
+
+def test_config_processor_and_model_of_a_folder_have_one_schema_and_take_each_others(tmp_path):
+    save_tiny_folder(tmp_path)
+    model = AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
+    config = AutoConfig.from_pretrained(tmp_path, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(tmp_path, trust_remote_code=True)
+    schemas = [model.config.profile_schema, config.profile_schema, processor.profile_schema]
+    assert len(set(schemas)) == 1
+    config.profile_schema = processor.profile_schema = SCHEMA
+    assert config.profile_schema == processor.profile_schema == SCHEMA != model.config.profile_schema
+    model.config.profile_schema = processor.profile_schema
+    inputs = processor(reviews=["kind staff"])
+    of_model = model.generate_profiles(**inputs, tokenizer=processor.tokenizer)
+    assert of_model == model.generate_profiles(**inputs, tokenizer=processor.tokenizer, schema=SCHEMA.to_list())
+    assert list(of_model[0].profile) == ["mood"]

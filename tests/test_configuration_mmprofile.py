@@ -1,9 +1,13 @@
 """`ProfileSchema` is data with one text form; `MMProfileConfig` keeps it, and both towers, through config.json."""
 
+import importlib.util
+import sys
+
 import pytest
 from datasets import ClassLabel, Value
 from datasets import List as ListFeature
 
+from mmprofile import configuration_mmprofile
 from mmprofile.configuration_mmprofile import MMProfileConfig, ProfileAttribute, ProfileSchema
 
 PROFILE = {
@@ -202,3 +206,35 @@ def test_a_config_keeps_the_objectives_and_one_without_them_is_of_all(tmp_path):
 def test_no_attribute_takes_the_name_of_the_scores_mean():
     with pytest.raises(ValueError, match="cannot be named Average"):
         ProfileSchema([{"name": "Average", "values": ["a", "b"]}])
+
+
+@pytest.fixture
+def copy_of_the_module(monkeypatch):
+    """The module loaded once more, as for each part of a checkpoint that is loaded from its folder."""
+    spec = importlib.util.spec_from_file_location("configuration_again", configuration_mmprofile.__file__)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_schemas_of_two_copies_of_the_class_are_one_schema(copy_of_the_module):
+    pets = [{"name": "Pet", "values": ["cat", "dog"]}, {"name": "Food", "values": ["a", "b", "c"], "count": 2}]
+    own, other = ProfileSchema(pets), copy_of_the_module.ProfileSchema(pets)
+    assert type(own) is not type(other)
+    assert own == other and other == own
+    assert not (own != other or other != own)  # noqa: SIM202
+    assert len({own, other}) == 1 and len({*own.attributes, *other.attributes}) == 2
+    for different in (copy_of_the_module.ProfileSchema(pets[:1]), copy_of_the_module.ProfileSchema(pets[::-1]), pets):
+        assert own != different and different != own
+    assert own.attributes[0] != other.attributes[1] and own.attributes[0] != "Pet"
+    for taken in (ProfileSchema(other), ProfileSchema(other.attributes), ProfileSchema(list(other.attributes))):
+        assert taken == own
+        assert {type(attribute) for attribute in taken.attributes} == {ProfileAttribute}
+
+
+def test_a_config_takes_a_schema_of_another_copy_of_the_class(copy_of_the_module):
+    config, other = MMProfileConfig(), copy_of_the_module.ProfileSchema([{"name": "Pet", "values": ["cat", "dog"]}])
+    config.profile_schema = other
+    assert type(config.profile_schema) is ProfileSchema
+    assert config.profile_schema == other == MMProfileConfig(profile_schema=other).profile_schema
