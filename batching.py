@@ -14,6 +14,7 @@ from .corpus_checks import review_fields
 from .forged_lines import add_line, forge_line
 from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
 from .pipeline_mmprofile import Sees
+from .texts_mmprofile import EncodedText
 
 
 @dataclass
@@ -278,12 +279,11 @@ class EvaluationCollator:
         self.sees = sees
 
     def __call__(self, examples: Sequence[Example]) -> dict:
-        ids = [
-            self.processor.encode_text(reviews=e.reviews, captions=e.captions if self.sees.captions else ())
-            for e in examples
-        ]
-        batch = dict(self.processor.pad_text(ids))
+        batch = dict(self.processor.pad_text([self.encode_text(example).ids for example in examples]))
         batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
         if self.sees.images and any(example.images for example in examples):
             batch |= self.processor.encode_images([example.images for example in examples])
         return batch
+
+    def encode_text(self, example: Example) -> EncodedText:
+        return self.processor.encode_sections(example.reviews, example.captions if self.sees.captions else ())

@@ -57,6 +57,7 @@ from mmprofile.training_data import (
     evaluation_loader,
     load_corpus,
     open_caches,
+    shortened_texts,
     tokens_of_step,
     training_loader,
 )
@@ -90,6 +91,16 @@ def hub_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
         return None
     name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
     return HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=arguments.hub_strategy)
+
+
+def say_what_is_shortened(split: Dataset, processor, arguments: JointTrainingArguments) -> None:
+    found = shortened_texts(evaluation_loader(split, processor, arguments))
+    if found["users"]:
+        print(
+            f"the texts of {found['users']} of {len(split)} development users do not fit in"
+            f" max_text_tokens={processor.max_text_tokens}: {found['reviews_read']:.0%} of all reviews' tokens and"
+            f" {found['captions_read']:.0%} of the captions' are read"
+        )
 
 
 def publish_epoch(model, processor, history: list[dict], evaluation: Evaluation, output: Path) -> None:
@@ -232,6 +243,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         )
     )
 
+    if accelerator.is_main_process:
+        say_what_is_shortened(corpus["validation"], processor, arguments)
     run = describe_run(arguments.run_flags, corpus, accelerator.num_processes)
     checkpoints = Checkpoints(accelerator, output, run, arguments.save_steps, arguments.checkpoints_total_limit)
     accelerator.init_trackers("mmprofile", {name: str(value) for name, value in run.items()})
@@ -320,6 +333,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         tests = evaluate_conditions(model, processor, corpus["test"], arguments, accelerator, photo_cache, stop.check)
         loader = accelerator.prepare(evaluation_loader(corpus["test"], processor, arguments, "self", photo_cache))
         rows = evaluate_probabilities(model, loader, processor, accelerator, "test, probabilities", stop.check)
+    shortened = shortened_texts(evaluation_loader(corpus["test"], processor, arguments))
     train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
     table["majority class"] = majority_f1(train_profiles, tests["mmprofile"].references, schema)
@@ -327,6 +341,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         **{name: table[row]["average"] for row, name in AVERAGES.items() if row in table},
         "test_f1": table,
         "test_forged_agreement": forged_agreement(tests, corpus["test"], schema),
+        "test_shortened_texts": shortened,
         "test_calibration": calibration(rows, schema),
         "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,

@@ -123,3 +123,21 @@ def worker_options(arguments: JointTrainingArguments) -> dict:
         "pin_memory": torch.cuda.is_available(),
         "generator": torch.Generator(),  # of its own: workers that persist would draw less from the common one
     }
+
+
+def shortened_texts(loader: DataLoader) -> dict[str, float]:
+    """How long texts fare in the limit of tokens.
+
+    Args:
+        loader: of `evaluation_loader`.
+
+    Returns:
+        `users` whose texts were shortened, and the shares `reviews_read` and `captions_read` of all users' tokens,
+        from 0 to 1.
+    """
+    texts = [loader.collate_fn.encode_text(example) for example in loader.dataset]
+    found: dict[str, float] = {"users": sum(text.shortening["tokens_left_out"] > 0 for text in texts)}
+    for kind in ("reviews", "captions"):
+        read, there = (sum(getattr(text, kind)[place] for text in texts) for place in (0, 1))
+        found[f"{kind}_read"] = read / there if there else 1.0
+    return found

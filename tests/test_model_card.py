@@ -37,6 +37,12 @@ RESULTS = {
         "stars": {"expected_error": 0},
         "hobbies": {"expected_error": 0.5},
     },
+    "test_shortened_texts": {"users": 7, "reviews_read": 0.934, "captions_read": 1.0},
+    "test_forged_agreement": {
+        "mood": {"without": 50.2, "with": 53.0},
+        "stars": {"without": 30, "with": 90},
+        "hobbies": {"without": 0, "with": 1.6},
+    },
     "train_seconds": 3723.4,
     "best_epoch": 2,
 }
@@ -241,3 +247,14 @@ def test_results_without_the_models_row_are_refused(write):
 def test_the_language_is_the_one_that_the_flag_names(write):
     card = write(language="de")
     assert card.data.language == "de" and "Reviews in others than `de` were neither trained nor measured" in card.text
+
+
+def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stated(write):
+    text = write().text
+    assert "The texts of 7 of the 400 test users have more than 600 tokens and were shortened" in text
+    assert "93 % of all reviews' tokens and 100 % of the captions' were read." in text
+    assert "(in brackets without it): Stars 90 (30), Mood 53 (50), Hobbies 2 (0)." in text
+    assert "into the texts of 20 % of the users" in text
+    assert "`--forged_lines 0.2` does" in write(forged_lines=0.0).text
+    whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text
+    assert "No text of the 400 test users has more than 600 tokens" in whole
