@@ -27,8 +27,6 @@ from mmprofile.prediction_arguments import PredictionArguments, argument_parser,
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     argument_parser(__doc__).parse_known_args()
 
-import hashlib
-import json
 import math
 import os
 import textwrap
@@ -47,6 +45,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 
 from mmprofile import ProfileSchema
+from mmprofile.checkpoint_files import checkpoint_folder, exact_revision, file_digests
 from mmprofile.evaluation import profile_f1
 from mmprofile.output_files import WriteFailure, only_run, write_json
 from mmprofile.pipeline_mmprofile import Sees, profile_users, seen_by
@@ -75,29 +74,34 @@ UNBROKEN = "\u00a0"  # a blank at which no line is broken
 # Model and input
 
 
-def load_processor(name: str):
+def load_processor(name: str, revision: str | None):
     """The processor and the configuration of a checkpoint.
+
+    Args:
+        revision: of a Hub model, see `exact_revision`.
 
     Raises:
         ValueError: if there is none of this package's.
     """
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=True)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=True)
         if config.model_type != "mmprofile":
             raise ValueError(f"{name!r} must be a checkpoint of type 'mmprofile', it is {config.model_type!r}")
-        return AutoProcessor.from_pretrained(name, trust_remote_code=True), config
+        return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True), config
     except OSError as error:
         raise ValueError(f"there is no model {name!r}: {error}") from error
 
 
-def load_model(name: str, dtype: str):
-    """The model of a checkpoint.
+def load_model(name: str, revision: str | None, dtype: str):
+    """The model of a checkpoint, as of `load_processor`.
 
     Raises:
         ValueError: if its weights or its code are not there or not whole.
     """
     try:
-        return AutoModelForSeq2SeqLM.from_pretrained(name, trust_remote_code=True, dtype=getattr(torch, dtype))
+        return AutoModelForSeq2SeqLM.from_pretrained(
+            name, revision=revision, trust_remote_code=True, dtype=getattr(torch, dtype)
+        )
     except (OSError, SafetensorError) as error:
         raise ValueError(f"the model {name!r} cannot be loaded: {error}") from error
 
@@ -112,20 +116,12 @@ def check_input(users: DatasetUsers | LineUsers, sees: Sees, evaluate: bool) -> 
         print("the model was trained with captions, and the input has none", file=sys.stderr)
 
 
-def fingerprint(model, processor, users: DatasetUsers | LineUsers) -> dict[str, str]:
-    """What tells models and inputs apart: digests of a sample of each weight, of the processor's settings, and of what
-    the users have."""
-    weights, settings = hashlib.sha256(), json.dumps(processor.to_dict(), sort_keys=True)
-    for name, tensor in model.state_dict().items():
-        flat = tensor.flatten()
-        weights.update(name.encode() + flat[:: 1 + len(flat) // 16].float().cpu().numpy().tobytes())
-    return {
-        "model": weights.hexdigest(),
-        "processor": hashlib.sha256(settings.encode()).hexdigest(),
-        "users": users.digest(),
-        "sees": seen_by(model.config)._asdict(),
-        "max_text_tokens": processor.max_text_tokens,
-    }
+def describe_run(arguments: PredictionArguments, revision: str | None, users: DatasetUsers | LineUsers) -> dict:
+    """All that the answers depend on: digests of the model's files and of what the users have, and flags."""
+    files = file_digests(checkpoint_folder(arguments.model, revision))
+    names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images")
+    flags = {name: getattr(arguments, name) for name in names}
+    return {f"model's {name}": digest for name, digest in files.items()} | {"users": users.digest()} | flags
 
 
 def read_batches(
@@ -337,7 +333,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
 
     with accelerator.main_process_first():
-        processor, config = load_processor(arguments.model)
+        revision = exact_revision(arguments.model, arguments.revision)
+        processor, config = load_processor(arguments.model, revision)
         schema, sees = ProfileSchema(processor.profile_schema), seen_by(config)
         users = open_users(
             arguments.dataset,
@@ -349,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         )
         if accelerator.is_main_process:
             check_input(users, sees, arguments.evaluate)
-        model = load_model(arguments.model, arguments.dtype)
+        model = load_model(arguments.model, revision, arguments.dtype)
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -362,20 +359,22 @@ def main(argv: Sequence[str] | None = None) -> dict:
         return {}
 
     with only_run(arguments.output) if accelerator.is_main_process else nullcontext():
-        return predict_to_folder(arguments, accelerator, model, processor, users)
+        return predict_to_folder(arguments, accelerator, model, revision, processor, users)
 
 
 def predict_to_folder(
-    arguments: PredictionArguments, accelerator: Accelerator, model, processor, users: DatasetUsers | LineUsers
+    arguments: PredictionArguments,
+    accelerator: Accelerator,
+    model,
+    revision: str | None,
+    processor,
+    users: DatasetUsers | LineUsers,
 ) -> dict:
-    """What one process does of `main` where there is an output folder."""
+    """What one process does of `main` where there is an output folder; `revision` is the model's, None of a folder."""
     schema, sees = users.schema, seen_by(model.config)
     folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
     if accelerator.is_main_process:
-        settings = {"dtype": arguments.dtype, "shard_users": arguments.shard_users}
-        settings |= {name: getattr(arguments, name) for name in arguments.search}
-        chosen = {"num_reviews": arguments.num_reviews, "num_images": arguments.num_images}
-        folder.begin(fingerprint(model, processor, users) | settings | chosen, arguments.overwrite_output)
+        folder.begin(describe_run(arguments, revision, users), arguments.overwrite_output)
     accelerator.wait_for_everyone()
     pending = folder.pending()
     accelerator.wait_for_everyone()  # all have looked before anyone writes
@@ -395,7 +394,8 @@ def predict_to_folder(
     measured = gather_object([(sum(map(len, batches)), clock.seconds, clock.wait_share)])
     results = {}
     if accelerator.is_main_process:
-        results = summarise(folder, measured, accelerator.device)
+        results = {"model": arguments.model, "revision": revision}
+        results |= summarise(folder, measured, accelerator.device)
         report(folder, results)
         if arguments.evaluate and results["predicted"]:
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name)

@@ -24,6 +24,7 @@ class PredictionArguments:
     """
 
     model: str = _flag("", "an mmprofile checkpoint, by folder or Hub name; its code is run")
+    revision: str | None = _flag(None, "branch, tag or commit of a Hub model and its code; default: main")
     dataset: str = _flag("", "corpus: a folder or Hub name that load_dataset takes, or a JSONL file")
     dataset_config: str | None = _flag(None, "configuration of the corpus: default, full, ...")
     split: str = _flag("test", "of the corpus")

@@ -69,6 +69,7 @@ class JointTrainingArguments:
     )
 
     model: str | None = _flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
+    revision: str | None = _flag(None, "branch, tag or commit of a --model of the Hub and its code; default: main")
     text_model: str = _flag("google/flan-t5-base", "T5 checkpoint, by Hub name or folder, or 'tiny'")
     vision_model: str = _flag("google/vit-base-patch16-224", "ViT checkpoint, by Hub name or folder, or 'tiny'")
     vocab_size: int = _flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
@@ -164,6 +165,8 @@ class JointTrainingArguments:
         changed = [name for name in SHAPES if getattr(self, name) != getattr(type(self), name)]
         if self.model and changed:
             raise ValueError(f"--model {self.model} has its own {', '.join(changed)}: leave these flags out")
+        if self.revision and not self.model:
+            raise ValueError(f"--revision {self.revision} is of use with --model only")
         if (self.text_model == "tiny") != (self.vision_model == "tiny"):
             raise ValueError(
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"

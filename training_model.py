@@ -6,6 +6,7 @@ from transformers import AutoImageProcessor, AutoModelForSeq2SeqLM, AutoProcesso
 from transformers.models.t5.modeling_t5 import T5Block
 from transformers.models.vit.modeling_vit import ViTLayer
 
+from .checkpoint_files import exact_revision
 from .configuration_mmprofile import ProfileSchema
 from .evaluation import max_profile_tokens
 from .modeling_mmprofile import MMProfileForConditionalGeneration
@@ -47,8 +48,9 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
 
 def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
     if arguments.model:
-        model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, trust_remote_code=True, dtype=torch.float32)
-        processor = AutoProcessor.from_pretrained(arguments.model, trust_remote_code=True)
+        hub = {"revision": exact_revision(arguments.model, arguments.revision), "trust_remote_code": True}
+        model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, dtype=torch.float32, **hub)
+        processor = AutoProcessor.from_pretrained(arguments.model, **hub)
         if processor.profile_schema != schema:
             raise ValueError(
                 f"{arguments.model!r} writes profiles of {processor.profile_schema.to_list()},"

@@ -34,6 +34,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub import snapshot_download
 from PIL import Image
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
@@ -349,6 +350,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--model", help="a checkpoint's folder or Hub name; default: random weights")
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub model and its code; default: main")
     parser.add_argument("--size", choices=SIZES, default="base", help="of the random weights")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights, not of the handler's")
     parser.add_argument("--text_tokens", type=int, default=600, help="of a user; at most what --model reads")
@@ -397,6 +399,8 @@ def main(argv: list[str] | None = None) -> dict:
         folder = arguments.model or str(Path(work) / "model")
         if arguments.model is None:
             save_random_model(Path(folder), arguments.size, arguments.text_tokens, rng, device)
+        elif not Path(folder).is_dir():
+            folder = snapshot_download(folder, revision=arguments.revision)
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             folder, trust_remote_code=True, dtype=getattr(torch, arguments.dtype)

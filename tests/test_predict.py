@@ -131,7 +131,7 @@ def test_batches_side_by_side_change_nothing(model, corpus, whole, tmp_path):
 
 def test_another_model_or_search_is_not_mixed_into_a_run(model, corpus, whole, tmp_path):
     save_tiny_folder(tmp_path / "other", SCHEMA, seed=1)
-    with pytest.raises(ValueError, match="holds predictions with .*'model'"):
+    with pytest.raises(ValueError, match="holds predictions with .*model's model.safetensors"):
         run(tmp_path / "other", corpus, whole[0])
     with pytest.raises(ValueError, match="'max_calls': 2.* not .*'max_calls': 3"):
         run(model, corpus, whole[0], max_calls=3)

@@ -125,7 +125,9 @@ def test_other_settings_of_the_processor_are_another_run(model, corpus, tmp_path
     run(tmp_path / "model", corpus, tmp_path / "out")
     settings = tmp_path / "model" / "processor_config.json"
     settings.write_text(settings.read_text().replace('"max_images": 4', '"max_images": 2'))
-    with pytest.raises(ValueError, match="holds predictions with {'processor': "):
+    with pytest.raises(
+        ValueError, match="holds predictions with {\"model's processor_config.json\": '[0-9a-f]{16}'}, not"
+    ):
         run(tmp_path / "model", corpus, tmp_path / "out")
 
 

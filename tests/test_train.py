@@ -152,6 +152,7 @@ CHANGES_ELSE = {
     "output_dir": "test_a_run_leaves_a_folder_that_is_ready_for_the_hub",
     "overwrite_output_dir": "test_an_output_folder_with_files_is_not_overwritten_unasked",
     "model": "test_training_goes_on_from_a_checkpoint",
+    "revision": "test_a_checkpoint_of_the_hub_is_that_of_its_revision",
     "text_model": "test_two_towers_from_folders_are_trained",
     "vision_model": "test_two_towers_from_folders_are_trained",
     "num_epochs": "test_losses_fall",

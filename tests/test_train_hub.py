@@ -4,9 +4,14 @@ import subprocess
 import sys
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM
 
 from mmprofile import hub_upload
+from mmprofile.training_arguments import JointTrainingArguments
+from mmprofile.training_model import build_model
+from tests.test_checkpoint_files import commits  # noqa: F401
 from tests.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.tiny_corpus import SCHEMA
 
 LOAD = """
 from transformers import AutoModel, AutoProcessor
@@ -61,3 +66,11 @@ def test_what_was_pushed_loads_from_the_hub_by_its_name(corpus, tmp_path, hub): 
         [sys.executable, "-c", LOAD], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
     assert loaded.stdout.startswith("Stars: "), loaded.stderr
+
+
+def test_a_checkpoint_of_the_hub_is_that_of_its_revision(commits, tmp_path):  # noqa: F811
+    for revision, folder in ((commits[0], "0"), (None, "1")):
+        arguments = JointTrainingArguments(dataset="x", output_dir="y", model="user/model", revision=revision)
+        model, _ = build_model(arguments, SCHEMA, None)
+        expected = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / folder, trust_remote_code=True)
+        assert same(model.state_dict(), expected.state_dict())
