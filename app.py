@@ -17,18 +17,21 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
 from huggingface_hub import metadata_save
+from starlette.middleware import Middleware
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
+from app_requests import UPLOAD_BYTES, Gate, Page, read_upload
 from app_results import EMPTY, render_answers, render_error, thumbnail
 
 ROOT = Path(__file__).parent
-SPACE_FILES = ("app.py", "app_results.py", "app.css", "app_examples.json")
+SPACE_FILES = ("app.py", "app_requests.py", "app_results.py", "app.css", "app_examples.json")
 EXAMPLES = json.loads((ROOT / "app_examples.json").read_text(encoding="utf-8"))
-UPLOAD_BYTES = 10_000_000  # of a photo, as in handler.py
+SESSIONS = 1000  # kept at a time
 WAITING = 32  # visitors in the queue; more are told to come back
 DELETED = (600, 3600)  # every so many seconds, photos that are older than so many
 
@@ -75,9 +78,11 @@ class Profiler:
 
     Args:
         model_id: a folder or the Hub name of a model, whose code is run.
+        uploads: the folder of the visitors' photos; a photo that lies elsewhere is not opened.
     """
 
-    def __init__(self, model_id: str):
+    def __init__(self, model_id: str, uploads: Path):
+        self.uploads = uploads
         self.handler = get_class_from_dynamic_module("handler.EndpointHandler", model_id)(model_id)
         self.processor = self.handler.processor
         self.names = {attribute.key: attribute.name for attribute in self.processor.profile_schema.attributes}
@@ -113,7 +118,7 @@ class Profiler:
             raise ValueError(NOTHING)
         if len(paths) > self.processor.max_images:
             raise ValueError(f"{len(paths)} photos are too many, the model takes up to {self.processor.max_images}.")
-        return user | {"images": [_read_photo(path) for path in paths]}
+        return user | {"images": [read_upload(path, self.uploads) for path in paths]}
 
     def _thumbnails(self, images: list[bytes]) -> Iterator[str]:
         for index, image in enumerate(images):
@@ -123,14 +128,15 @@ class Profiler:
                 raise ValueError(f"inputs.images[{index}]: {error}") from None
 
 
-def build_app(model_id: str) -> gr.Blocks:
+def build_app(model_id: str) -> Page:
     """The page, with the model loaded; `launch` serves it.
 
     Args:
         model_id: a folder or the Hub name of a model, whose code is run.
     """
-    profiler, examples = Profiler(model_id), _example_users()
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETED) as app:
+    uploads = upload_folder()
+    profiler, examples = Profiler(model_id, uploads), _example_users()
+    with Page(uploads, title=TITLE, analytics_enabled=False, delete_cache=DELETED) as app:
         gr.HTML(HEAD, elem_id="head", js_on_load=None)
         with gr.Row():
             with gr.Column(min_width=320):
@@ -173,12 +179,24 @@ def build_app(model_id: str) -> gr.Blocks:
             written.append(loaded.then(**run, api_visibility="private"))
         for event in written:
             event.then(None, js=SHOW_RESULTS, api_visibility="private")
-    return app.queue(max_size=WAITING)
+    return app.queue(max_size=WAITING, api_open=False)
 
 
-def launch(app: gr.Blocks, **options):
+@cache
+def upload_folder() -> Path:
+    """This process' own folder of uploads, deleted when it ends. Gradio's is shared by all of a user's pages."""
+    folder = Path(tempfile.mkdtemp(prefix="mmprofile-uploads-", dir=os.environ.get("GRADIO_TEMP_DIR"))).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
+
+
+def launch(app: Page, **options):
     """Serves the page; options as of `gr.Blocks.launch`."""
     return app.launch(
+        app_kwargs={"middleware": [Middleware(Gate, uploads=app.uploads)]},
+        run_history=False,
+        state_session_capacity=SESSIONS,
         theme=THEME,
         css_paths=[ROOT / "app.css"],
         max_file_size=UPLOAD_BYTES,
@@ -233,13 +251,6 @@ def _example_users() -> dict[str, tuple[str, list[str], str]]:
             paths[-1].write_bytes(base64.b64decode(photo))
         users[example["title"]] = ("\n\n".join(example["reviews"]), paths, "\n".join(example["captions"]))
     return users
-
-
-def _read_photo(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:  # see DELETED
-        raise ValueError(f"The photo {path.name!r} is no longer here; add it again.") from None
 
 
 def _sentence(error: ValueError, paths: list[Path]) -> str:

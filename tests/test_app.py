@@ -3,6 +3,8 @@
 import importlib
 import random
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,21 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def profiler(model):
-    return app.Profiler(model)
+def uploads(tmp_path_factory):
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def profiler(model, uploads):
+    return app.Profiler(model, uploads)
+
+
+@pytest.fixture
+def folder(uploads):
+    """One of Gradio's, which are named by a photo's digest."""
+    folder = Path(tempfile.mkdtemp(dir=uploads))
+    yield folder
+    shutil.rmtree(folder)
 
 
 def gallery(folder, names=("first.jpg", "second.jpg")) -> list:
@@ -47,9 +62,9 @@ def requests_of(profiler, monkeypatch) -> list:
     return seen
 
 
-def test_results_show_profile_shares_photos_and_runners_up(profiler, tmp_path):
+def test_results_show_profile_shares_photos_and_runners_up(profiler, folder):
     answer = profiler.handler({"inputs": "great pizza", "parameters": app.SEARCH})
-    shown = words(profiler("great pizza", gallery(tmp_path), "", []))
+    shown = words(profiler("great pizza", gallery(folder), "", []))
     assert "Mood" in shown and "Favorite Food" in shown and "first.jpg attention" in shown
     assert "Runners-up" in shown and "as probable" in shown and "All values" in shown
     text = words(profiler("great pizza", None, "", []))
@@ -57,17 +72,17 @@ def test_results_show_profile_shares_photos_and_runners_up(profiler, tmp_path):
     assert f"Mood {mood} {percent(answer['probabilities']['mood'][mood])}" in text and "Photos" not in text
 
 
-def test_paragraphs_are_reviews_and_lines_are_captions(profiler, tmp_path, monkeypatch):
+def test_paragraphs_are_reviews_and_lines_are_captions(profiler, folder, monkeypatch):
     seen = requests_of(profiler, monkeypatch)
-    profiler("great\npizza\n \n\n cold soup \n", gallery(tmp_path), "a cake\n\n tea ", [])
+    profiler("great\npizza\n \n\n cold soup \n", gallery(folder), "a cake\n\n tea ", [])
     user = seen[0]["inputs"]
     assert user["reviews"] == ["great\npizza", "cold soup"] and user["captions"] == ["a cake", "tea"]
-    assert user["images"] == [(tmp_path / name).read_bytes() for name in ("first.jpg", "second.jpg")]
+    assert user["images"] == [(folder / name).read_bytes() for name in ("first.jpg", "second.jpg")]
 
 
-def test_each_switch_adds_an_answer_to_compare(profiler, tmp_path, monkeypatch):
+def test_each_switch_adds_an_answer_to_compare(profiler, folder, monkeypatch):
     seen = requests_of(profiler, monkeypatch)
-    html = profiler("great pizza", gallery(tmp_path), "a cake", ["Reviews alone", "Without photos"])
+    html = profiler("great pizza", gallery(folder), "a cake", ["Reviews alone", "Without photos"])
     assert re.findall('<th scope="col">(.*?)</th>', html) == [
         *("Attribute", "Everything", "Without photos", "Reviews alone")
     ]
@@ -82,8 +97,8 @@ def test_each_switch_adds_an_answer_to_compare(profiler, tmp_path, monkeypatch):
     )
 
 
-def test_an_answer_that_cannot_be_given_is_a_sentence_beside_the_others(profiler, tmp_path):
-    html = profiler("", gallery(tmp_path), "", ["Without photos"])
+def test_an_answer_that_cannot_be_given_is_a_sentence_beside_the_others(profiler, folder):
+    html = profiler("", gallery(folder), "", ["Without photos"])
     assert html.count("There is nothing to read; this model takes reviews with words or photos or captions.") == 2
 
 
@@ -102,32 +117,32 @@ def test_a_form_that_cannot_be_read_gets_a_sentence(profiler, form, sentence):
 
 
 @pytest.mark.parametrize("paradigm", ["combined", "unimodal"])
-def test_a_bad_photo_is_named_without_its_folder(tmp_path, paradigm):
+def test_a_bad_photo_is_named_without_its_folder(tmp_path, uploads, folder, paradigm):
     save_tiny_folder(tmp_path / "model", paradigm=paradigm)
-    profiler, photos = app.Profiler(str(tmp_path / "model")), gallery(tmp_path)
-    (tmp_path / "second.jpg").write_text("no photo")
+    profiler, photos = app.Profiler(str(tmp_path / "model"), uploads), gallery(folder)
+    (folder / "second.jpg").write_text("no photo")
     shown = words(profiler("great pizza", photos, "", []))
     assert shown.startswith("The photo &#x27;second.jpg&#x27; was not taken: the image of 8 bytes is none of JPEG")
-    assert str(tmp_path) not in shown
+    assert str(folder) not in shown
     assert "5 photos are too many, the model takes up to 4." in profiler("great pizza", photos[:1] * 5, "", [])
 
 
-def test_a_photo_that_was_deleted_is_asked_for_again(profiler, tmp_path):
-    photos = gallery(tmp_path)
-    (tmp_path / "second.jpg").unlink()
+def test_a_photo_that_was_deleted_is_asked_for_again(profiler, folder):
+    photos = gallery(folder)
+    (folder / "second.jpg").unlink()
     shown = words(profiler("great pizza", photos, "", []))
     assert shown == "The photo &#x27;second.jpg&#x27; is no longer here; add it again."
 
 
-def test_what_visitors_send_is_never_markup(profiler, tmp_path):
+def test_what_visitors_send_is_never_markup(profiler, folder):
     name = "<img src=x onerror=alert(1)>.jpg"
     for html in (
-        profiler("<script>alert(1)</script>", gallery(tmp_path, [name]), "<b>", []),
-        profiler("good", [(str(tmp_path / name), None)] * 5, "", []),
+        profiler("<script>alert(1)</script>", gallery(folder, [name]), "<b>", []),
+        profiler("good", [(str(folder / name), None)] * 5, "", []),
     ):
         assert "<script" not in html and "<img src=x" not in html and "<b>cake" not in html
-    (tmp_path / name).write_bytes(b"<script>alert(1)</script>")
-    html = profiler("good", [(str(tmp_path / name), None)], "", [])
+    (folder / name).write_bytes(b"<script>alert(1)</script>")
+    html = profiler("good", [(str(folder / name), None)], "", [])
     assert html.startswith('<p class="problem"') and html.count("<") == 2 and "&lt;script&gt;" in html
 
 
@@ -158,7 +173,7 @@ def test_the_page_is_private_and_bounded(model):
     assert [fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"] == ["profile"]
     assert {fn.concurrency_limit for fn in page.fns.values() if isinstance(fn.fn, app.Profiler)} == {2}
     assert page._queue.max_size == app.WAITING
-    assert app.UPLOAD_BYTES == importlib.import_module("handler").MAX_PHOTO_BYTES
+    assert page.uploads.is_dir() and app.UPLOAD_BYTES == importlib.import_module("handler").MAX_PHOTO_BYTES
 
 
 def test_a_start_without_a_model_says_what_is_needed(monkeypatch, capsys, tmp_path):
