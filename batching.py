@@ -13,6 +13,7 @@ from .configuration_mmprofile import Profile, ProfileSchema
 from .corpus_checks import review_fields
 from .forged_lines import add_line, forge_line
 from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
+from .photo_check import UnreadablePhoto, photo_name
 from .pipeline_mmprofile import Sees
 from .texts_mmprofile import EncodedText
 
@@ -26,6 +27,7 @@ class Example:
     images: list
     captions: list[str | None]
     profile: Profile
+    photo_names: list[str] = field(default_factory=list, repr=False)  # whose the images are, and which
     vision_states: list[np.ndarray] | None = field(default=None, repr=False)  # of the images, where they are known
     rng: np.random.Generator | None = field(default=None, repr=False)
 
@@ -123,21 +125,22 @@ class UserExamples(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> Example:
         rng = self._rng(index)
         row = self.dataset[index]
-        reviews = self._draw(row["reviews"], self.num_reviews, rng)
+        reviews = self._draw_reviews(row, rng)
         if self.photos_from == "stranger":
-            stranger = self.dataset[index - 1]["reviews"]
-            photos = self._photos(self._draw(stranger, self.num_reviews, rng), rng)
+            stranger = self.dataset[index - 1]
+            photos = self._photos(stranger["user_id"], self._draw_reviews(stranger, rng), rng)
         else:
-            photos = self._photos(reviews, rng) if self.photos_from == "self" else []
-        texts, captions = [review["text"] for review in reviews], [caption for _, caption in photos]
+            photos = self._photos(row["user_id"], reviews, rng) if self.photos_from == "self" else []
+        texts, captions = [review["text"] for _, review in reviews], [caption for _, caption, _ in photos]
         texts, captions = self._with_forgery(texts, captions, index, rng)
         return Example(
             user_id=row["user_id"],
             reviews=texts,
-            images=[image if self.cache is None else self.cache[image] for image, _ in photos],
+            images=[image if self.cache is None else self.cache[image] for image, _, _ in photos],
             captions=captions,
             profile=self.schema.profile_from_labels(row["profile"]),
-            vision_states=None if self.states is None else [self.states[image] for image, _ in photos],
+            vision_states=None if self.states is None else [self.states[image] for image, _, _ in photos],
+            photo_names=[name for _, _, name in photos],
             rng=rng,
         )
 
@@ -161,12 +164,20 @@ class UserExamples(torch.utils.data.Dataset):
             return add_line(forge_line(self.schema, self._profile(other), rng), reviews, captions, rng)
         return reviews, captions
 
-    def _photos(self, reviews: list[dict], rng: np.random.Generator | None) -> list[tuple]:
+    def _draw_reviews(self, row: Mapping, rng: np.random.Generator | None) -> list[tuple[int, dict]]:
+        """Reviews with their numbers."""
+        return self._draw(list(enumerate(row["reviews"])), self.num_reviews, rng)
+
+    def _photos(
+        self, user_id: str, reviews: list[tuple[int, dict]], rng: np.random.Generator | None
+    ) -> list[tuple[bytes | str, str | None, str]]:
+        """Photos drawn, with their captions and names."""
         photos = []
-        for review in reviews:
+        for number, review in reviews:
             images = [image["bytes"] or image["path"] for image in review["images"] or ()]
             captions = review["captions"] or [None] * len(images)
-            photos += self._draw(list(zip(images, captions, strict=True)), self.num_images, rng)
+            names = [photo_name(user_id, review, number, place) for place in range(len(images))]
+            photos += self._draw(list(zip(images, captions, names, strict=True)), self.num_images, rng)
         return photos
 
     @staticmethod
@@ -174,6 +185,24 @@ class UserExamples(torch.utils.data.Dataset):
         if rng is None or len(items) <= number:
             return items[:number]
         return [items[index] for index in sorted(rng.choice(len(items), number, replace=False))]
+
+
+def encode_photos(processor, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """`encode_images` of the examples'.
+
+    Raises:
+        UnreadablePhoto: names the first photo that cannot be read.
+    """
+    try:
+        return processor.encode_images([example.images for example in examples])
+    except ValueError:
+        for example in examples:
+            for image, name in zip(example.images, example.photo_names, strict=True):
+                try:
+                    processor.load_image(image)
+                except ValueError as error:
+                    raise UnreadablePhoto(f"{name}: {error}") from None
+        raise
 
 
 class JointCollator:
@@ -257,7 +286,7 @@ class JointCollator:
             batch["image_mask"] = torch.arange(int(counts.max())) < counts[:, None]  # (batch, images)
             batch["vision_states"] = torch.from_numpy(np.stack(states))
         if not batch or "masked_photos" in views:
-            batch |= self.processor.encode_images([example.images for example in examples])
+            batch |= encode_photos(self.processor, examples)
         if "masked_photos" in views:
             batch["pixel_mask"] = self._pixel_mask(batch["pixel_values"], examples)
         return batch
@@ -282,7 +311,7 @@ class EvaluationCollator:
         batch = dict(self.processor.pad_text([self.encode_text(example).ids for example in examples]))
         batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
         if self.sees.images and any(example.images for example in examples):
-            batch |= self.processor.encode_images([example.images for example in examples])
+            batch |= encode_photos(self.processor, examples)
         return batch
 
     def encode_text(self, example: Example) -> EncodedText:

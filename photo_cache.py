@@ -32,7 +32,7 @@ class PhotoCache:
     """
 
     def __init__(self, folder: str | os.PathLike, photos: Iterable[bytes | str], processor):
-        self._rows = {digest: row for row, digest in enumerate(sorted(set(map(_digest, photos))))}
+        self._rows = {digest: row for row, digest in enumerate(sorted(set(map(digest, photos))))}
         settings = [processor.image_processor.to_dict(), processor.max_image_pixels]
         name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         name.update(b"".join(self._rows))
@@ -55,7 +55,7 @@ class PhotoCache:
 
     def row(self, photo: bytes | str) -> int:
         """Of a photo in `pixels`."""
-        return self._rows[_digest(photo)]
+        return self._rows[digest(photo)]
 
     def __getitem__(self, photo: bytes | str) -> np.ndarray:
         return self.pixels[self.row(photo)]
@@ -92,5 +92,6 @@ class Photos:
                     yield from (image["bytes"] or image["path"] for image in review["images"] or ())
 
 
-def _digest(photo: bytes | str) -> bytes:
+def digest(photo: bytes | str) -> bytes:
+    """Of a photo's content, or path, 16 bytes."""
     return hashlib.blake2b(photo if isinstance(photo, bytes) else photo.encode(), digest_size=16).digest()

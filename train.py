@@ -54,6 +54,7 @@ from mmprofile.progress import log_progress
 from mmprofile.reporting import best_epoch, format_table, plot_curves
 from mmprofile.stop_signals import saved_when_stopped
 from mmprofile.training_data import (
+    check_corpus_photos,
     evaluation_loader,
     load_corpus,
     open_caches,
@@ -212,6 +213,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     schema = ProfileSchema.from_features(corpus["train"].features["profile"])
     model, processor = build_model(arguments, schema, corpus["train"])
     with accelerator.local_main_process_first():
+        if accelerator.is_local_main_process and not find_checkpoint(output, arguments.resume_from_checkpoint):
+            check_corpus_photos(corpus, processor, arguments)
         photo_cache, vision_states = open_caches(corpus, model, processor, arguments, accelerator.device)
 
     whole_model = WholeModel(model, accelerator)

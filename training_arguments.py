@@ -26,7 +26,7 @@ TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "visio
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
-    *("photo_cache", "report_to"),
+    *("photo_cache", "check_photos", "report_to"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
@@ -122,6 +122,7 @@ class JointTrainingArguments:
     )
     num_workers: int = _flag(0, "processes that prepare batches")
     photo_cache: str | None = _flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
+    check_photos: bool = _flag(True, "read every photo before the first step, and name those that cannot be")
     seed: int = _flag(0, "of weights, order, draws and masks")
 
     eval_batch_size: int = _flag(32, "users a batch in evaluation")

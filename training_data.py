@@ -12,6 +12,7 @@ from .batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from .configuration_mmprofile import ProfileSchema
 from .corpus_checks import check_content, check_features, check_rows
 from .photo_cache import PhotoCache, Photos
+from .photo_check import UnreadablePhoto, check_photos
 from .pipeline_mmprofile import seen_by
 from .training_arguments import JointTrainingArguments
 from .vision_states import VisionStates
@@ -55,14 +56,43 @@ def corpus_texts(split: Dataset) -> Iterator[str]:
             yield from (caption for caption in review["captions"] or () if caption)
 
 
+def check_corpus_photos(corpus: DatasetDict, processor, arguments: JointTrainingArguments) -> None:
+    """Reads all photos before the first step, where the flags ask for it, photos are seen, and no cache is to read
+    them.
+
+    Raises:
+        ValueError: names the first of those that cannot be read, and the flag.
+    """
+    if not arguments.check_photos or arguments.photo_cache is not None or not photos_are_seen(arguments):
+        return
+    try:
+        check_photos(corpus, processor)
+    except UnreadablePhoto as error:
+        raise ValueError(
+            f"{error}. Leave them out of the corpus; or with --check_photos false a run ends where it meets one"
+        ) from None
+
+
+def photos_are_seen(arguments: JointTrainingArguments) -> bool:
+    return arguments.num_images > 0 and any(view.photos for view in arguments.views.values())
+
+
 def open_caches(
     corpus: DatasetDict, model, processor, arguments: JointTrainingArguments, device: torch.device
 ) -> tuple[PhotoCache | None, VisionStates | None]:
     """The cache of all splits' photos, if there is to be one and photos are seen at all; with a frozen vision tower
-    that of its states too."""
-    if arguments.photo_cache is None or not any(view.photos for view in arguments.views.values()):
+    that of its states too.
+
+    Raises:
+        ValueError: names the first of the photos that cannot be read.
+    """
+    if arguments.photo_cache is None or not photos_are_seen(arguments):
         return None, None
-    cache = PhotoCache(arguments.photo_cache, Photos(*corpus.values()), processor)
+    try:
+        cache = PhotoCache(arguments.photo_cache, Photos(*corpus.values()), processor)
+    except ValueError:
+        check_photos(corpus, processor)
+        raise
     return cache, VisionStates(cache, model, processor, device) if arguments.freeze_vision else None
 
 

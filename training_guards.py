@@ -15,6 +15,7 @@ from .batching import review_lengths
 from .checkpoints import list_checkpoints
 from .objectives import JointTrainingModel
 from .output_files import WriteFailure
+from .photo_check import UnreadablePhoto
 from .training_arguments import JointTrainingArguments
 from .training_data import training_loader
 
@@ -68,6 +69,9 @@ def explained_failures(arguments: JointTrainingArguments, output: Path) -> Itera
             f" {arguments.learning_rate:g}, a --max_grad_norm below {arguments.max_grad_norm:g}, a --mixed_precision"
             f" other than {arguments.mixed_precision}"
         ) from None
+    except UnreadablePhoto as failure:  # of a loader's worker it has the whole traceback in its words
+        words = str(failure).rpartition(f"{UnreadablePhoto.__name__}: ")[2].strip()
+        raise TrainingFailure(f"{words}; {_last_checkpoint(output)}") from None
     except WriteFailure as failure:
         raise TrainingFailure(f"{failure}; {_last_checkpoint(output)}") from failure
     except RuntimeError as error:

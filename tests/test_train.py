@@ -160,6 +160,7 @@ CHANGES_ELSE = {
     "matmul_precision": "test_matmul_precision_is_for_the_run_that_asks_for_it",
     "compile": "test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size",
     "num_workers": "test_workers_do_not_change_the_weights",
+    "check_photos": "test_with_the_check_left_out_a_run_ends_at_the_photo_and_names_it",
     "photo_cache": "test_a_photo_cache_changes_no_weight_and_is_decoded_once",
     "eval_batch_size": "test_evaluation_flags_reach_the_evaluation",
     "num_beams": "test_evaluation_flags_reach_the_evaluation",

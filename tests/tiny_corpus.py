@@ -54,11 +54,18 @@ def tiny_dataset(users: int = 5, **options) -> Dataset:
     return Dataset.from_list([user(number, **options) for number in range(users)], features=features())
 
 
-def write_corpus(folder, sizes=(8, 4, 4), **options) -> None:
-    """A folder that `load_dataset` takes: Parquet files of the three splits, photos embedded."""
+def write_corpus(folder, sizes=(8, 4, 4), replaced=None, **options) -> None:
+    """A folder that `load_dataset` takes: Parquet files of the three splits, photos embedded.
+
+    `replaced`: photos in the place of others, by the numbers of user, review and photo.
+    """
     splits = DatasetDict()
     for number, (name, size) in enumerate(zip(("train", "validation", "test"), sizes, strict=True)):
         rows = [user(100 * number + index, **options) for index in range(size)]
+        for (owner, review, place), photo in (replaced or {}).items():
+            for row in rows:
+                if row["user_id"] == f"u{owner}":
+                    row["reviews"][review]["images"][place] = photo
         splits[name] = Dataset.from_list(rows, features=features())
     folder.mkdir(parents=True)
     for name, split in splits.items():
