@@ -1,10 +1,22 @@
 """The engines that run the derivation: DuckDB inside the process, or Spark, each behind one Ibis backend.
 
 What only an engine can do stands here: to connect within a limit of memory, to read JSON lines, to name its failures.
+
+A line is what stands between two line feeds; one of nothing but blanks (tab to carriage return, space) is none, and
+blanks around the record are no part of it. It is a record if it is UTF-8 and one JSON object, with nothing before or
+after it, a mark of order neither. JSON is that of RFC 8259, and three things beside, which programs write: a comma
+behind the last value of an object or list; NaN, Inf and Infinity, with a minus or without, in small letters or
+capitals; and a key given twice, of which the first counts. Half a surrogate pair or a plain control character makes a
+string none. A line that is no record is a row of nulls, which a build counts as malformed; a line of more than
+`MAX_LINE_BYTES` ends the build. Numbers keep their value, not always their spelling: 4.10 may be 4.1.
+
+That is how DuckDB reads; Spark, laxer here and stricter there, is brought to it in `_spark_rows`. But for this: Spark
+takes a line for none that nests 1,000 deep or has a key of 50,000 characters.
 """
 
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +29,7 @@ import pyarrow as pa
 from ibis.backends import BaseBackend
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 SPARK = r"spark|yarn|local|local(-cluster)?\[[\d*, ]+\]|(spark|k8s|mesos)://.+"
 
@@ -97,7 +109,7 @@ def _new_session(builder: "SparkSession.Builder", engine: str, threads: int, scr
 
 
 def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> ibis.Table:
-    """The file's JSON lines as a table; a line that is no JSON object is a row of nulls.
+    """The file's JSON lines as a table; a line that is no record is a row of nulls.
 
     Args:
         fields: name -> `TEXT` or `ATTRIBUTES`. A value of another type is its JSON text, or null for `ATTRIBUTES`.
@@ -106,7 +118,7 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> i
     if backend.name == "duckdb":
         types = {TEXT: "VARCHAR", ATTRIBUTES: "MAP(VARCHAR, VARCHAR)"}
         return backend.read_json(
-            str(path),
+            re.sub(r"([*?[])", r"[\1]", str(path)),  # a path, no pattern
             table_name=name,
             columns={field: types[kind] for field, kind in fields.items()},
             format="newline_delimited",
@@ -114,9 +126,84 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> i
             compression="uncompressed",
             maximum_object_size=MAX_LINE_BYTES,
         )
-    schema = ", ".join(f"`{field}` {kind}" for field, kind in fields.items())
-    backend._session.read.schema(schema).json(str(path), allowSingleQuotes=False).createOrReplaceTempView(name)
+    _spark_rows(backend._session, path, fields).createOrReplaceTempView(name)
     return backend.table(name)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spark reads a line as DuckDB does. None of its patterns repeats a group, which would take Java's stack.
+
+BLANKS_AROUND = r"^[\t-\r ]+|[\t-\r ]+\z"
+A_SURROGATE = r"\\u[dD][89a-fA-F]"
+A_PAIR = r"\\u[dD][89abAB]..\\u[dD][c-fC-F].."
+LAST_COMMA = r",(?=[\t\r ]*[}\]])"
+# What is text to Spark as well, once it stands in quotes; the last is no number of 64 bits.
+NO_NUMBER = r"(?<![\w.+-])(?:-?(?:(?i:inf(?:inity)?|nan))|-?[0-9.]+[eE]\+?[0-9]{3,})(?=[\t\r ]*[,}\]])"
+
+
+def _spark_rows(session: "SparkSession", path: Path, fields: Mapping[str, str]) -> "DataFrame":
+    from pyspark.sql import functions as F
+
+    # A cluster's default file system may be another than the one that both see.
+    lines = session.read.text(_spark_path(path), lineSep="\n")
+    too_long = F.raise_error(F.lit(f"{path.name} has a line of more than {MAX_LINE_BYTES} bytes"))
+    line = F.when(F.octet_length("value") > MAX_LINE_BYTES, too_long).otherwise(F.col("value"))
+    lines = lines.select(
+        F.is_valid_utf8("value").alias("valid"), F.regexp_replace(line, BLANKS_AROUND, "").alias("line")
+    )
+    lines = lines.filter("line != ''")
+    line = F.col("line")
+    lines = lines.select(F.when(F.col("valid") & _has_whole_pairs(line), _plain_json(line)).alias("line"))
+    # Spark reads the first value of a text and does not look what comes after. Here that is a list, which ends with a
+    # mark that the line cannot know: if the mark comes second, the line was one value. As a map it keeps double keys.
+    mark = secrets.token_hex(8)
+    options = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false", "maxNumLen": str(MAX_LINE_BYTES)}
+    listed = F.concat(F.lit("["), F.col("line"), F.lit(f',{{"":"{mark}"}}]'))
+    lines = lines.select("line", F.from_json(listed, "array<map<string,string>>", options).alias("values"))
+    record = F.when(F.get("values", F.lit(1))[""] == mark, F.get("values", F.lit(0)))
+    lines = lines.select("line", record.alias("record"))
+    columns = []
+    for name, kind in fields.items():
+        value = F.col("record")[name]
+        if kind == ATTRIBUTES:
+            # Only beside the type does Spark tell an object from a text that looks like one; of two it takes the last.
+            several = F.size(F.array_remove(F.map_keys("record"), name)) < F.size("record") - 1
+            whole = F.from_json("line", f"`{name}` map<string,string>", options)[name]
+            first = F.from_json(value, "map<string,string>", options)
+            value = F.when(several, first).when(value.isNotNull(), whole)
+        columns.append(value.alias(name))
+    return lines.select(*columns)
+
+
+def _spark_path(path: Path) -> str:
+    """Not `Path.as_uri()`: Hadoop takes what that writes for a blank as part of the name. Nor are names patterns."""
+    return "file://" + re.sub(r"([*?{}\[\]\\])", r"\\\1", str(path.absolute()))
+
+
+def _has_whole_pairs(line: "Column") -> "Column":
+    """Whether no escape is half a surrogate pair."""
+    from pyspark.sql import functions as F
+
+    escapes = F.regexp_replace(F.regexp_replace(line, r"\\\\", "_"), A_PAIR, "_")
+    return F.when(line.rlike(A_SURROGATE), ~escapes.rlike(A_SURROGATE)).otherwise(True)
+
+
+def _plain_json(line: "Column") -> "Column":
+    """Without a comma behind a last value, and `NO_NUMBER` in quotes; outside of strings alone, and where need be."""
+    from pyspark.sql import functions as F
+
+    # Escapes of quotes and of themselves give way to characters that JSON does not have, so that quotes are strings'.
+    hidden = F.replace(F.replace(line, F.lit("\\\\"), F.lit("\1")), F.lit('\\"'), F.lit("\2"))
+
+    def outside(part: "Column") -> "Column":
+        part = F.regexp_replace(part, rf"(?<![\[{{,:][\t\r ]{{0,99}}){LAST_COMMA}", "")
+        return F.regexp_replace(part, NO_NUMBER, '"$0"')
+
+    parts = F.transform(F.split(hidden, '"'), lambda part, n: F.when(n % 2 == 0, outside(part)).otherwise(part))
+    mended = F.array_join(parts, '"')
+    mended = F.replace(F.replace(mended, F.lit("\2"), F.lit('\\"')), F.lit("\1"), F.lit("\\\\"))
+    needed = (line.rlike(LAST_COMMA) | line.rlike(NO_NUMBER)) & ~line.rlike(r"[\x01\x02]")
+    return F.when(needed, mended).otherwise(line)
 
 
 def keep(backend: BaseBackend, table: ibis.Table) -> ibis.Table:
