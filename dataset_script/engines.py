@@ -118,7 +118,7 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> i
     if backend.name == "duckdb":
         types = {TEXT: "VARCHAR", ATTRIBUTES: "MAP(VARCHAR, VARCHAR)"}
         return backend.read_json(
-            re.sub(r"([*?[])", r"[\1]", str(path)),  # a path, no pattern
+            str(path),
             table_name=name,
             columns={field: types[kind] for field, kind in fields.items()},
             format="newline_delimited",
