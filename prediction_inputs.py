@@ -18,7 +18,7 @@ from datasets.exceptions import DatasetNotFoundError
 from .batching import undecoded
 from .configuration_mmprofile import Profile, ProfileSchema
 from .corpus_checks import COLUMNS, check_reviews
-from .corpus_digest import corpus_digest
+from .corpus_digest import corpus_digest, update_by_file
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
 PROBED_USERS = 100  # whose photos are looked for before the work starts
@@ -161,9 +161,12 @@ class LineUsers:
         )
 
     def digest(self) -> str:
-        """Tells inputs apart, by the file's bytes."""
+        """Tells inputs apart, by the file's bytes and what `update_by_file` takes of its photos."""
         with open(self.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256")
+        for index in range(len(self)):
+            update_by_file(digest, self[index].images)
+        return digest.hexdigest()
 
     def _parse(self, line: bytes, where: str) -> dict:
         try:

@@ -1,6 +1,7 @@
 """The digest of an input: another one as soon as an answer may be another, the same however often it is read."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,8 @@ def with_stars(label: int | None) -> dict:
         with_review(images=[png(26), None]),
         with_review(images=[png(26), {"bytes": png(27)["bytes"] + b"more", "path": None}]),
         with_review(images=[png(26), png(27) | {"path": "b.png"}]),
+        with_review(images=[png(26), png(28)]),  # of the same length
+        with_review(images=[png(26), {"bytes": None, "path": "b.png"}]),
         with_stars(None),
         with_stars((user(1)["profile"]["stars"] + 1) % 5),
     ],
@@ -77,6 +80,29 @@ def test_a_file_of_which_a_byte_changed_is_another(tmp_path):
         (tmp_path / "users.jsonl").write_text(json.dumps(line))
         found.add(LineUsers(tmp_path / "users.jsonl", SCHEMA).digest())
     assert len(found) == 5
+
+
+@pytest.mark.parametrize("change", ["larger", "later", "gone"])
+@pytest.mark.parametrize("kind", ["dataset", "file"])
+def test_another_photo_under_the_same_path_is_another_input(tmp_path, kind, change):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(3)["bytes"])
+    (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"], "images": ["a.png"]}))
+    rows = [with_review(images=[{"bytes": None, "path": str(path)}] * 2)]
+
+    def digest() -> str:
+        return digest_of(rows) if kind == "dataset" else LineUsers(tmp_path / "users.jsonl", SCHEMA).digest()
+
+    before = digest()
+    assert digest() == before
+    if change == "gone":
+        path.unlink()
+    elif change == "larger":
+        path.write_bytes(png(3, size=16)["bytes"])
+    else:
+        path.write_bytes(png(4)["bytes"])
+        os.utime(path, (1, 1))  # a clock may be coarse
+    assert digest() != before
 
 
 @pytest.mark.parametrize("kind", ["dataset", "file"])
