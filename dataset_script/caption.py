@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -95,6 +96,7 @@ class CaptionArguments:
     prompt: str = _flag("", "words that the caption goes on from, such as 'a photo of'; they are no part of it")
     num_beams: int = _flag(5, "of the beam search")
     max_new_tokens: int = _flag(30, "longest caption")
+    no_repeat_ngram_size: int = _flag(0, "no sequence of so many tokens comes twice in a caption; 0 forbids none")
 
     batch_size: int = _flag(32, "photos a batch and process; what a kill makes each process do again")
     num_workers: int | None = _flag(None, "processes that decode photos, for each process; default: cores but one")
@@ -108,6 +110,7 @@ class CaptionArguments:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(self, name)!r}")
         least = {"num_beams": 1, "max_new_tokens": 1, "batch_size": 1, "num_workers": 0, "max_photo_pixels": 1}
+        least |= {"no_repeat_ngram_size": 0}
         for name, number in least.items():
             value = getattr(self, name)
             if value is not None and value < number:
@@ -129,7 +132,8 @@ def check_folders(dataset: Path, output: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ValueError(f"output must not exist unless --overwrite_output is given, got {output}")
-    if output.is_symlink() or not (output / CARD).is_file() or not any(output.rglob("*.parquet")):
+    has_shards = any(path.suffix == ".parquet" for path in corpus_files(output))
+    if output.is_symlink() or not (output / CARD).is_file() or not has_shards:
         raise ValueError(f"--overwrite_output replaces a corpus, a folder with {CARD} and Parquet files, not {output}")
 
 
@@ -231,19 +235,37 @@ def describe_model(settings: dict, results: dict) -> str:
     link = f"[{name}](https://huggingface.co/{name}/tree/{revision})" if on_hub else f"`{name}`"
     weights = "8 bits" if settings["load_in_8bit"] else settings["dtype"]
     prompt = f"the prompt {settings['prompt']!r}" if settings["prompt"] else "no prompt"
+    size = settings["no_repeat_ngram_size"]
+    once = f", no sequence of {size} tokens twice" if size else ""
     return (
         f"`captions` were written by the model {link}, revision `{revision}` ({weights}, {prompt},"
-        f" {settings['num_beams']} beams, at most {settings['max_new_tokens']} new tokens), one for each of"
-        f" {results['captioned']:,} photos; {results['broken']:,} photos that could not be read have none."
+        f" {settings['num_beams']} beams, at most {settings['max_new_tokens']} new tokens{once}), one for each of"
+        f" {results['captioned']:,} photos; {results['broken']:,} photos that could not be read have none, nor have"
+        f" {results['empty']:,} of which the model wrote nothing. {describe_sameness(results)}"
     )
 
 
+def describe_sameness(results: dict) -> str:
+    share = 100 * results["equal_or_empty_share"]
+    return f"{share:.1f} % of what it wrote is empty or equal to the caption of another photo."
+
+
 def summarise(run: CaptionRun, captions: pa.Table, seconds: float, before: int, processes: int) -> dict:
-    """Numbers of the run; `before` photos were done when it started."""
-    now = len(captions) - before
+    """Numbers of the run; `before` photos were done when it started.
+
+    A photo is `captioned`, `empty` where the model wrote nothing, or `broken`; `equal` are captions that another photo
+    has as well, and `equal_or_empty_share` is of all that the model wrote.
+    """
+    now, texts = len(captions) - before, captions["caption"].drop_null()
+    times = Counter(texts.to_pylist())
+    empty = times.pop("", 0)
+    equal = sum(count for count in times.values() if count > 1)
     return {
         "photos": len(captions),
-        "captioned": len(captions) - captions["caption"].null_count,
+        "captioned": len(texts) - empty,
+        "empty": empty,
+        "equal": equal,
+        "equal_or_empty_share": (equal + empty) / max(1, len(texts)),
         "broken": captions["caption"].null_count,
         "photos_this_time": now,
         "seconds": seconds,
@@ -258,6 +280,8 @@ def report(results: dict, captions: pa.Table, output: Path) -> None:
     if results["photos_this_time"]:
         speed += f" in {results['seconds']:.1f} s, {results['photos_per_second']:.1f} photos/s"
     print(f"{results['captioned']} of {results['photos']} photos captioned, {speed}. Written to {output}")
+    if results["photos"]:
+        print(f"The model wrote nothing of {results['empty']} photos; {describe_sameness(results)}")
     if results["broken"]:
         print(f"{results['broken']} photos could not be read:\n" + "\n".join(first_problems(captions)))
 
@@ -279,7 +303,8 @@ def corpus_digest(dataset: Path, shards: Sequence[Path]) -> str:
 
 def run_settings(arguments: CaptionArguments, dataset: Path, shards: Sequence[Path]) -> dict:
     """All that the captions of a model depend on."""
-    names = ("source", "dtype", "load_in_8bit", "prompt", "num_beams", "max_new_tokens", "max_photo_pixels")
+    names = ("source", "dtype", "load_in_8bit", "prompt", "num_beams", "max_new_tokens", "no_repeat_ngram_size")
+    names += ("max_photo_pixels",)
     settings = {name: getattr(arguments, name) for name in names}
     folder = Path(arguments.model)
     settings["model"] = folder.resolve().name if folder.is_dir() else arguments.model  # the card tells no path
@@ -327,6 +352,11 @@ def write_captions(arguments: CaptionArguments, run: CaptionRun, accelerator) ->
     captions = run.captions()
     results = summarise(run, captions, seconds, len(done), accelerator.num_processes)
     if len(captions) and not results["captioned"]:
+        if results["empty"]:
+            raise ValueError(
+                f"the model wrote nothing of {results['empty']} photos, and {results['broken']} could not be read;"
+                " is it a BLIP-2 that was trained to caption, and does --prompt fit it?"
+            )
         raise ValueError(f"none of {len(captions)} photos can be read:\n" + "\n".join(first_problems(captions)))
     write_corpus(dataset, run, shards, fill_from(captions), process, accelerator.num_processes)
     accelerator.wait_for_everyone()

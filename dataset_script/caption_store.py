@@ -61,9 +61,9 @@ def find_shards(corpus: Path) -> list[Path]:
 
 
 def corpus_files(corpus: Path) -> list[Path]:
-    """Every file of the folder, relative to it, but those of git and of downloads."""
+    """Every file of the folder, relative to it, but hidden ones: git's, those of downloads, and what macOS leaves."""
     files = (path.relative_to(corpus) for path in corpus.rglob("*") if path.is_file())
-    return sorted(path for path in files if not {".git", ".cache"} & set(path.parts))
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.parts))
 
 
 def survey_photos(corpus: Path, shards: Sequence[Path]) -> Survey:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 # torch takes seconds to import, and captions that people wrote do without: functions import it that need it.
 from dataset_script.caption_store import Survey, read_photos
@@ -64,12 +63,23 @@ class Captioner:
         self.model = (model if arguments.load_in_8bit else model.to(device)).eval()
         self.device, self.dtype = device, getattr(torch, arguments.dtype)
         self.search = {"num_beams": arguments.num_beams, "max_new_tokens": arguments.max_new_tokens}
+        self.search |= {"no_repeat_ngram_size": arguments.no_repeat_ngram_size}
         # Without a prompt the model itself starts the text, as BLIP-2's authors do for captions.
-        self.prompt = {}
-        if arguments.prompt:
-            # Only beside an image does the processor leave room for it in the text.
-            encoded = self.processor(images=[Image.new("RGB", (1, 1))], text=[arguments.prompt], return_tensors="pt")
-            self.prompt = {name: encoded[name].to(device) for name in ("input_ids", "attention_mask")}
+        self.prompt = self._encode(arguments.prompt) if arguments.prompt else {}
+
+    def _encode(self, prompt: str) -> dict:
+        """`input_ids` and `attention_mask` (1, seq) of a prompt with room for the photo before it.
+
+        The model's configuration says how much room, and by which token: a processor may not know, or know otherwise,
+        and the model would write without having seen the photo.
+        """
+        import torch
+
+        words = self.processor.tokenizer([prompt], return_tensors="pt")["input_ids"]
+        config = self.model.config
+        room = torch.full((1, config.num_query_tokens), config.image_token_index)
+        input_ids = torch.cat([room, words], 1).to(self.device)
+        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 
     def __call__(self, pixel_values) -> list[str]:
         """The captions of photos (batch, 3, height, width) that the image processor has encoded."""
