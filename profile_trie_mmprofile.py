@@ -181,10 +181,35 @@ class ProfileTrie:
             tokens.append(edge.token)
 
 
-@lru_cache(maxsize=8)
 def profile_trie(schema: ProfileSchema, tokenizer) -> ProfileTrie:
-    """`ProfileTrie`, built once."""
+    """`ProfileTrie`, built once for what the tokenizer makes of the schema: a token that is added to it, or another
+    normaliser, changes that."""
+    return _trie_of(schema, tokenizer, _spelling(schema, tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _trie_of(schema: ProfileSchema, tokenizer, spelling: tuple) -> ProfileTrie:
     return ProfileTrie(schema, tokenizer)
+
+
+def _spelling(schema: ProfileSchema, tokenizer) -> tuple:
+    """What a trie depends on, far sooner read than built: the ids of lines that hold every value, and the tokens that
+    were added, of which one may join what these lines do not put side by side."""
+    ids = tokenizer(_lines_of_all_values(schema), return_attention_mask=False).input_ids
+    added = tuple(f"{number} {token!r}" for number, token in tokenizer.added_tokens_decoder.items())
+    return tokenizer.eos_token_id, added, tuple(map(tuple, ids))
+
+
+@lru_cache(maxsize=8)
+def _lines_of_all_values(schema: ProfileSchema) -> list[str]:
+    lines = []
+    for first in range(max(len(attribute.values) for attribute in schema.attributes)):
+        profile: Profile = {}
+        for attribute in schema.attributes:
+            values = [attribute.values[(first + i) % len(attribute.values)] for i in range(attribute.count)]
+            profile[attribute.key] = values if attribute.count > 1 else values[0]
+        lines.append(schema.render(profile))
+    return lines
 
 
 def _first_from(values: list[int], low: int) -> float:

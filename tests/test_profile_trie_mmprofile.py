@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from tokenizers import normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+from transformers import AddedToken
 
 from mmprofile.configuration_mmprofile import ProfileAttribute, ProfileSchema
 from mmprofile.profile_trie_mmprofile import MAX_LINES, ProfileTrie, profile_trie
@@ -99,8 +102,6 @@ def test_a_schema_of_one_profile_starts_complete():
 
 
 def test_a_start_token_of_the_tokenizer_begins_every_walk():
-    from tokenizers.processors import TemplateProcessing
-
     tokenizer = toy_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="| $A </s>", special_tokens=[("|", 9), ("</s>", 1)]
@@ -121,6 +122,36 @@ def test_a_large_schema_has_a_trie_at_once():
     trie = ProfileTrie(ProfileSchema(tuple(attributes)), byte_tokenizer())
     assert trie.size > 10**20
     assert len(trie.branches(trie.start.target)) > 1
+
+
+CHANGES = {
+    "tokens are added": lambda tokenizer: tokenizer.add_tokens(["Low", "Spas"]),
+    "a token joins two values": lambda tokenizer: tokenizer.add_tokens(["Spas | Budget Range: High"]),
+    "a token takes the blank before it": lambda tokenizer: tokenizer.add_tokens([AddedToken("Low", lstrip=True)]),
+    "letters are small": lambda tokenizer: setattr(tokenizer.backend_tokenizer, "normalizer", normalizers.Lowercase()),
+    "words are cut": lambda tokenizer: setattr(
+        tokenizer.backend_tokenizer, "pre_tokenizer", pre_tokenizers.Split("ow", "isolated")
+    ),
+    "lines end otherwise": lambda tokenizer: setattr(tokenizer, "eos_token", "<unk>"),
+    "lines begin otherwise": lambda tokenizer: setattr(
+        tokenizer.backend_tokenizer,
+        "post_processor",
+        TemplateProcessing(single="<unk> $A </s>", special_tokens=[("<unk>", 2), ("</s>", 1)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_tokenizer_that_was_changed_has_another_trie(change):
+    schema, tokenizer = SCHEMAS["several"], unigram_tokenizer()
+    lines = [schema.render(profile) for profile in all_profiles(schema)]
+    before, ids = profile_trie(schema, tokenizer), [label(tokenizer, line) for line in lines]
+    CHANGES[change](tokenizer)
+    changed = [label(tokenizer, line) for line in lines]
+    assert changed != ids
+    after = profile_trie(schema, tokenizer)
+    assert after is not before
+    assert sorted(walk for _, walk in walks(after)) == sorted(changed)
 
 
 def test_the_trie_is_built_once_for_a_schema_and_a_tokenizer():
