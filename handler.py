@@ -34,7 +34,7 @@ MAX_PHOTOS = 64  # of all users; one user's are bounded by the processor's max_i
 MAX_PHOTO_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000  # of a photo, read from its header; at most 400 MB while it is decoded
 MAX_PROFILES = 50
-MAX_DECODER_CALLS = 100  # a search that needs more ends without the proof, `exact` is false
+MAX_DECODER_CALLS = 100  # far: a trained model needs some 5 to 40. A search that needs more ends, `exact` is false
 # Photos are large while they are decoded, so only a few are at a time, whatever the number of threads.
 DECODERS = 4
 

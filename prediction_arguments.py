@@ -40,7 +40,7 @@ class PredictionArguments:
     max_calls: int | None = _flag(None, "decoder calls a user at most; without the proof, exact is false")
     max_decoder_tokens: int | None = _flag(
         None,
-        "decoder tokens a user at most; 0: no bound, to the proof; default: as in generate_profiles",
+        "decoder tokens a user at most; 0: no bound; default: those of 64 profiles; a trained model needs fewer",
     )
     expand_per_call: int | None = _flag(None, "prefixes a decoder call expands; default: by the device")
 
