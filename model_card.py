@@ -1,6 +1,7 @@
 """The model card of a training run: `README.md` of the output folder, from `model_card_template.md`."""
 
 import dataclasses
+import math
 import os
 import re
 import statistics
@@ -21,7 +22,7 @@ from .reporting import format_table, table_order
 from .training_arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
-MODEL_ROW, MAJORITY_ROW = "mmprofile", "majority class"
+MODEL_ROW, REVIEWS_ROW, MAJORITY_ROW = "mmprofile", "reviews alone", "majority class"
 EXAMPLE_CHARACTERS, EXAMPLE_COLUMNS = 400, 100  # of a review, and of a line
 SOFTWARE = ("torch", "transformers", "datasets", "accelerate")
 
@@ -38,7 +39,8 @@ def write_model_card(
     """Writes `README.md`, the Hub's model card with its metadata. It names no folder of this machine.
 
     Args:
-        output_dir: the folder; its name is the model's. `curves.png` and `calibration.png` are expected there.
+        output_dir: the folder; its name is the model's. `curves.png`, `confusion.png` and `calibration.png` of
+            the test split are expected there.
         arguments: of the run.
         schema: what a profile is.
         results: what `all_results.json` holds: `test_f1`, the rows of `format_table`, among them "mmprofile";
@@ -49,7 +51,8 @@ def write_model_card(
         corpus: `name` and `config` (may be None), users in `train`, `dev` and `test`, and whether it is `synthetic`;
             default: if its name says so.
         example: `reviews` (texts), the `profile` written and the `truth`, which the card shows as output and as the
-            widget's example. What it holds is published: None where the reviews are a real person's.
+            widget's example, and how many attributes are `right`. What it holds is published: None where the reviews
+            are a real person's.
 
     Raises:
         ValueError: if a row of the results lacks an attribute, or there is no row "mmprofile".
@@ -72,7 +75,10 @@ def write_model_card(
         corpus_link=_link(arguments.dataset, "datasets/") or f"the corpus `{corpus['name']}`",
         synthetic=corpus.get("synthetic", "synthetic" in corpus["name"].lower()),
         example=_example_text(example) if example else None,
+        right=example["right"] if example else None,
         gain=results["test_average_f1"] - results.get("test_text_only_average_f1", results["test_average_f1"]),
+        costs=_costs(rows, schema),
+        resolution=_resolution(results["test_average_f1"], corpus["test"]),
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         forged=[(a.name, results["test_forged_agreement"][a.key]) for a in attributes],
@@ -86,6 +92,19 @@ def write_model_card(
     card.text += "\n"
     with replacing(Path(output_dir) / "README.md") as temporary:
         card.save(temporary)
+
+
+def _costs(rows: Mapping[str, Mapping[str, float]], schema: ProfileSchema) -> list[tuple[str, float, float]]:
+    """Name, Macro-F1 of all and of the reviews alone, of each attribute in which the reviews alone do better."""
+    own, alone = rows[MODEL_ROW], rows.get(REVIEWS_ROW, rows[MODEL_ROW])
+    return [(a.name, own[a.key], alone[a.key]) for a in table_order(schema) if alone[a.key] > own[a.key]]
+
+
+def _resolution(percent: float, users: int) -> float:
+    """Points: the standard error of a share of so many users, as large as a Macro-F1 (with Agresti and Coull's four
+    users more, half of them right: it is not 0 where nothing or all is)."""
+    share = (users * percent / 100 + 2) / (users + 4)
+    return 100 * math.sqrt(share * (1 - share) / (users + 4))
 
 
 def _metadata(

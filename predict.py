@@ -273,8 +273,12 @@ def first_problems(folder: PredictionFolder) -> list[str]:
     return lines
 
 
-def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: str) -> dict:
+def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: str, of: str) -> dict:
     """Scores the folder's predictions, prints the table and draws the figures.
+
+    Args:
+        name: of the model, in the table.
+        of: whose profiles were predicted, in the figures.
 
     Raises:
         ValueError: if a user's true profile is not known.
@@ -285,8 +289,8 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     nothing = dict.fromkeys(schema.keys)  # counts as wrong
     scores = profile_f1([row["profile"] or nothing for row in rows], [row["truth"] for row in rows], schema)
     found = calibration(rows, schema)
-    plot_confusion(rows, schema, folder.folder / "confusion.png")
-    plot_calibration(found, schema, folder.folder / "calibration.png")
+    plot_confusion(rows, schema, folder.folder / "confusion.png", of)
+    plot_calibration(found, schema, folder.folder / "calibration.png", of)
     print(f"\nMacro-F1 in percent:\n\n{format_table({name: scores}, schema)}")
     return {"f1": scores, "calibration": found}
 
@@ -398,7 +402,8 @@ def predict_to_folder(
         results |= summarise(folder, measured, accelerator.device)
         report(folder, results)
         if arguments.evaluate and results["predicted"]:
-            results |= evaluate_predictions(folder, schema, Path(arguments.model).name)
+            of = f"{Path(arguments.dataset).name}, {arguments.split} split, {len(users)} users"
+            results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

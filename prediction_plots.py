@@ -2,6 +2,7 @@
 word. Rows are those of `predictions`: `profile` (None where there is no prediction), `probabilities` and `truth`."""
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,9 @@ from .reporting import COLORS, FONT_SIZE, INK, PALE, table_order
 PANELS = 3  # a row of a figure
 MAX_NUMBERED = 12  # values up to which the cells have numbers in them
 MAX_LABELLED = 30
+BINS = 10  # of the calibration, of equal width
+CHARACTERS = 9  # of the title, an inch
+Z = 1.96  # standard deviations within which 95 % lie
 NO_PREDICTION = "none"
 
 
@@ -44,7 +48,7 @@ def confusion(rows: Sequence[Mapping], attribute: ProfileAttribute) -> np.ndarra
     return counts
 
 
-def calibration(rows: Sequence[Mapping], schema: ProfileSchema, bins: int = 10) -> dict[str, dict]:
+def calibration(rows: Sequence[Mapping], schema: ProfileSchema, bins: int = BINS) -> dict[str, dict]:
     """How often the values predicted are right, against their probabilities (Guo et al., 2017), by attribute.
 
     Args:
@@ -77,9 +81,21 @@ def _probabilities(rows: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.nd
     return np.array([p for p, _ in pairs], float), np.array([right for _, right in pairs], float)
 
 
-def plot_confusion(rows: Sequence[Mapping], schema: ProfileSchema, path: str | os.PathLike) -> None:
-    """Draws a PNG, a panel an attribute: `confusion`, each row in percent."""
-    figure, panels = _figure(schema, width=5.2, height=4.6)
+def wilson_interval(share: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the true share lies with 95 % confidence, if so many values were drawn one by one (Wilson's score)."""
+    squared = Z**2 / values
+    middle = (share + squared / 2) / (1 + squared)
+    width = Z / (1 + squared) * np.sqrt(share * (1 - share) / values + squared / (4 * values))
+    return middle - width, middle + width
+
+
+def plot_confusion(rows: Sequence[Mapping], schema: ProfileSchema, path: str | os.PathLike, of: str) -> None:
+    """Draws a PNG, a panel an attribute: `confusion`, each row in percent.
+
+    Args:
+        of: what the rows are of, e.g. "Test split, 500 users", for the title.
+    """
+    figure, panels = _figure(schema, f"{of}: what each true value was taken for", width=5.2, height=4.6)
     for axes, attribute in zip(panels, table_order(schema), strict=True):
         counts = confusion(rows, attribute)
         names = [*attribute.values, NO_PREDICTION]
@@ -107,18 +123,28 @@ def _label_cells(axes: Axes, names: list[str], attribute: ProfileAttribute, coun
             axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=size, color=color)
 
 
-def plot_calibration(found: Mapping[str, Mapping], schema: ProfileSchema, path: str | os.PathLike) -> None:
-    """Draws a PNG, a panel an attribute: what `calibration` found; a larger dot stands for more values."""
-    figure, panels = _figure(schema, width=4.2, height=4.0)
+def plot_calibration(found: Mapping[str, Mapping], schema: ProfileSchema, path: str | os.PathLike, of: str) -> None:
+    """Draws a PNG, a panel an attribute: what `calibration` found, each bin with its interval and number of values.
+
+    Args:
+        of: what was predicted, as of `plot_confusion`.
+    """
+    title = f"{of}: probability against truth, with 95 % intervals; on top the values in each bin"
+    figure, panels = _figure(schema, title, width=4.2, height=4.2)
     for axes, attribute in zip(panels, table_order(schema), strict=True):
         bins, error = found[attribute.key]["bins"], found[attribute.key]["expected_error"]
-        values = np.array([cell["values"] for cell in bins])
-        x, y = [cell["probability"] for cell in bins], [cell["accuracy"] for cell in bins]
+        x, y, values = (np.array([cell[name] for cell in bins]) for name in ("probability", "accuracy", "values"))
         axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2, linestyle=":")
-        axes.plot(x, y, color=COLORS[0], linewidth=1.6)
-        axes.scatter(x, y, s=20 + 280 * values / max(values.sum(), 1), color=COLORS[0], zorder=3)
+        if bins:
+            low, high = wilson_interval(y, values)
+            sides = np.maximum([y - low, high - y], 0)  # of 0 and 1 but for rounding
+            axes.errorbar(x, y, sides, fmt="o", markersize=6, color=COLORS[0], elinewidth=1.6, capsize=3)
+        for place, number in zip(x, values, strict=True):
+            center = (min(int(BINS * place), BINS - 1) + 0.5) / BINS  # two means may be closer than a number is wide
+            look = {"ha": "center", "fontsize": FONT_SIZE - 3, "color": PALE}
+            axes.text(center, 1.01, _short(number), transform=axes.get_xaxis_transform(), **look)
         mean = "nothing predicted" if error is None else f"mean distance {error:.3f}"
-        axes.set_title(f"{attribute.name}: {mean}", loc="left", fontsize=FONT_SIZE, color=INK)
+        axes.set_title(f"{attribute.name}: {mean}", loc="left", pad=18, fontsize=FONT_SIZE, color=INK)
         axes.set_xlabel("probability of the value predicted", fontsize=FONT_SIZE - 1, color=INK)
         axes.set_ylabel("share that is true", fontsize=FONT_SIZE - 1, color=INK)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
@@ -127,12 +153,19 @@ def plot_calibration(found: Mapping[str, Mapping], schema: ProfileSchema, path: 
     _save(figure, path)
 
 
-def _figure(schema: ProfileSchema, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each attribute, of so many inches."""
+def _short(number: int) -> str:
+    """In four characters or so."""
+    return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
+
+
+def _figure(schema: ProfileSchema, title: str, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with a title and a panel for each attribute, of so many inches."""
     number = len(schema.attributes)
     columns = min(PANELS, number)
     rows = -(-number // columns)
     figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
+    words = textwrap.fill(title, round(width * columns * CHARACTERS))
+    figure.suptitle(words, x=0.01, ha="left", fontsize=FONT_SIZE + 1, color=INK)
     panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for axes in panels[number:]:
         axes.remove()

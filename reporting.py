@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.isotonic import isotonic_regression
 
 from .configuration_mmprofile import ProfileAttribute, ProfileSchema
@@ -59,7 +59,8 @@ def best_epoch(history: Sequence[Mapping]) -> int:
 
 
 def plot_curves(history: Sequence[Mapping], schema: ProfileSchema, path: str | os.PathLike) -> None:
-    """Draws a PNG: losses by objective, and the development split's Macro-F1 by attribute, over the epochs.
+    """Draws a PNG: losses by objective on a logarithmic axis, and the development split's Macro-F1 by attribute, over
+    the epochs.
 
     Args:
         history: one record an epoch: `epoch`, `train_loss`, `train_loss_<objective>` for each objective, `dev_loss`
@@ -83,7 +84,8 @@ def plot_curves(history: Sequence[Mapping], schema: ProfileSchema, path: str | o
     if len(objectives) > 1:
         bold["all objectives"] = [record["train_loss"] for record in history]
     _draw_lines(left, history, losses, bold)
-    _finish(left, "Loss: training solid, development dashed", history, gap)
+    _scale_by_logarithm(left)
+    _finish(left, "Loss, logarithmic: training solid, development dashed", history, gap)
 
     scores = {attribute.name: [r["dev_f1"][attribute.key] for r in history] for attribute in table_order(schema)}
     _draw_lines(right, history, scores, {"Average": [record["dev_f1"]["average"] for record in history]})
@@ -104,15 +106,29 @@ def _draw_lines(axes: Axes, history: Sequence[Mapping], thin: dict[str, list], b
         axes.plot(epochs, values, color=INK, marker=dot, linewidth=2.6, linestyle=style, label=label)
 
 
+def _scale_by_logarithm(axes: Axes) -> None:
+    """Ticks are plain numbers: 1, 2 and 5 of each power of ten, or evenly set where there are few of these."""
+    heights = np.concatenate([line.get_ydata() for line in axes.get_lines()])
+    heights = heights[np.isfinite(heights) & (heights > 0)]
+    if not len(heights):
+        return
+    axes.set_yscale("log")
+    wide = heights.max() > 10 * heights.min()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
 def _label_lines(axes: Axes, gap: float) -> None:
     """Names each line at its end; names at least `gap`, a share of the height, apart, moved as little as it takes."""
     ends = [(line.get_xdata()[-1], line.get_ydata()[-1], line) for line in axes.get_lines()]
-    ends = sorted((end for end in ends if math.isfinite(end[1])), key=lambda end: end[1])
+    drawn = [end for end in ends if math.isfinite(end[1]) and (axes.get_yscale() == "linear" or end[1] > 0)]
+    ends = sorted(drawn, key=lambda end: end[1])
     if not ends:
         return
-    low, high = axes.get_ylim()
     steps = gap * np.arange(len(ends))
-    wanted = np.array([(y - low) / (high - low) for _, y, _ in ends])
+    to_axes = axes.transScale + axes.transLimits
+    wanted = to_axes.transform([(x, y) for x, y, _ in ends])[:, 1]
     heights = steps + isotonic_regression(wanted - steps, y_min=0, y_max=max(0, 1 - steps[-1]))
     for (x, y, line), height in zip(ends, heights, strict=True):
         arrow = {"arrowstyle": "-", "color": line.get_color(), "relpos": (0, 0.5), "shrinkB": 4}

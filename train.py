@@ -19,19 +19,17 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
     argument_parser(__doc__).parse_known_args()
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, get_scheduler
 
 from mmprofile import ProfileSchema
-from mmprofile.batching import UserExamples
 from mmprofile.checkpoints import (
     Checkpoints,
     TrainingState,
@@ -40,16 +38,13 @@ from mmprofile.checkpoints import (
     prepare_folder,
     resume,
 )
-from mmprofile.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_f1
-from mmprofile.forged_lines import agreement
+from mmprofile.evaluation import Evaluation, evaluate_model, evaluate_probabilities
 from mmprofile.hub_folder import save_hub_folder
 from mmprofile.hub_upload import HubUploader
 from mmprofile.model_card import write_model_card
 from mmprofile.objectives import JointTrainingModel
 from mmprofile.output_files import WriteFailure, append_json, only_run, write_json
-from mmprofile.photo_cache import PhotoCache
-from mmprofile.pipeline_mmprofile import seen_by
-from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
+from mmprofile.prediction_plots import plot_calibration, plot_confusion
 from mmprofile.progress import log_progress
 from mmprofile.reporting import best_epoch, format_table, plot_curves
 from mmprofile.stop_signals import saved_when_stopped
@@ -64,24 +59,8 @@ from mmprofile.training_data import (
 )
 from mmprofile.training_guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
 from mmprofile.training_model import build_model, to_training
+from mmprofile.training_results import describe_corpus, evaluate_conditions, example_of_use, summarise_tests
 from mmprofile.whole_model import WholeModel, whole_tensor
-
-# Row of the results table -> what `UserExamples` gives of a user (Figure 6 calls strangers' photos "unpaired").
-TEST_CONDITIONS = {
-    "mmprofile": {},
-    "reviews alone": {"photos_from": "nobody"},
-    "photos of another user": {"photos_from": "stranger"},
-    "profile forged in a review": {"forged": True},
-}
-# Row -> what `all_results.json` calls its average.
-AVERAGES = {
-    "mmprofile": "test_average_f1",
-    "majority class": "test_majority_average_f1",
-    "reviews alone": "test_text_only_average_f1",
-    "photos of another user": "test_unpaired_average_f1",
-    "profile forged in a review": "test_forged_average_f1",
-}
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Output
@@ -107,68 +86,11 @@ def say_what_is_shortened(split: Dataset, processor, arguments: JointTrainingArg
 def publish_epoch(model, processor, history: list[dict], evaluation: Evaluation, output: Path) -> None:
     """Has the output folder show the epochs so far and the last's evaluation, its weights too if it is the best."""
     append_json(output / "metrics.jsonl", history[-1])
-    plot_confusion(evaluation.rows, processor.profile_schema, output / "confusion.png")
+    of = f"Development split, {len(evaluation.references)} users, epoch {history[-1]['epoch']}"
+    plot_confusion(evaluation.rows, processor.profile_schema, output / "confusion.png", of)
     plot_curves(history, processor.profile_schema, output / "curves.png")
     if best_epoch(history) == history[-1]["epoch"]:
         save_hub_folder(model, processor, output)
-
-
-def evaluate_conditions(
-    model,
-    processor,
-    split: Dataset,
-    arguments: JointTrainingArguments,
-    accelerator: Accelerator,
-    cache: PhotoCache | None,
-    check: Callable,
-) -> dict[str, Evaluation]:
-    """The same checkpoint on a split under each of `TEST_CONDITIONS`, of a model that sees reviews alone those about
-    reviews; `cache` of photos, `check` of signals."""
-    evaluations, sees = {}, seen_by(arguments)
-    for row, condition in TEST_CONDITIONS.items():
-        if "photos_from" in condition and not (sees.images or sees.captions):
-            continue
-        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
-        name = f"test, {row}"
-        evaluations[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
-    return evaluations
-
-
-def forged_agreement(tests: dict[str, Evaluation], split: Dataset, schema: ProfileSchema) -> dict[str, dict]:
-    """How often the profile that a user's forged review names is written, and how often it would be without it.
-
-    Returns:
-        attribute key -> `without` and `with` the forged review, percent of the split's users.
-    """
-    examples = UserExamples(split, schema, forged=True)
-    forged = [examples.forged_profile(index) for index in range(len(split))]
-    before = agreement(tests["mmprofile"].predictions, forged, schema)
-    after = agreement(tests["profile forged in a review"].predictions, forged, schema)
-    return {key: {"without": before[key], "with": after[key]} for key in schema.keys}
-
-
-def describe_corpus(corpus: DatasetDict, arguments: JointTrainingArguments) -> dict:
-    """Name and sizes of the corpus, for the model card."""
-    return {
-        "name": arguments.dataset_name or arguments.dataset,
-        "config": arguments.dataset_config,
-        "train": len(corpus["train"]),
-        "dev": len(corpus["validation"]),
-        "test": len(corpus["test"]),
-    }
-
-
-def example_of_use(model, processor, split: Dataset, arguments: JointTrainingArguments) -> dict:
-    """The first user of a split, for the model card: reviews, the profile written and the true one."""
-    loader = evaluation_loader(split.select([0]), processor, arguments, "self")
-    batch = next(iter(loader))
-    del batch["labels"]
-    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    return {
-        "reviews": loader.dataset[0].reviews,
-        "profile": model.generate_profiles(**inputs, tokenizer=processor.tokenizer)[0].text,
-        "truth": processor.profile_schema.render(loader.dataset[0].profile),
-    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -337,25 +259,21 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         loader = accelerator.prepare(evaluation_loader(corpus["test"], processor, arguments, "self", photo_cache))
         rows = evaluate_probabilities(model, loader, processor, accelerator, "test, probabilities", stop.check)
     shortened = shortened_texts(evaluation_loader(corpus["test"], processor, arguments))
-    train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
-    table = {row: evaluation.f1 for row, evaluation in tests.items()}
-    table["majority class"] = majority_f1(train_profiles, tests["mmprofile"].references, schema)
     results = {
-        **{name: table[row]["average"] for row, name in AVERAGES.items() if row in table},
-        "test_f1": table,
-        "test_forged_agreement": forged_agreement(tests, corpus["test"], schema),
+        **summarise_tests(tests, rows, corpus, schema),
         "test_shortened_texts": shortened,
-        "test_calibration": calibration(rows, schema),
         "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,
     }
     if accelerator.is_main_process:
         write_json(output / "all_results.json", results)
-        plot_calibration(results["test_calibration"], schema, output / "calibration.png")
-        example = example_of_use(model, processor, corpus["test"], arguments) if arguments.publish_example else None
+        of = f"Test split, {len(corpus['test'])} users"
+        plot_confusion(tests["mmprofile"].rows, schema, output / "confusion.png", of)
+        plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
+        example = example_of_use(rows, corpus["test"], schema, arguments) if arguments.publish_example else None
         described = describe_corpus(corpus, arguments)
         write_model_card(output, arguments, schema, results, state.history, described, example)
-        print(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(table, schema)}\n")
+        print(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(results['test_f1'], schema)}\n")
         print("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
         print(f"\nWritten to {output}")
         if uploader:

@@ -51,6 +51,7 @@ EXAMPLE = {
     "reviews": ["Nice\n\nplace.", "Too loud."],
     "profile": "Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2",
     "truth": "Mood: Wild | Stars: 3 | Hobbies: hobby 1, hobby 7",
+    "right": 1,
 }
 
 
@@ -137,13 +138,27 @@ def test_the_card_says_what_photos_bring_and_what_strangers_photos_do(write):
     text = write().text
     assert (
         "A person's own photos and photo captions add **12.04 points** to the average that the reviews alone reach"
-        " (60.04 against 48.00).\nWith the photos and photo captions of another person the same model reaches 41.50;"
+        " (60.04 against 48.00).\nIn no attribute do the reviews alone do better.\n"
+        "With the photos and photo captions of another person the same model reaches 41.50;"
         " giving everybody the most frequent values, 24.33." in text
     )
     assert "| mmprofile      | 70.00 | 90.12 |   20.00 |   60.04 |" in text
-    assert "](curves.png)" in text
+    assert (
+        "](curves.png)" in text and "true value of the test split was taken for, by attribute](confusion.png)" in text
+    )
     worse = write({"test_text_only_average_f1": 61.04}).text
     assert "photo captions take **1.00 points** off the average that the reviews alone reach" in worse
+
+
+def test_the_card_names_what_photos_cost_where_they_cost_and_how_much_is_chance(write):
+    alone = dict(zip(KEYS, (90.124, 82.18, 20.0, 64.1), strict=True))
+    text = write({"test_f1": RESULTS["test_f1"] | {"reviews alone": alone}}).text
+    assert (
+        "They cost where the reviews alone do better: Stars 12.18 points (70.00 against 82.18), Mood 0.00 points"
+        in text
+    )
+    assert "A figure of 400 users is known to about 2.4 points (one standard error of such a share)" in text
+    assert "is known to about 7.8 points" in write(corpus={"test": 36}).text
 
 
 def test_the_card_states_each_attributes_error_and_those_that_the_majority_matches(write):
@@ -223,6 +238,7 @@ def test_a_synthetic_corpus_is_called_so(write, corpus, synthetic):
 
 def test_the_example_shows_reviews_the_profile_written_and_the_true_one(write):
     assert (
+        "the first of the test split with 1 of 3 attributes right, as many as the median person has:\n\n"
         "```text\nReviews:\n- Nice place.\n- Too loud.\n\n"
         "Generated: Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2\n"
         "True:      Mood: Wild | Stars: 3 | Hobbies: hobby 1, hobby 7\n```" in write(example=EXAMPLE).text

@@ -95,6 +95,14 @@ def test_evaluation_scores_calibrates_and_draws(whole):
             assert image.format == "PNG"
 
 
+def test_figures_name_the_corpus_and_the_split_that_was_predicted(model, corpus, tmp_path, monkeypatch):
+    drawn = []
+    for name in ("plot_confusion", "plot_calibration"):
+        monkeypatch.setattr(predict, name, lambda *args: drawn.append(args[-1]))
+    run(model, corpus, tmp_path / "out", split="validation", evaluate=True)
+    assert drawn == ["corpus, validation split, 4 users"] * 2
+
+
 def test_a_run_that_was_stopped_goes_on_where_it_stopped(model, corpus, whole, tmp_path, monkeypatch):
     write = PredictionFolder.write
 

@@ -1,9 +1,11 @@
 """What was taken for what, and whether probabilities keep their word."""
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from mmprofile.prediction_plots import calibration, confusion, plot_calibration, plot_confusion
+from mmprofile.prediction_plots import calibration, confusion, plot_calibration, plot_confusion, wilson_interval
 from tests.tiny_corpus import SCHEMA as YELP
 from tests.tiny_folder import SCHEMA
 
@@ -63,10 +65,48 @@ def test_where_nothing_was_predicted_there_is_nothing_to_calibrate():
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[3:]])
 def test_figures_are_drawn_whatever_was_predicted(tmp_path, rows):
-    plot_confusion(rows, SCHEMA, tmp_path / "confusion.png")
-    plot_calibration(calibration(rows, SCHEMA), SCHEMA, tmp_path / "calibration.png")
+    plot_confusion(rows, SCHEMA, tmp_path / "confusion.png", "Test split")
+    plot_calibration(calibration(rows, SCHEMA), SCHEMA, tmp_path / "calibration.png", "Test split")
     for name in ("confusion", "calibration"):
         with Image.open(tmp_path / f"{name}.png") as image:
             image.load()
             assert image.format == "PNG" and image.width > 800
     assert sorted(path.name for path in tmp_path.iterdir()) == ["calibration.png", "confusion.png"]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures saved, as they were."""
+    saved, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), save(self, *a, **k))[1])
+    return saved
+
+
+def test_figures_name_the_split_that_they_are_of(tmp_path, figures):
+    plot_confusion(ROWS, SCHEMA, tmp_path / "confusion.png", "Test split, 4 users")
+    plot_calibration(calibration(ROWS, SCHEMA), SCHEMA, tmp_path / "calibration.png", "Test split, 4 users")
+    titles = [" ".join(figure.get_suptitle().split()) for figure in figures]
+    assert titles == [
+        "Test split, 4 users: what each true value was taken for",
+        "Test split, 4 users: probability against truth, with 95 % intervals; on top the values in each bin",
+    ]
+
+
+def test_each_bin_of_the_calibration_has_its_interval_and_its_number_of_values(tmp_path, figures):
+    rows = [ROWS[1]] * 11_999 + ROWS
+    plot_calibration(calibration(rows, SCHEMA), SCHEMA, tmp_path / "calibration.png", "Test split")
+    mood = figures[0].axes[0]
+    assert [text.get_text() for text in mood.texts] == ["1", "12k"]
+    assert [text.get_position()[0] for text in mood.texts] == pytest.approx([0.55, 0.95])
+    (bars,) = mood.containers[0].lines[2]
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    assert ends == [pytest.approx([0.2065, 1], abs=1e-4), pytest.approx([0, 0.00047], abs=1e-4)]
+
+
+@pytest.mark.parametrize(("right", "values"), [(8, 10), (0, 1), (1, 1), (475, 500)])
+def test_the_ends_of_an_interval_are_shares_just_so_far_from_what_was_seen(right, values):
+    share = right / values
+    ends = [end.item() for end in wilson_interval(np.array([share]), np.array([values]))]
+    assert ends[0] < ends[1] and 0 <= round(ends[0], 9) <= share <= round(ends[1], 9) <= 1
+    for end in ends:
+        assert abs(share - end) == pytest.approx(1.96 * max(end * (1 - end) / values, 0) ** 0.5, abs=1e-9)

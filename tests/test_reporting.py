@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 
 import pytest
 from matplotlib import pyplot
@@ -151,6 +152,20 @@ def test_epochs_are_whole_numbers_and_the_best_is_marked_on_both_panels(draw, ep
 def test_a_loss_that_is_not_a_number_leaves_the_other_lines(draw):
     losses, _ = draw([record(1, 40.0), record(2, 60.0, {"fusion": math.nan, "text": 1.0})]).axes
     assert names(losses) == ["text", "development"]
+
+
+@pytest.mark.parametrize("last", [0.001, 2.9])
+def test_losses_have_a_logarithmic_axis_with_plain_numbers(draw, last):
+    losses, scores = draw([record(1, 40.0, {"text": 3.0}), record(2, 60.0, {"text": last})]).axes
+    assert (losses.get_yscale(), scores.get_yscale()) == ("log", "linear")
+    low, high = losses.get_ylim()
+    shown = [label.get_text() for label in losses.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert len(shown) >= 2 and all(re.fullmatch(r"\d+(\.\d+)?", text) for text in shown)
+
+
+def test_a_loss_of_zero_leaves_the_other_lines(draw):
+    losses, _ = draw([record(1, 40.0), record(2, 60.0, {"fusion": 0.0, "text": 1.0})]).axes
+    assert sorted(names(losses)) == ["all objectives", "development", "text"] and losses.get_yscale() == "log"
 
 
 def test_curves_of_no_epoch_are_refused(tmp_path):

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import AutoProcessor, T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel, get_scheduler
 
 import train
-from mmprofile import MMProfileProcessor
+from mmprofile import MMProfileProcessor, training_results
 from mmprofile.objectives import JointTrainingModel
 from mmprofile.presets import train_tokenizer
 from mmprofile.training_arguments import LR_SCHEDULERS, parse_arguments
@@ -64,7 +64,8 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
         seen.append((num_beams, loader.total_batch_size, len(loader.dataset)))
         return evaluate_model(model, loader, processor, accelerator, num_beams, name, check)
 
-    monkeypatch.setattr(train, "evaluate_model", spy)
+    for module in (train, training_results):
+        monkeypatch.setattr(module, "evaluate_model", spy)
     run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
     assert seen == [(3, 2, 3)] * 5  # development, and the test split under four conditions
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
