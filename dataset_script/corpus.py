@@ -4,6 +4,7 @@ The engine reads review.json twice: first for the users who wrote enough lines, 
 sees the users who are left, and the reviews and photos of those who are drawn.
 """
 
+import re
 import statistics
 import tempfile
 from collections import defaultdict
@@ -24,6 +25,9 @@ from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, 
 from .photos import Album
 from .profile_rules import SCALE, Rule, decide, sum_columns, warn_of_constants
 from .raw_files import Ledger, RawFolder, plain_lines
+
+# 2023-12-31, 20231231 or 2023-W52-7, and a time after it or none.
+DATE_FORMS = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}(?:-?[0-9])?)(?:[T ][0-9].*)?"
 
 
 class Review(NamedTuple):
@@ -324,7 +328,10 @@ def _numbers(*expressions: ibis.expr.types.IntegerScalar) -> list[int]:
 
 
 def _plain_date(text: str) -> str | None:
-    """The moment in UTC as `YYYY-MM-DD HH:MM:SS`, of any form of ISO 8601; None where it is none."""
+    """The moment as `YYYY-MM-DD HH:MM:SS`, in UTC if it has a time zone; None where it is no form of ISO 8601."""
+    # Python takes whatever sign for the T, so that one in 200 of the milliseconds since 1970 is a moment of year 1612.
+    if not re.fullmatch(DATE_FORMS, text):
+        return None
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:

@@ -24,6 +24,8 @@ _BLANKS = r"\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\
 MAX_COUNTED_WORDS = 999
 
 PLAIN_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
+# Such a number may be the day of a date in its short form, 20231231.
+EIGHT_DIGITS = r"^[0-9]{8}\z"
 # Without 1d, 0x1p0 and 1_000, which one engine takes for numbers and another does not.
 PLAIN_NUMBER = r"^ *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)? *\z"
 PLAIN_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$"
@@ -71,6 +73,7 @@ def judge_reviews(
         (_.stars.isnull(), "stars is missing, null or not a number"),
         (~_.stars.between(low, high), f"stars is outside {low} to {high}"),
         (_.date.isnull(), "date is missing or null"),
+        (_.date.re_search(PLAIN_NUMBER) & ~_.date.re_search(EIGHT_DIGITS), "date is a number, such as milliseconds"),
         (_.text.isnull(), "text is missing or null"),
         (is_structure, "text is not a string"),
         (~with_words(_.text, min_words), f"fewer than {min_words} words"),
@@ -87,7 +90,7 @@ def _is_empty(column: ibis.expr.types.StringValue) -> ibis.expr.types.BooleanVal
 
 def odd_dates(judged: ibis.Table) -> ibis.Table:
     """The different dates that are not written `YYYY-MM-DD HH:MM:SS`, or name no day."""
-    is_plain = _.date.re_search(PLAIN_DATE) & _.date.try_cast("timestamp").notnull()
+    is_plain = _.date.re_search(PLAIN_DATE) & (_.date >= "0001") & _.date.try_cast("timestamp").notnull()
     return judged.filter(_.reason.isnull() & ~is_plain).select("date").distinct()
 
 

@@ -5,10 +5,11 @@ is opened, not even through a symbolic link. What cannot be used is dropped and 
 """
 
 import gzip
+import json
 import re
 import shutil
 import zlib
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,6 +27,9 @@ FILE_PATTERNS = {
 }
 PHOTO_FOLDER = "photos"
 ARRAY = re.compile(rb"\s*\[\s*\{")  # of objects, at the beginning of a file
+BEGINNING = 2**16  # bytes, by which a file is judged
+# How files begin that hold no text in UTF-8 -> what they are.
+OTHER_FORMS = {BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16", b"\x1f\x8b": "packed by gzip, once more than its name says"}
 
 
 @dataclass
@@ -94,12 +98,12 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
     memory and disk, nothing is kept. Both are counted.
 
     Raises:
-        ValueError: if `scratch` has not the space, or the file is no lines but one array.
+        ValueError: if `scratch` has not the space, or the file does not begin with a line: it is one array, objects
+            take several lines, or it is no text in UTF-8.
     """
     packed = path.suffix == ".gz"
     start = _beginning(path, packed)
-    if ARRAY.match(start.removeprefix(BOM_UTF8)):
-        raise ValueError(f"{path.name} is one JSON array; an object a line is needed (jq -c '.[]' writes so)")
+    _check_beginning(path.name, start.removeprefix(BOM_UTF8))
     if not packed and not start.startswith(BOM_UTF8):
         return path
     plain = scratch / (path.stem if packed else path.name)
@@ -118,8 +122,33 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
 def _beginning(path: Path, packed: bool) -> bytes:
     """Nothing of a .gz that is broken from the start."""
     with gzip.open(path) if packed else path.open("rb") as file, suppress(gzip.BadGzipFile, EOFError, zlib.error):
-        return file.read(256)
+        return file.read(BEGINNING)
     return b""
+
+
+def _check_beginning(name: str, start: bytes) -> None:
+    if ARRAY.match(start):
+        raise ValueError(f"{name} is one JSON array; an object a line is needed (jq -c '.[]' writes so)")
+    if _is_cut_object(start):
+        raise ValueError(f"{name} has JSON objects over several lines; an object a line is needed (jq -c . writes so)")
+    for beginning, what in OTHER_FORMS.items():
+        if start.startswith(beginning):
+            raise ValueError(f"{name} is {what}; lines in UTF-8 are needed")
+
+
+def _is_cut_object(start: bytes) -> bool:
+    """Whether an object begins in the first line and goes on in the second, which is no object of its own."""
+    first, ends, rest = start.strip().partition(b"\n")
+    second = rest.lstrip().partition(b"\n")[0].strip()
+    if not first.startswith(b"{") or not ends or second.startswith(b'{"'):
+        return False
+    try:
+        json.loads(first)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(error.doc.rstrip())  # nothing is wrong with it but that it ends
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
