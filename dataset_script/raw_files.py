@@ -29,7 +29,11 @@ PHOTO_FOLDER = "photos"
 ARRAY = re.compile(rb"\s*\[\s*\{")  # of objects, at the beginning of a file
 BEGINNING = 2**16  # bytes, by which a file is judged
 # How files begin that hold no text in UTF-8 -> what they are.
-OTHER_FORMS = {BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16", b"\x1f\x8b": "packed by gzip, once more than its name says"}
+OTHER_FORMS = {
+    BOM_UTF16_LE: "UTF-16",
+    BOM_UTF16_BE: "UTF-16",
+    b"\x1f\x8b": "packed by gzip, once more than its name says",
+}
 
 
 @dataclass
