@@ -5,6 +5,7 @@ A profile's score is the model's plain log-probability of its text, `</s>` inclu
 
 from math import inf
 
+import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -13,8 +14,8 @@ from .linear_mmprofile import fast_linears
 from .profile_branches_mmprofile import branch_table
 from .profile_predictions_mmprofile import ProfilePrediction
 from .profile_search_mmprofile import ProfileSearch, SearchLimits
-from .profile_trie_mmprofile import profile_trie
-from .tree_decoder_mmprofile import TreeDecoder
+from .profile_trie_mmprofile import ProfileTrie, profile_trie
+from .tree_decoder_mmprofile import NotFiniteError, TreeDecoder
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
 EXPAND_ON_CPU, EXPAND_ON_GPU = 12, 16
@@ -41,7 +42,7 @@ class ProfileGenerationMixin:
         max_calls: int | None = None,
         max_decoder_tokens: float | None = None,
         min_coverage: float = 0.0,
-        encoder_outputs: BaseModelOutput | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
         schema: ProfileSchema | list | None = None,
         output_fusion: bool = False,
     ) -> list[ProfilePrediction]:
@@ -70,7 +71,8 @@ class ProfileGenerationMixin:
             min_coverage: go on until the profiles explored have this share of the schema's probability mass, from 0
                 to 1, or the bounds are reached. With 1 and no bound all are explored and `probabilities` are the
                 exact marginals.
-            encoder_outputs: to skip the encoder; with its `attention_mask`, or with the argument of this name.
+            encoder_outputs: to skip the encoder; with its `attention_mask`, or with the argument of this name. Of a
+                tuple the first is the state (batch, seq, d_model).
             schema: `ProfileSchema`, or its list of attributes; default: the config's.
             output_fusion: tell `image_weights` and `gate` too; `encoder_outputs` are to be made with it as well.
 
@@ -78,7 +80,9 @@ class ProfileGenerationMixin:
             One prediction a user.
 
         Raises:
-            ValueError: if a number is out of range, no input is given, or the tokenizer does not fit.
+            ValueError: if a number is out of range, no input is given, or the tokenizer or the mask does not fit.
+            NotFiniteError: a ValueError, if the model's logits for some users are not finite, as where they overflow
+                in 16 bits. It has the `users`, and the others' `predictions`, with None for these.
         """
         trie = profile_trie(self.config.profile_schema if schema is None else ProfileSchema(schema), tokenizer)
         if trie.largest_token >= self.text_model.config.vocab_size:
@@ -96,6 +100,10 @@ class ProfileGenerationMixin:
             min_coverage,
         )
         limits.check(trie.longest)
+        if isinstance(encoder_outputs, tuple | list):
+            encoder_outputs = BaseModelOutput(last_hidden_state=encoder_outputs[0])
+        if not len(input_ids if encoder_outputs is None else encoder_outputs.last_hidden_state):
+            return []
         if encoder_outputs is None:
             with fast_linears(self.text_model.device):
                 encoder_outputs = self.get_encoder()(
@@ -107,15 +115,40 @@ class ProfileGenerationMixin:
                 )
         mask = encoder_outputs.get("attention_mask", attention_mask)  # concatenated photos lengthen the sequence
         state = encoder_outputs.last_hidden_state
-        decoder = TreeDecoder(self.text_model, state, mask, trie.longest)
-        table = branch_table(trie, self.text_model.config.decoder_start_token_id)
-        search = ProfileSearch(table, limits, len(state))
-        while call := search.select():
-            search.update(call, *decoder(search.prefixes, search.branches, call))
-        predictions = search.predictions()
+        if mask is not None and mask.shape != state.shape[:2]:
+            raise ValueError(
+                f"the encoder's states are of (batch, seq) {tuple(state.shape[:2])}, the mask of {tuple(mask.shape)}"
+            )
+        predictions, failure = self._search(trie, limits, state, mask)
         if output_fusion and self.config.fusion == "gated":
             _tell_photo_weights(predictions, encoder_outputs, mask, image_mask)
+        if failure is not None:
+            failure.predictions = predictions
+            raise failure
         return predictions
+
+    def _search(
+        self, trie: ProfileTrie, limits: SearchLimits, state: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[list[ProfilePrediction | None], NotFiniteError | None]:
+        """A prediction a user, None where the logits are not finite, and what says so. The search for the others
+        begins anew: it happens seldom."""
+        table = branch_table(trie, self.text_model.config.decoder_start_token_id)
+        predictions, left, dtype = [None] * len(state), np.arange(len(state)), None
+        while len(left):
+            rows = slice(None) if len(left) == len(state) else torch.from_numpy(left)
+            decoder = TreeDecoder(self.text_model, state[rows], None if mask is None else mask[rows], trie.longest)
+            search = ProfileSearch(table, limits, len(left))
+            try:
+                while call := search.select():
+                    search.update(call, *decoder(search.prefixes, search.branches, call))
+            except NotFiniteError as error:
+                left, dtype = np.delete(left, error.users), error.dtype
+                continue
+            for user, prediction in zip(left, search.predictions(), strict=True):
+                predictions[user] = prediction
+            break
+        failed = [user for user, prediction in enumerate(predictions) if prediction is None]
+        return predictions, NotFiniteError(failed, dtype) if failed else None
 
 
 def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:
@@ -126,7 +159,7 @@ def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:
 
 
 def _tell_photo_weights(
-    predictions: list[ProfilePrediction],
+    predictions: list[ProfilePrediction | None],
     encoded: BaseModelOutput,
     attention_mask: torch.Tensor | None,
     image_mask: torch.Tensor | None,
@@ -134,7 +167,7 @@ def _tell_photo_weights(
     """Over the positions that hold text."""
     attentions, gate = encoded.get("image_attentions"), encoded.get("gate")  # (batch, seq, images or d_model)
     if attentions is None:
-        for prediction in predictions:
+        for prediction in filter(None, predictions):
             prediction.image_weights = []
         return
     text = attentions.new_ones(attentions.shape[:2]) if attention_mask is None else attention_mask
@@ -146,5 +179,7 @@ def _tell_photo_weights(
     if there is None:  # without photos all weights are 0
         there = (attentions.sum(dim=(1, 2)) > 0).unsqueeze(1).expand(-1, attentions.shape[2])
     for prediction, row, mean, photos in zip(predictions, weights, gates, there.bool().tolist(), strict=True):
+        if prediction is None:
+            continue
         prediction.image_weights = [weight for weight, photo in zip(row, photos, strict=True) if photo]
         prediction.gate = mean if any(photos) else None

@@ -128,10 +128,12 @@ class EndpointHandler:
             whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability); the
             share `coverage` of the probability mass that the profiles explored have; `runners_up`; `image_weights`, a
             number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`;
-            and `tokens_left_out` of a text that was too long, with a sentence in `problems`.
+            and `tokens_left_out` of a text that was too long, with a sentence in `problems`. Of several users, one of
+            whom the model computes what is not finite has a sentence in `error` in place of a profile.
 
         Raises:
-            ValueError: if the request is not valid or asks for too much; it says where and why.
+            ValueError: if the request is not valid or asks for too much, or a single user's numbers are not finite; it
+                says where and why.
         """
         inputs, parameters = read_request(data)
         many = isinstance(inputs, list)
@@ -148,7 +150,9 @@ class EndpointHandler:
             answers = self._profile_users(self.model, self.processor.tokenizer, batch, **parameters.search)
         for user, text, answer in zip(users, texts, answers, strict=True):
             answer |= text.shortening
-            if answer["image_weights"] == []:
+            if "error" in answer and not many:
+                raise ValueError(f"{user.place}: {answer['error']}")
+            if answer.get("image_weights") == []:
                 answer["image_weights"] = [0.0] * len(user.images)
         return answers if many else answers[0]
 

@@ -10,6 +10,7 @@ Shapes, throughout:
 
 import copy
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import nn
 from transformers import AutoConfig, GenerationMixin, PreTrainedModel, T5ForConditionalGeneration, ViTModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
-from transformers.utils import cached_file, logging
+from transformers.utils import TransformersKwargs, cached_file, logging
 
 from .configuration_mmprofile import MMProfileConfig
 from .generation_mmprofile import ProfileGenerationMixin
@@ -27,6 +28,8 @@ from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file trav
 logger = logging.get_logger(__name__)
 
 AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
+# What `forward` hands on to T5, of what transformers' own programs give any model.
+HANDED_ON = {*TransformersKwargs.__annotations__, "cache_position", "return_dict"}
 COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, beside weights and imported code
 
 
@@ -92,7 +95,8 @@ class TextGuidedAttention(nn.Module):
         self, text: torch.Tensor, visual: torch.Tensor, visual_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         query, key, value = self.query(text), self.key(visual), self.value(visual)
-        scores = query @ key.transpose(-1, -2) * key.shape[-1] ** -0.5  # (batch, seq, states)
+        # Scaled before the product, which 16 bits may not hold.
+        scores = query * key.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (batch, seq, states)
         # Half precision has too few digits for the threshold's running sum.
         precise = torch.promote_types(scores.dtype, torch.float32)
         weights = sparsemax(scores.to(precise), visual_mask[:, None]).to(value.dtype)
@@ -164,6 +168,12 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         if isinstance(module, nn.Linear):  # the fusion's; the towers initialise their own
             init.normal_(module.weight, std=module.in_features**-0.5)
+
+
+def _refuse_unknown(arguments: Collection[str]) -> None:
+    """A misspelt name would else be taken, and change nothing."""
+    if unknown := sorted(set(arguments) - HANDED_ON):
+        raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
 
 
 class FusingEncoder(nn.Module):
@@ -251,6 +261,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
 
     def get_text_features(self, input_ids=None, attention_mask=None, inputs_embeds=None, **kwargs) -> BaseModelOutput:
         """H_txt of Eq. 1, `last_hidden_state` (batch, seq, d_model)."""
+        _refuse_unknown(kwargs)
         return self.text_model.encoder(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
         )
@@ -351,7 +362,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         output_fusion: bool = False,
         **kwargs,
     ) -> FusedEncoderOutput:
-        """Text and photos to H_fused; arguments as in `forward`."""
+        """Text and photos to H_fused; arguments and errors as in `forward`."""
         kwargs.pop("return_dict", None)
         text = self.get_text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
         features = None
@@ -400,7 +411,9 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
 
         Raises:
             ValueError: if photos are not of as many users as the text, or the mask is not of the photos' shape.
+            TypeError: if there is an argument that neither this model nor T5 knows.
         """
+        _refuse_unknown(kwargs)
         if encoder_outputs is None:
             encoder_outputs = self.encode(
                 input_ids, attention_mask, pixel_values, image_mask, inputs_embeds, output_fusion, **kwargs

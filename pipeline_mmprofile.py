@@ -8,12 +8,15 @@ Shapes: batch = users, seq = tokens, images = photos of the user who has most.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from transformers import Pipeline
+from transformers import AutoModelForSeq2SeqLM, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
@@ -113,28 +116,37 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
         it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
         schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
         `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
-        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`.
+        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`. A user of whom the model computes
+        what is not finite has an `error` alone, a sentence.
     """
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
-    predictions = model.generate_profiles(**inputs, tokenizer=tokenizer, output_fusion=True, **options)
+    problem = None
+    try:
+        predictions = model.generate_profiles(**inputs, tokenizer=tokenizer, output_fusion=True, **options)
+    except ValueError as error:
+        predictions = getattr(error, "predictions", None)  # of another copy of the class, where the model is of one
+        if predictions is None:
+            raise
+        problem = error.problem
     schema = model.config.profile_schema
-    return [
-        {
-            "profile": found.profile,
-            "text": found.text,
-            "log_probability": found.log_probability,
-            "exact": found.exact,
-            "probabilities": found.probabilities,
-            "coverage": found.coverage,
-            "runners_up": [
-                {"profile": profile, "text": schema.render(profile), "log_probability": score}
-                for profile, score in found.runners_up
-            ],
-            "image_weights": found.image_weights,
-            "gate": found.gate,
-        }
-        for found in predictions
-    ]
+    return [{"error": problem} if found is None else _answer(found, schema) for found in predictions]
+
+
+def _answer(found, schema) -> dict:
+    return {
+        "profile": found.profile,
+        "text": found.text,
+        "log_probability": found.log_probability,
+        "exact": found.exact,
+        "probabilities": found.probabilities,
+        "coverage": found.coverage,
+        "runners_up": [
+            {"profile": profile, "text": schema.render(profile), "log_probability": score}
+            for profile, score in found.runners_up
+        ],
+        "image_weights": found.image_weights,
+        "gate": found.gate,
+    }
 
 
 class UserProfilingPipeline(Pipeline):
@@ -152,20 +164,25 @@ class UserProfilingPipeline(Pipeline):
     _load_video_processor = False
 
     def __call__(self, users: Mapping | Iterable[Mapping], **options) -> dict | list[dict] | Iterator[dict]:
-        """The answer of `profile_users` for one user, a list for a list, an iterator for a generator or `Dataset`.
+        """The answer of `profile_users` for one user; a list for what has a length, as a list, an array, a column, a
+        view or a dataset of `datasets`; and an iterator for what has none, as a generator or a `map`, and for torch's
+        `Dataset`. Lists, tuples and torch's datasets are read by `num_workers`.
 
         `image_weights` has a number for each image given, 0 for one that the model does not look at.
 
         Raises:
-            ValueError: if a user's entries are not valid; it says the position of a user in a list.
+            ValueError: if a user's entries are not valid, with the position of the user among several; or if what the
+                model computes of a single user is not finite, of several that one's answer is an `error`.
         """
-        if isinstance(users, Mapping):
-            return next(self((user for user in [users]), **options))
-        if isinstance(users, str) or not isinstance(users, Iterable | Dataset):
+        if isinstance(users, Mapping | Dataset):
+            return super().__call__(users, **options)
+        if isinstance(users, str | bytes) or not isinstance(users, Iterable):
             raise ValueError(f"a user is a dict with {list(USER_FIELDS)}, several are a list, got {users!r}")
-        if isinstance(users, Sequence) and not isinstance(users, list):
-            users = list(users)
-        return super().__call__(users, **options) if not isinstance(users, list) or users else []
+        if isinstance(users, list | tuple):
+            return super().__call__(list(users), **options) if users else []
+        # Not by their positions: those of a pandas column are labels, and a view has none.
+        answers = iter(super().__call__((user for user in users), **options))
+        return list(answers) if isinstance(users, Sized) else answers
 
     def _sanitize_parameters(self, max_text_tokens: int | None = None, **generation) -> tuple[dict, dict, dict]:
         return {} if max_text_tokens is None else {"max_text_tokens": max_text_tokens}, generation, {}
@@ -177,6 +194,8 @@ class UserProfilingPipeline(Pipeline):
             raise ValueError(f"a user is a dict with reviews and perhaps images and captions, got {given!r}")
         fields = {name: user[name] for name in USER_FIELDS if name == "reviews" or user.get(name) is not None}
         for name, values in fields.items():
+            if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "OU":  # pandas' lists
+                fields[name] = values = values.tolist()
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {values!r}")
         encoded = encode_user(self.processor, seen_by(self.model.config), **fields, max_text_tokens=max_text_tokens)
@@ -186,8 +205,17 @@ class UserProfilingPipeline(Pipeline):
         answers = profile_users(self.model, self.processor.tokenizer, batch["inputs"], **generation)
         return [answer | notes for answer, notes in zip(answers, batch["notes"], strict=True)]
 
+    def run_single(self, user, preprocess_params, forward_params, postprocess_params) -> dict:
+        batch = self._collate([self.preprocess(user, **preprocess_params)])
+        answer = self.postprocess(self.forward(batch, **forward_params)[0], **postprocess_params)
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer
+
     def postprocess(self, answer: dict) -> dict:
-        num_images, weights = answer.pop("num_images"), answer["image_weights"]
+        num_images, weights = answer.pop("num_images"), answer.get("image_weights")
+        if "error" in answer:
+            return answer
         return answer | {"image_weights": [0.0] * num_images if weights == [] else weights}
 
     def get_iterator(self, users, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
@@ -221,10 +249,8 @@ class _EncodedUsers(Dataset):
         return len(self.users)
 
     def __getitem__(self, index: int) -> dict:
-        try:
+        with _named(index):
             return self.encode(self.users[index], **self.parameters)
-        except ValueError as error:
-            raise ValueError(f"user {index}: {error}") from error
 
 
 class _EncodedStream(IterableDataset):
@@ -232,5 +258,23 @@ class _EncodedStream(IterableDataset):
         self.users, self.encode, self.parameters = users, encode, parameters
 
     def __iter__(self) -> Iterator[dict]:
-        for user in self.users:
-            yield self.encode(user, **self.parameters)
+        for index, user in enumerate(self.users):
+            with _named(index):
+                encoded = self.encode(user, **self.parameters)
+            yield encoded
+
+
+@contextmanager
+def _named(index: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"user {index}: {error}") from error
+
+
+# For `pipeline(TASK, model=<a model>, processor=<its processor>)`: of a model that is an object the library reads no
+# `custom_pipelines`. Each checkpoint's code brings its own copy of this file, of which the last one stands.
+PIPELINE_REGISTRY.supported_tasks.pop(TASK, None)
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, pipeline_class=UserProfilingPipeline, pt_model=AutoModelForSeq2SeqLM, type="multimodal"
+)

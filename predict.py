@@ -187,13 +187,16 @@ def predict_rows(
 
 
 def columns_of(user: EncodedUser, answer: dict) -> dict:
-    """A user's row; an empty answer stands for none."""
+    """A user's row; an empty answer stands for none, one with an `error` for what is the user's problem then."""
+    problems = user.problems
+    if "error" in answer:
+        problems, answer = [*problems, answer["error"]], {}
     weights = answer.get("image_weights")
     if weights is not None:
         seen = dict(zip(user.positions, weights, strict=False))  # no weights at all: no photo was looked at
         weights = [seen.get(position, 0.0) for position in range(user.num_images)]
     notes = {"truth": user.profile, "photos_left_out": user.photos_left_out, "tokens_left_out": user.tokens_left_out}
-    return answer | {"image_weights": weights, "problems": user.problems} | notes
+    return answer | {"image_weights": weights, "problems": problems} | notes
 
 
 def write_predictions(

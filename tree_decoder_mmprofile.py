@@ -9,6 +9,7 @@ Shapes, throughout:
     memory  earlier tokens that these see, padded
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,24 @@ from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
 
 HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
+
+
+class NotFiniteError(ValueError):
+    """The model's logits for some users are no numbers; what it says holds for each of them.
+
+    Args:
+        users: their places in the batch.
+        dtype: of the logits.
+
+    Attributes:
+        predictions: where `generate_profiles` raises it, one a user, None for these.
+    """
+
+    def __init__(self, users: Sequence[int], dtype: torch.dtype):
+        self.users, self.dtype, self.predictions = list(users), dtype, None
+        cure = "; torch.bfloat16 or torch.float32 has room for larger ones" if dtype == torch.float16 else ""
+        self.problem = f"what the model computes of this user is not finite in {dtype}{cure}"
+        super().__init__(f"users {self.users} of the batch: {self.problem}")
 
 
 class TreeDecoder:
@@ -59,7 +78,7 @@ class TreeDecoder:
         """What `ProfileSearch.update` takes for the call; notes the prefixes' columns.
 
         Raises:
-            ValueError: if the model's logits are not finite.
+            NotFiniteError: if the model's logits are not finite.
         """
         self._drop_finished(np.unique(prefixes.user[call.prefixes]))
         tree = Tree(prefixes, branches, call.prefixes, self.users)
@@ -67,6 +86,9 @@ class TreeDecoder:
         with fast_linears(self.state.device):
             hidden, first = self._decode(tree)
             values = self._log_probabilities(hidden, follows, asked)
+        if not (finite := np.isfinite(values)).all():
+            owner = prefixes.user[call.prefixes].repeat(branches.fed[prefixes.branch[call.prefixes]])
+            raise NotFiniteError(np.unique(owner[follows[~finite]]).tolist(), hidden.dtype)
         prefixes.column[call.prefixes] = first + tree.places
         rest, of_children = np.zeros(inside.shape), inside.sum()
         rest[inside] = values[:of_children]
@@ -119,10 +141,6 @@ class TreeDecoder:
             parts.append(scores[wanted[0, first:last] - start, wanted[1, first:last]])
         values = np.empty(len(order))
         values[order] = torch.cat(parts).cpu().numpy()
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"the model's logits are not finite in {hidden.dtype}; T5 may need torch.bfloat16 or torch.float32"
-            )
         return np.minimum(values, 0.0)
 
 

@@ -1,0 +1,94 @@
+"""What `forward`, `encode`, `generate` and `generate_profiles` take, and what they refuse rather than pass over."""
+
+import pytest
+import torch
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers.modeling_outputs import BaseModelOutput
+
+from tests.profile_models import inputs_for, model_for
+from tests.tiny_models import random_batch, tiny_model
+from tests.toy_processor import toy_processor
+from tests.toy_schemas import SCHEMAS, unigram_tokenizer
+
+TOKENIZER = unigram_tokenizer()
+
+
+@pytest.mark.parametrize("name", ["image_maskk", "decoder_inputs", "num_photos"])
+def test_an_argument_that_nothing_knows_is_refused_by_name(name):
+    model, batch = tiny_model(), random_batch()
+    encoded = model.encode(batch["input_ids"], batch["attention_mask"])
+    for call, given in (
+        (model, batch),
+        (model, {"encoder_outputs": encoded, "labels": batch["labels"]}),
+        (model.encode, {"input_ids": batch["input_ids"]}),
+        (model.get_encoder(), {"input_ids": batch["input_ids"]}),
+        (model.get_text_features, {"input_ids": batch["input_ids"]}),
+    ):
+        call(**given)
+        with pytest.raises(TypeError, match=f"unexpected keyword arguments: {name}"):
+            call(**given, **{name: None})
+
+
+def test_generate_and_the_processor_refuse_it_too():
+    model, batch, processor = tiny_model(), random_batch(), toy_processor()
+    with pytest.raises(ValueError, match="image_maskk"):
+        model.generate(input_ids=batch["input_ids"], image_maskk=batch["image_mask"])
+    with pytest.raises(TypeError, match="num_profiles"):
+        model.generate_profiles(batch["input_ids"], tokenizer=TOKENIZER, num_profiles=2)
+    with pytest.raises(TypeError, match="caption"):
+        processor(reviews=["small"], caption=["large"])
+
+
+def test_what_transformers_own_programs_pass_is_taken(tmp_path):
+    model, batch = tiny_model(), random_batch(users=2)
+    output = model(
+        **batch,
+        output_attentions=True,
+        output_hidden_states=True,
+        num_items_in_batch=torch.tensor(4),
+        use_cache=True,
+        return_dict=True,
+    )
+    assert len(output.decoder_hidden_states) == 3
+    arguments = {"output_dir": tmp_path, "max_steps": 1, "report_to": [], "save_strategy": "no", "use_cpu": True}
+    rows = [{name: tensor[user] for name, tensor in batch.items()} for user in range(2)]
+    trainer = Seq2SeqTrainer(model, Seq2SeqTrainingArguments(**arguments), train_dataset=rows)
+    assert trainer.train().training_loss > 0
+
+
+@pytest.mark.parametrize("fusion", ["gated", "concat"])
+def test_encoder_outputs_may_be_a_tuple(fusion):
+    model, inputs = model_for(TOKENIZER, "several", 3.0, fusion=fusion), inputs_for(TOKENIZER)
+    encoded = model.encode(**inputs)
+    expected, state = model.generate_profiles(encoder_outputs=encoded, tokenizer=TOKENIZER), encoded.last_hidden_state
+    for outputs in ((state,), [state], BaseModelOutput(state)):
+        found = model.generate_profiles(
+            encoder_outputs=outputs, attention_mask=inputs["attention_mask"], tokenizer=TOKENIZER
+        )
+        assert found == expected
+
+
+def test_a_mask_of_another_shape_than_the_states_is_refused():
+    model, inputs = model_for(TOKENIZER), inputs_for(TOKENIZER)
+    state = model.encode(**inputs).last_hidden_state
+    with pytest.raises(ValueError, match=r"\(3, 12\), the mask of \(3, 11\)"):
+        model.generate_profiles(
+            encoder_outputs=(state,), attention_mask=inputs["attention_mask"][:, 1:], tokenizer=TOKENIZER
+        )
+
+
+def test_a_schema_may_be_a_list():
+    model, inputs, schema = model_for(TOKENIZER, "several"), inputs_for(TOKENIZER), SCHEMAS["alike"]
+    found = model.generate_profiles(**inputs, tokenizer=TOKENIZER, schema=schema.to_list())
+    assert found == model.generate_profiles(**inputs, tokenizer=TOKENIZER, schema=schema)
+    assert found[0].profile == schema.parse(found[0].text)
+    with pytest.raises(ValueError, match="at least one attribute"):
+        model.generate_profiles(**inputs, tokenizer=TOKENIZER, schema=[])
+
+
+def test_no_users_have_no_profiles():
+    model, inputs = model_for(TOKENIZER), inputs_for(TOKENIZER)
+    none = {name: tensor[:0] for name, tensor in inputs.items()}
+    assert model.generate_profiles(**none, tokenizer=TOKENIZER, output_fusion=True) == []
+    encoded = BaseModelOutput(model.encode(**inputs).last_hidden_state[:0])
+    assert model.generate_profiles(encoder_outputs=encoded, tokenizer=TOKENIZER) == []
