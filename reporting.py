@@ -127,6 +127,7 @@ def _label_lines(axes: Axes, gap: float) -> None:
     if not ends:
         return
     steps = gap * np.arange(len(ends))
+    axes.autoscale_view()  # or the limits are of no line yet
     to_axes = axes.transScale + axes.transLimits
     wanted = to_axes.transform([(x, y) for x, y, _ in ends])[:, 1]
     heights = steps + isotonic_regression(wanted - steps, y_min=0, y_max=max(0, 1 - steps[-1]))

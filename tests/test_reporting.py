@@ -104,6 +104,18 @@ def test_each_line_is_named_at_its_end_in_the_order_of_the_ends(draw):
     assert names(scores) == ["Stars", "Mood", "Budget Range", "Average", "Home Town"]
 
 
+@pytest.mark.parametrize("panel", [0, 1])
+def test_a_name_with_room_around_it_stands_at_the_height_of_its_lines_end(draw, panel):
+    history = [record(1, 40.0, {"text": 3.0}), record(2, 60.0, {"text": 0.03})]  # and 0.5 in development
+    history[-1]["dev_f1"] = dict(zip((*SCHEMA.keys, "average"), (10.0, 30.0, 50.0, 70.0, 90.0), strict=True))
+    axes = draw(history).axes[panel]
+    ends = {line.get_label(): line.get_ydata()[-1] for line in axes.lines if not line.get_label().startswith("_")}
+    to_axes = axes.transScale + axes.transLimits
+    expected = {name: to_axes.transform((2, end))[1] for name, end in ends.items()}
+    found = {text.get_text(): text.xyann[1] for text in axes.texts if text.get_text() in ends}
+    assert len(found) == len(ends) >= 2 and found == pytest.approx(expected, abs=0.02)
+
+
 def test_only_the_development_loss_is_dashed_and_only_the_summaries_are_bold(draw):
     losses, scores = draw([record(1, 40.0), record(2, 60.0)]).axes
     assert [line.get_label() for line in losses.lines if line.get_linestyle() == "--"] == ["development"]
