@@ -6,6 +6,10 @@
 
 Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 dataset_script/caption.py ...
 
+DATASET is a folder with Parquet files, as the builder writes it: `reviews` is a list in which each review has
+`photo_ids`, `images` (each `bytes`), `photo_captions` and `captions`, a list each, with one entry a photo. MODEL is a
+BLIP-2 of the Hub, with --revision a branch, tag or commit of it, or a folder.
+
 The output is a new folder, the corpus with captions and a card that says who wrote them; all else stays byte for byte.
 It appears when it is whole. Until then captions are kept in `.OUTPUT.captioning` beside it, for all processes of all
 machines, which share the file system: a run that was killed goes on where it stopped when it is started again, with as
@@ -16,17 +20,28 @@ stands in `captions` before is replaced. `--source photo_captions` takes what pe
 and needs no model.
 """
 
+# ruff: noqa: E402
+
+import sys
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+if ROOT not in sys.path:  # `accelerate launch` looks for modules beside this file alone
+    sys.path.insert(0, ROOT)
+
+from dataset_script.caption_arguments import CaptionArguments, argument_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    argument_parser(__doc__).parse_known_args()
+
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
-from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -34,13 +49,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 from tqdm.auto import tqdm
-from transformers import HfArgumentParser
 
-ROOT = str(Path(__file__).resolve().parent.parent)
-if ROOT not in sys.path:  # `accelerate launch` looks for modules beside this file alone
-    sys.path.insert(0, ROOT)
-
-from dataset_script.caption_store import (  # noqa: E402
+from dataset_script.caption_store import (
     CARD,
     CaptionRun,
     Fill,
@@ -53,73 +63,16 @@ from dataset_script.caption_store import (  # noqa: E402
     survey_photos,
     write_shard,
 )
-from dataset_script.captioner import (  # noqa: E402
-    FOLDER_REVISION,
-    Captioner,
-    PhotoBatches,
-    caption_rows,
-    identify_model,
-)
+from dataset_script.captioner import FOLDER_REVISION, Captioner, PhotoBatches, caption_rows, identify_model
+from mmprofile.progress import log_progress
 
-SOURCES = ("blip2", "photo_captions")
-DTYPES = ("bfloat16", "float16", "float32")
 # Around the card's section on captions, for the next run to replace it.
 SECTION = ("<!-- captions -->", "<!-- /captions -->")
 SHOWN_PROBLEMS = 5
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Arguments
-
-
-def _flag(default, help: str):
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass
-class CaptionArguments:
-    """Every flag of caption.py.
-
-    Raises:
-        ValueError: at construction, if a value does not fit.
-    """
-
-    dataset: str = _flag("", "folder of a corpus as the builder writes it")
-    output: str = _flag("", "folder for the captioned corpus; the start of a killed run is completed")
-    overwrite_output: bool = _flag(False, "replace the output folder, and a started run of another model or corpus")
-    source: str = _flag("blip2", "blip2, or photo_captions: what people wrote under their photos")
-
-    model: str = _flag("Salesforce/blip2-opt-2.7b", "BLIP-2 checkpoint, by Hub name or folder")
-    revision: str | None = _flag(None, "branch, tag or commit of a Hub model")
-    dtype: str = _flag("bfloat16", "of the weights: bfloat16, float16 or float32")
-    load_in_8bit: bool = _flag(False, "weights in 8 bits, by bitsandbytes")
-    prompt: str = _flag("", "words that the caption goes on from, such as 'a photo of'; they are no part of it")
-    num_beams: int = _flag(5, "of the beam search")
-    max_new_tokens: int = _flag(30, "longest caption")
-    no_repeat_ngram_size: int = _flag(0, "no sequence of so many tokens comes twice in a caption; 0 forbids none")
-
-    batch_size: int = _flag(32, "photos a batch and process; what a kill makes each process do again")
-    num_workers: int | None = _flag(None, "processes that decode photos, for each process; default: cores but one")
-    max_photo_pixels: int = _flag(50_000_000, "a photo with more gets no caption")
-
-    def __post_init__(self):
-        for name in ("dataset", "output"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is needed")
-        for name, choices in {"source": SOURCES, "dtype": DTYPES}.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(self, name)!r}")
-        least = {"num_beams": 1, "max_new_tokens": 1, "batch_size": 1, "num_workers": 0, "max_photo_pixels": 1}
-        least |= {"no_repeat_ngram_size": 0}
-        for name, number in least.items():
-            value = getattr(self, name)
-            if value is not None and value < number:
-                raise ValueError(f"{name} is at least {number}, got {value}")
-
-
-def parse_arguments(argv: Sequence[str] | None) -> CaptionArguments:
-    parser = HfArgumentParser(CaptionArguments, description="Captions for the photos of a corpus.")
-    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+# Captioning
 
 
 def check_folders(dataset: Path, output: Path, overwrite: bool) -> None:
@@ -135,10 +88,6 @@ def check_folders(dataset: Path, output: Path, overwrite: bool) -> None:
     has_shards = any(path.suffix == ".parquet" for path in corpus_files(output))
     if output.is_symlink() or not (output / CARD).is_file() or not has_shards:
         raise ValueError(f"--overwrite_output replaces a corpus, a folder with {CARD} and Parquet files, not {output}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Captioning
 
 
 def caption_photos(
@@ -371,7 +320,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
     That is in all processes but the main one, and where nothing was left to do but to put the output in its place.
     """
-    arguments = parse_arguments(argv)
+    log_progress()
+    arguments = argument_parser(__doc__).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
     run = CaptionRun(Path(os.path.abspath(arguments.output)))
     if arguments.source == "photo_captions":
         is_main_process = os.environ.get("RANK", "0") == "0"

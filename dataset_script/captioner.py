@@ -11,7 +11,7 @@ import numpy as np
 from dataset_script.caption_store import Survey, read_photos
 
 if TYPE_CHECKING:
-    from dataset_script.caption import CaptionArguments
+    from dataset_script.caption_arguments import CaptionArguments
 
 # Of a model in a folder: the digest of these files stands for a commit.
 FOLDER_REVISION = "sha256:"

@@ -1,78 +1,12 @@
-"""Every option of a build, with its default, its explanation and what values fit."""
+"""The configuration of a build: its options, as `datasets` has them."""
 
-import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
 import datasets
 
-from .derivation import MAX_COUNTED_WORDS
-
-CAPTION_SOURCES = ("none", "photo_captions")
-YELP_SCHEMA = "yelp_schema.yaml"
-# More than any machine has cores. With a million, DuckDB ends the process.
-MAX_THREADS = 1024
-
-
-def _option(default: int | bool | str, explanation: str):
-    return field(default=default, metadata={"help": explanation})
+from .corpus_options import CorpusOptions
 
 
 @dataclass
-class MMProfileYelpConfig(datasets.BuilderConfig):
-    """Every threshold of the corpus; the paper gives `min_reviews` and the split sizes (sections 3 and 6.1)."""
-
-    min_words: int = _option(5, "reviews with fewer words are dropped")
-    max_words: int = _option(300, "reviews with more words are dropped")
-    min_reviews: int = _option(30, "users with fewer such reviews are dropped")
-    max_reviews: int = _option(10, "reviews of a row: the newest that have a photo")
-    max_images_per_review: int = _option(3, "photos of a review, drawn by a hash of user and photo")
-    min_photo_reviews: int = _option(3, "users with fewer reviews that have a photo are dropped")
-    train_size: int = _option(3000, "users of the split, or its proportion of the users there are")
-    validation_size: int = _option(500, "as train_size")
-    test_size: int = _option(500, "as train_size")
-    all_users: bool = _option(False, "keep every user, so that the three sizes are proportions")
-    seed: int = _option(0, "of the hash that draws the users and their split")
-    captions: str = _option("none", f"what fills the captions, one of {', '.join(CAPTION_SOURCES)}")
-    max_photo_pixels: int = _option(50_000_000, "a photo with more is dropped by its header, before it is decoded")
-    max_photo_bytes: int = _option(32 * 2**20, "a photo file with more is dropped before it is read")
-    image_size: int = _option(0, "re-encode photos to at most so many pixels a side; 0 keeps the files' own bytes")
-    schema: str = _option(YELP_SCHEMA, "YAML of the profile's attributes and how each is derived")
-    engine: str = _option("duckdb", "duckdb, spark (the session that is there, or a local one) or a Spark master")
-    memory_limit: str = _option("2.5GB", "of DuckDB; what does not fit is written to scratch")
-    threads: int = _option(0, "of DuckDB and of the photos; 0 is one a core")
-    scratch: str = _option("", "folder for what does not fit in memory; empty is beside the output")
-
-    def check(self) -> None:
-        """Raises `ValueError` for values that are no thresholds, or that exclude each other."""
-        for option in options():
-            value = vars(self)[option.name]
-            if type(value) is not option.type:
-                raise ValueError(f"{option.name} must be of type {option.type.__name__}, got {value!r}")
-            least = min(option.default, 1) if option.type is int else None
-            if option.type is int and option.name != "seed" and value < least:
-                raise ValueError(f"{option.name} must be at least {least}, got {value}")
-        if self.threads > MAX_THREADS:
-            raise ValueError(f"threads must be at most {MAX_THREADS}, got {self.threads}")
-        if self.max_words < self.min_words:
-            raise ValueError(f"max_words must be at least min_words, got {self.max_words} and {self.min_words}")
-        if self.max_words > MAX_COUNTED_WORDS:
-            raise ValueError(f"max_words must be at most {MAX_COUNTED_WORDS}, got {self.max_words}")
-        if self.max_reviews < self.min_photo_reviews:
-            given = f"{self.max_reviews} and {self.min_photo_reviews}"
-            raise ValueError(f"max_reviews must be at least min_photo_reviews, got {given}")
-        if self.captions not in CAPTION_SOURCES:
-            raise ValueError(f"captions must be one of {', '.join(CAPTION_SOURCES)}, got {self.captions!r}")
-
-    @property
-    def split_sizes(self) -> dict[str, int]:
-        return {"train": self.train_size, "validation": self.validation_size, "test": self.test_size}
-
-    @property
-    def workers(self) -> int:
-        return self.threads or os.cpu_count() or 1
-
-
-def options() -> list:
-    """The config's own dataclass fields, without those of every `datasets.BuilderConfig`."""
-    inherited = {option.name for option in fields(datasets.BuilderConfig)}
-    return [option for option in fields(MMProfileYelpConfig) if option.name not in inherited]
+class MMProfileYelpConfig(CorpusOptions, datasets.BuilderConfig):
+    """A named set of thresholds."""

@@ -3,6 +3,9 @@
     python -m dataset_script.corpus_upload outputs/yelp user/yelp
     python -m dataset_script.corpus_upload outputs/yelp user/yelp --no-private
 
+The first word names a corpus' folder, as the builder or caption.py writes it: README.md, a card that names the splits
+and their rows; data/CONFIGURATION/SPLIT*.parquet; figures/*.png. The second is the dataset's name on the Hub.
+
 A corpus that is not marked as synthetic goes to a private repository, unless --no-private says otherwise; a repository
 that is there keeps its visibility, and where that is the wrong one, nothing is sent. Shards go first, a few at a time;
 then one commit brings them in, with figures and card, and takes the shards of an earlier build away. So the repository
@@ -10,7 +13,23 @@ has the old corpus or the new one, never a part. A push that was stopped may be 
 not sent twice. The token is that of `hf auth login`, or HF_TOKEN.
 """
 
+# ruff: noqa: E402
+
 import argparse
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="a corpus as the builder or caption.py writes it")
+    parser.add_argument("name", help="user/name of the dataset on the Hub")
+    explanation = "whether only you can see a new repository (default: yes, unless the corpus is synthetic)"
+    parser.add_argument("--private", action=argparse.BooleanOptionalAction, default=None, help=explanation)
+    return parser
+
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    argument_parser().parse_known_args()
+
 import shlex
 import sys
 from collections.abc import Sequence
@@ -169,11 +188,10 @@ def push_command(folder: str | Path, name: str, private: bool | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="a corpus as the builder or caption.py writes it")
-    parser.add_argument("name", help="user/name of the dataset on the Hub")
-    explanation = "whether only you can see a new repository (default: yes, unless the corpus is synthetic)"
-    parser.add_argument("--private", action=argparse.BooleanOptionalAction, default=None, help=explanation)
+    from mmprofile.progress import log_progress
+
+    log_progress()
+    parser = argument_parser()
     options = parser.parse_args(argv)
     try:
         push(options.folder, options.name, options.private)

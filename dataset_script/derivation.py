@@ -20,8 +20,6 @@ OWNERS = ("a review", "a user's visits of a business", "a user", "a business")
 
 # What `str.split` takes for blanks, spelt for the regular expressions of RE2 (DuckDB) and Java (Spark) alike.
 _BLANKS = r"\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
-# RE2 repeats no more often.
-MAX_COUNTED_WORDS = 999
 
 PLAIN_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
 # Such a number may be the day of a date in its short form, 20231231.
@@ -43,7 +41,7 @@ def count_lines(reviews: ibis.Table, least: int) -> ibis.Table:
 
 
 def with_words(text: ibis.expr.types.StringValue, minimum: int) -> ibis.expr.types.BooleanValue:
-    """Whether the text has at least `minimum` words, from 1 to `MAX_COUNTED_WORDS` + 1, as `str.split` counts them.
+    """Whether the text has at least `minimum` words, as `str.split` counts them; 1 to 1,000, no more for RE2.
 
     A text too short to hold so many is not searched, and the search ends with the last word that it needs.
     """

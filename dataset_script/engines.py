@@ -17,6 +17,7 @@ takes a line for none that nests 1,000 deep or has a key of 50,000 characters.
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,7 @@ def _new_session(builder: "SparkSession.Builder", engine: str, threads: int, scr
         # On one machine as many partitions as a cluster has cost minutes and give nothing.
         builder = builder.config("spark.sql.shuffle.partitions", 2 * cores).config("spark.local.dir", str(scratch))
         builder = builder.config("spark.ui.enabled", False)
+        builder = builder.config("spark.ui.showConsoleProgress", sys.stderr.isatty())
     else:
         builder = builder.master(engine)
     return builder.getOrCreate()

@@ -6,15 +6,31 @@
 
     datasets.load_dataset("FOLDER")
 
+RAW holds three files of JSON, plain or .gz, an object a line, and the photos, whatever of JPEG, PNG, WebP and GIF:
+
+    *business.json   {"business_id": "b1", "categories": "Pizza, Shopping", "attributes": {"HappyHour": "True"}}
+    *review.json     {"review_id": "r1", "user_id": "u1", "business_id": "b1", "stars": 4.0, "text": "Good pizza.",
+                      "date": "2023-12-31 23:59:59"}, in one line
+    *photos.json     {"photo_id": "p1", "business_id": "b1", "caption": "a pizza"}; one with a `review_id` or a
+                     `user_id` belongs to that review or user alone
+    photos/p1.jpg
+
+Which attributes a profile has, and what of a business tells them, is written in `yelp_schema.yaml`, or in another such
+file, --schema.
+
 The folder holds Parquet shards with the photos' own bytes, figures, and a dataset card. Where `datasets` is older than
 4, this file also loads as a script: `load_dataset("mmprofile_yelp.py", data_dir="RAW", trust_remote_code=True)`. That
 version fetches the modules that this file imports relatively, but not what they import in turn, so each stands here,
 in a line without a comment, which it would take for an address; what a script does without is imported in functions.
 """
 
-# ruff: noqa: F401
+# ruff: noqa: E402, F401
 
-import argparse
+from .corpus_options import YELP_SCHEMA, argument_parser, options
+
+if __name__ == "__main__":
+    argument_parser(__doc__).parse_known_args()
+
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -28,7 +44,7 @@ from datasets.utils.file_utils import cached_path
 from .build_folder import BuildFolder, build_folder
 from .corpus import Corpus, Photo, Review, UserRow, plan_corpus
 from .corpus_card import CARD, write_card
-from .corpus_config import YELP_SCHEMA, MMProfileYelpConfig, options
+from .corpus_config import MMProfileYelpConfig
 from .corpus_report import render_report
 from .derivation import TIES
 from .drawing import split_users
@@ -243,7 +259,10 @@ def _write_shards(name: str, data_dir: str | Path, place: BuildFolder, threshold
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: see the module's docstring."""
-    parser = _parser()
+    from mmprofile.progress import log_progress
+
+    log_progress()
+    parser = argument_parser(__doc__)
     arguments = vars(parser.parse_args(argv))
     name, private = arguments.pop("push_to_hub", None), arguments.pop("private", None)
     try:
@@ -256,24 +275,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], argument_default=argparse.SUPPRESS)
-    parser.add_argument("--data_dir", required=True, help="folder with the raw files")
-    parser.add_argument("--output", required=True, help="folder to write, which must not exist")
-    parser.add_argument("--config", nargs="+", help="default (4,000 users), full (everyone), or both")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier build")
-    parser.add_argument("--push_to_hub", metavar="USER/NAME", help="push the corpus to this dataset repository")
-    explanation = "whether only you can see a new repository (default: yes, unless the raw files are synthetic)"
-    parser.add_argument("--private", action=argparse.BooleanOptionalAction, help=explanation)
-    for option in options():
-        explanation = f"{option.metadata['help']} (default: {option.default})"
-        if option.type is bool:
-            parser.add_argument(f"--{option.name}", action=argparse.BooleanOptionalAction, help=explanation)
-        else:
-            parser.add_argument(f"--{option.name}", type=option.type, help=explanation)
-    return parser
 
 
 def _build_and_push(name: str, private: bool | None, data_dir: str, output: str, **others: object) -> None:

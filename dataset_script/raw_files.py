@@ -18,8 +18,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-from datasets.utils import tqdm
-
 FILE_PATTERNS = {
     "business": ("*business.json",),
     "review": ("*review.json",),
@@ -156,6 +154,8 @@ def _is_cut_object(start: bytes) -> bool:
 
 
 def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
+    from datasets.utils import tqdm  # which takes seconds, and is for a build alone
+
     with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked, plain.open("wb") as lines:
         size = path.stat().st_size
         with tqdm(total=size, unit="B", unit_scale=True, desc=f"unpacking {path.name}") as bar:

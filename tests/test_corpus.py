@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from raw_corpus import DROPPED_USERS, MEDIAN_PRICE, PROFILES, RULES, config, hand_written, jpeg, plan
 
-from dataset_script.corpus_config import options
+from dataset_script.corpus_options import options
 from dataset_script.corpus_report import PAPER_DISTRIBUTION, PAPER_STATISTICS, render_report
 
 
