@@ -5,29 +5,34 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features
 from datasets import List as ListFeature
 
 from .configuration_mmprofile import ProfileSchema
+from .corpus_columns import REVIEW_COLUMNS
 
-COLUMNS, REVIEW_COLUMNS = ("user_id", "reviews", "profile"), ("text", "images", "captions")
-
-
-def check_features(features: Features) -> None:
-    """Raises a `ValueError` where a dataset has not the columns that training reads, or others by their names."""
-    if missing := set(COLUMNS) - set(features):
-        raise ValueError(f"the dataset needs the columns {list(COLUMNS)}, {sorted(missing)} missing")
-    if features["user_id"] not in (Value("string"), Value("large_string")):
-        raise ValueError(f"a user_id is a text, got {features['user_id']}")
-    check_reviews(features)
+COLUMNS = ("user_id", "reviews", "profile")
 
 
-def check_reviews(features: Features) -> None:
-    """Raises a `ValueError` where the column `reviews` is none of a corpus."""
-    reviews = features["reviews"]
-    fields = review_fields(features) if isinstance(reviews, list | ListFeature) else None
-    if not isinstance(fields, Mapping) or not set(REVIEW_COLUMNS) <= set(fields):
-        raise ValueError(f"reviews are a list of {list(REVIEW_COLUMNS)}, got {reviews}")
+def labels_schema(features: Features) -> ProfileSchema:
+    """The schema of a dataset's class labels.
+
+    Raises:
+        ValueError: if it has no profiles, or they are none of class labels.
+    """
+    if "profile" not in features:
+        raise ValueError(f"the dataset needs the columns {list(COLUMNS)}, ['profile'] missing")
+    labels = features["profile"]
+    try:
+        if isinstance(labels, Mapping):
+            return ProfileSchema.from_features(labels)
+        reason = f"profile is {labels}"
+    except (ValueError, AttributeError) as error:
+        reason = str(error)
+    raise ValueError(
+        f"the dataset needs a profile of class labels: {reason}; Dataset.cast_column makes them of texts, see"
+        " 'Your own attributes' in README.md"
+    )
 
 
 def check_content(dataset: Dataset, needs_captions: bool) -> None:
@@ -48,7 +53,7 @@ def check_rows(dataset: Dataset, schema: ProfileSchema) -> None:
     """Raises a `ValueError` that names the first user whose row training cannot read.
 
     Args:
-        dataset: of fitting features (`check_features`), photos as their files' bytes; these are not decoded.
+        dataset: as of `corpus_columns.unified`.
         schema: of its `profile`.
     """
     for row in dataset.select_columns(["user_id", "profile"]):

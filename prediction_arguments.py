@@ -25,7 +25,9 @@ class PredictionArguments:
 
     model: str = _flag("", "an mmprofile checkpoint, by folder or Hub name; its code is run")
     revision: str | None = _flag(None, "branch, tag or commit of a Hub model and its code; default: main")
-    dataset: str = _flag("", "corpus: a folder or Hub name that load_dataset takes, or a JSONL file")
+    dataset: str = _flag(
+        "", "corpus: a folder or Hub name that load_dataset takes, or a JSONL or Parquet file of users"
+    )
     dataset_config: str | None = _flag(None, "configuration of the corpus: default, full, ...")
     split: str = _flag("test", "of the corpus")
     output: str | None = _flag(None, "folder for the predictions; one that holds a part of them is completed")

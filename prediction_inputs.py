@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetNotFoundError
+from datasets import Dataset
 
-from .batching import undecoded
 from .configuration_mmprofile import Profile, ProfileSchema
-from .corpus_checks import COLUMNS, check_reviews
+from .corpus_checks import COLUMNS, labels_schema
+from .corpus_columns import is_text_profile, unified
 from .corpus_digest import corpus_digest, update_by_file
+from .corpus_files import open_corpus, table_kind
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
 PROBED_USERS = 100  # whose photos are looked for before the work starts
@@ -51,6 +52,7 @@ class DatasetUsers:
         ids: of the users, in order.
         lengths: in characters, of the reviews taken.
         has_profiles: whether the true profiles are known.
+        has_labels: whether they are class labels; else they are texts.
         has_captions: whether a photo has a caption.
 
     Raises:
@@ -59,16 +61,16 @@ class DatasetUsers:
     """
 
     def __init__(self, dataset: Dataset, schema: ProfileSchema, num_reviews: int = 3, num_images: int = 1):
-        if missing := {"user_id", "reviews"} - set(dataset.column_names):
-            raise ValueError(f"the dataset needs the columns user_id and reviews, {sorted(missing)} missing")
-        check_reviews(dataset.features)
-        self.has_profiles = "profile" in dataset.column_names
-        if self.has_profiles:
-            given = ProfileSchema.from_features(dataset.features["profile"])
+        self.dataset, self.schema = unified(dataset), schema
+        profile = self.dataset.data.column("profile").type if "profile" in dataset.column_names else pa.null()
+        self.has_profiles, self.has_labels = not pa.types.is_null(profile), not is_text_profile(profile)
+        if self.has_profiles and self.has_labels:
+            given = labels_schema(dataset.features)
             if given != schema:
                 raise ValueError(f"the model writes profiles of {schema.to_list()}, the dataset has {given.to_list()}")
-        self.ids = _checked_ids(dataset.data.column("user_id").to_pylist(), "row")
-        self.dataset, self.schema = undecoded(dataset), schema
+        elif self.has_profiles and set(given := [field.name for field in profile]) != set(schema.keys):
+            raise ValueError(f"the model writes profiles of {list(schema.keys)}, the dataset has {given}")
+        self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
         self.num_reviews, self.num_images = num_reviews, num_images
         self.lengths = self._review_lengths()
         chunks = self.dataset.data.column("reviews").chunks
@@ -95,7 +97,8 @@ class DatasetUsers:
             user.num_images += len(images)
         if self.has_profiles:
             with suppress(ValueError):  # a label may be missing
-                user.profile = self.schema.profile_from_labels(row["profile"])
+                read = self.schema.profile_from_labels if self.has_labels else self.schema.validate
+                user.profile = read(row["profile"] or {})
         return user
 
     def digest(self) -> str:
@@ -130,6 +133,8 @@ class LineUsers:
         with open(self.path, "rb") as file:
             offset = 0
             for number, line in enumerate(file, 1):
+                if number == 1 and (line.strip() == b"{" or line.strip().startswith(b"[")):
+                    raise ValueError(f"{str(self.path)!r} is one JSON value; a JSONL file has a line for each user")
                 if line.strip():
                     fields = self._parse(line, f"line {number} of {self.path}")
                     self.offsets.append(offset)
@@ -233,7 +238,7 @@ def open_users(
     num_reviews: int | None,
     num_images: int | None,
 ) -> DatasetUsers | LineUsers:
-    """The users of a JSONL file, or of a split of what `load_dataset` takes.
+    """The users of a JSONL file, or of a split of what `open_corpus` takes.
 
     Args:
         num_reviews: of a dataset's user; default: 3, as in training.
@@ -242,15 +247,15 @@ def open_users(
     Raises:
         ValueError: if there is no such dataset or split, or as of `LineUsers` and `DatasetUsers`.
     """
-    if Path(dataset).is_file():
+    path = Path(dataset)
+    if path.is_file() and table_kind(path) is None:
         if num_reviews is not None or num_images is not None or dataset_config is not None:
             raise ValueError(f"num_reviews, num_images and dataset_config are for datasets, {dataset!r} is a file")
         return LineUsers(dataset, schema)
-    try:
-        splits = load_dataset(dataset, dataset_config)
-    except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
-        raise ValueError(f"there is no JSONL file or dataset {dataset!r}: {error}") from error
-    if not isinstance(splits, DatasetDict) or split not in splits:
+    splits = open_corpus(dataset, dataset_config)
+    if path.is_file():  # which has no splits
+        (split,) = splits
+    if split not in splits:
         raise ValueError(f"{dataset!r} has the splits {list(splits)}, not {split!r}")
     return DatasetUsers(
         splits[split], schema, 3 if num_reviews is None else num_reviews, 1 if num_images is None else num_images

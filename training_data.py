@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator, PartialState
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
 from .batch_order import UserOrder
-from .batching import EvaluationCollator, JointCollator, UserExamples, undecoded
-from .configuration_mmprofile import ProfileSchema
-from .corpus_checks import check_content, check_features, check_rows
+from .batching import EvaluationCollator, JointCollator, UserExamples
+from .corpus_checks import check_content, check_rows, labels_schema
+from .corpus_files import open_corpus
 from .photo_cache import PhotoCache, Photos
 from .photo_check import UnreadablePhoto, check_photos
 from .pipeline_mmprofile import seen_by
@@ -27,22 +27,18 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
         ValueError: if there is none, a split or a column is missing, captions are needed and there are none, or a
             user's row cannot be read.
     """
-    try:
-        corpus = load_dataset(arguments.dataset, arguments.dataset_config)
-    except OSError as error:
-        raise ValueError(f"there is no corpus {arguments.dataset!r}: {error}") from error
+    corpus = open_corpus(arguments.dataset, arguments.dataset_config)
     if missing := set(SPLITS) - set(corpus):
         raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
     needs_captions = any("captions" in view.text for view in arguments.views.values())
     splits = DatasetDict()
     for name in SPLITS:
-        check_features(corpus[name].features)
-        split = undecoded(corpus[name])
+        split, schema = corpus[name], labels_schema(corpus[name].features)
         check_content(split, needs_captions)
         limit = arguments.max_train_users if name == "train" else arguments.max_eval_users
         splits[name] = split.select(range(min(limit or len(split), len(split))))
         try:
-            check_rows(splits[name], ProfileSchema.from_features(split.features["profile"]))
+            check_rows(splits[name], schema)
         except ValueError as error:
             raise ValueError(f"split {name!r}: {error}") from None
     return splits

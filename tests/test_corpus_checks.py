@@ -4,16 +4,16 @@ import pytest
 from datasets import Dataset
 
 from mmprofile.batching import undecoded
-from mmprofile.corpus_checks import check_content, check_features, check_rows
+from mmprofile.corpus_checks import check_content, check_rows, labels_schema
 from tests.tiny_corpus import SCHEMA, features, tiny_dataset, user
 
 
 def test_a_corpus_without_what_training_reads_is_refused_at_once():
     rows = tiny_dataset(2)
-    check_features(rows.features)
+    assert labels_schema(rows.features) == SCHEMA
     check_content(undecoded(rows), needs_captions=True)
     with pytest.raises(ValueError, match=r"\['profile'\] missing"):
-        check_features(rows.remove_columns("profile").features)
+        labels_schema(rows.remove_columns("profile").features)
     with pytest.raises(ValueError, match="caption"):
         check_content(undecoded(tiny_dataset(2, captions=False)), needs_captions=True)
     with pytest.raises(ValueError, match="no rows"):
@@ -21,18 +21,17 @@ def test_a_corpus_without_what_training_reads_is_refused_at_once():
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "message"),
+    ("profile", "message"),
     [
-        ("user_id", [1, 2], "a user_id is a text, got Value"),
-        ("reviews", [["good"], ["bad"]], "reviews are a list of .*'text', 'images', 'captions'.*, got List"),
-        ("reviews", ["good", "bad"], "reviews are a list of .*, got Value"),
-        ("reviews", [[{"text": "good"}], [{"text": "bad"}]], "reviews are a list of .*, got List"),
+        ("4", "the dataset needs a profile of class labels: profile is Value.*cast_column makes them of texts"),
+        ({"stars": "4"}, r"of class labels: profile.stars must be a ClassLabel .*'Your own attributes' in README.md"),
+        ({"stars": 4}, "of class labels: profile.stars must be a ClassLabel"),
     ],
 )
-def test_a_column_of_another_type_is_named(column, values, message):
-    rows = tiny_dataset(2).remove_columns(column).add_column(column, values)
+def test_a_profile_that_is_not_of_class_labels_is_refused_and_the_way_said(profile, message):
+    rows = tiny_dataset(2).remove_columns("profile").add_column("profile", [profile] * 2)
     with pytest.raises(ValueError, match=message):
-        check_features(rows.features)
+        labels_schema(rows.features)
 
 
 def corpus(spoil, users: int = 2100) -> Dataset:

@@ -57,7 +57,7 @@ def test_search_flags_reach_the_search(model, corpus, whole, tmp_path):
     ("flags", "message"),
     [
         ({"model": "nowhere"}, "there is no model 'nowhere'"),
-        ({"dataset": "nowhere"}, "there is no JSONL file or dataset 'nowhere'"),
+        ({"dataset": "nowhere"}, "there is no corpus 'nowhere'"),
         ({"split": "dev"}, "not 'dev'"),
         ({"output": None}, "--output is needed, or --show N alone"),
         ({"output": None, "show": 1, "evaluate": True}, "--output is needed"),
@@ -146,4 +146,4 @@ def test_evaluation_without_true_profiles_is_refused(model, tmp_path):
 def test_captions_that_a_model_was_trained_with_are_missed_aloud(model, tmp_path, capsys):
     (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
     run(model, tmp_path / "users.jsonl", show=1)
-    assert "trained with captions (combined), and the input has none" in capsys.readouterr().err
+    assert "trained with captions, and the input has none" in capsys.readouterr().err

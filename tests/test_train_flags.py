@@ -162,7 +162,7 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"objective_weights": [1, float("nan"), 1, 1]}, "nan"),
         ({"vision_feature": "x"}, "'x'"),
         ({"model": "org/model", "fusion": "concat"}, "org/model has its own fusion"),
-        ({"model": "/nowhere"}, "/nowhere: no checkpoint"),
+        ({"model": "/nowhere"}, "there is no model '/nowhere': "),
         ({"dataset": "/nowhere"}, "there is no corpus '/nowhere'"),
         ({"output_dir": "/dev/null"}, "output must be a folder .* got /dev/null"),
         ({"mixed_precision": "fp8"}, "'fp8'"),

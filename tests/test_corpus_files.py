@@ -1,0 +1,155 @@
+"""Files of a corpus: any that datasets reads, and what is wrong with one in a sentence."""
+
+import gzip
+import json
+
+import pandas
+import pytest
+from datasets import Dataset, DatasetDict
+
+import predict
+from mmprofile.corpus_files import open_corpus
+from mmprofile.prediction_inputs import open_users
+from mmprofile.training_arguments import JointTrainingArguments
+from mmprofile.training_data import load_corpus
+from tests.test_predict import model, rows_of, run  # noqa: F401
+from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user, write_corpus
+
+REVIEWS = [{"text": "good", "images": [{"path": "a.png"}], "captions": ["x"]}]
+
+
+def open_all(dataset, split="test"):
+    return open_users(str(dataset), None, split, SCHEMA, None, None)
+
+
+def load(dataset):
+    return load_corpus(JointTrainingArguments(dataset=str(dataset), output_dir="x"))
+
+
+def rows(users: int = 2) -> list[dict]:
+    """With profiles as texts."""
+    names = [tiny_dataset(users)[n] for n in range(users)]
+    profiles = [SCHEMA.profile_from_labels(row["profile"]) for row in names]
+    return [{"user_id": f"u{n}", "reviews": REVIEWS, "profile": profile} for n, profile in enumerate(profiles)]
+
+
+def test_a_parquet_file_by_pandas_is_predicted_and_scored(model, tmp_path):  # noqa: F811
+    (tmp_path / "a.png").write_bytes(png(3)["bytes"])
+    pandas.DataFrame(rows()).to_parquet(tmp_path / "users.parquet")
+    results = run(model, tmp_path / "users.parquet", tmp_path / "out", evaluate=True)
+    assert (results["predicted"], results["photos_left_out"]) == (2, 0) and "average" in results["f1"]
+    assert [row["truth"] for row in rows_of(tmp_path / "out")] == [row["profile"] for row in rows()]
+
+
+@pytest.mark.parametrize("name", ["users.parquet", "users.arrow", "users"])
+def test_a_file_of_any_split_is_its_users(tmp_path, name):
+    if name.endswith("arrow"):
+        tiny_dataset(3).save_to_disk(tmp_path / "saved")
+        next((tmp_path / "saved").glob("*.arrow")).rename(tmp_path / name)
+    else:
+        tiny_dataset(3).to_parquet(tmp_path / name)
+    assert len(open_all(tmp_path / name)) == len(open_all(tmp_path / name, "any")) == 3
+
+
+def test_a_folder_of_save_to_disk_is_a_corpus(tmp_path):
+    DatasetDict({"test": tiny_dataset(3)}).save_to_disk(tmp_path / "many")
+    tiny_dataset(4).save_to_disk(tmp_path / "one")
+    assert len(open_all(tmp_path / "many")) == 3
+    assert len(open_all(tmp_path / "one", "train")) == 4
+
+
+def test_a_text_that_is_no_value_is_an_unknown_profile(tmp_path):
+    spoilt = rows(3)
+    spoilt[1]["profile"] = spoilt[1]["profile"] | {"stars": "9"}
+    spoilt[2]["profile"] = None
+    pandas.DataFrame(spoilt).to_parquet(tmp_path / "users.parquet")
+    users = open_all(tmp_path / "users.parquet")
+    assert users.has_profiles and [users[n].profile for n in range(3)] == [rows(1)[0]["profile"], None, None]
+
+
+@pytest.mark.parametrize("profile", [{"stars": "4"}, {"stars": 4}, {"stars": True}, "4"])
+def test_profiles_that_may_mean_something_else_are_refused(tmp_path, profile):
+    pandas.DataFrame([{"user_id": "a", "reviews": REVIEWS, "profile": profile}]).to_parquet(tmp_path / "u.parquet")
+    with pytest.raises(
+        ValueError, match=r"profiles of \['stars', .*has \['stars'\]|needs a profile of class labels: "
+    ):
+        open_all(tmp_path / "u.parquet")
+
+
+def others(path):
+    Dataset.from_list([{"user_id": "a", "reviews": REVIEWS, "age": 3}]).to_parquet(path)
+
+
+def other_labels(path):
+    changed = features()
+    changed["profile"]["stars"].names.reverse()
+    Dataset.from_list([user(9)], features=changed).to_parquet(path)
+
+
+def half(path):
+    tiny_dataset(3).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            others,
+            "the same columns: '.*-00001.parquet' has profile, .*; '.*b-test.parquet' has age, reviews",
+        ),
+        (other_labels, "the same class labels, those of '.*-00001.parquet' and '.*b-test.parquet' differ$"),
+        (half, "'.*b-test.parquet' is not a whole Parquet file$"),
+        (lambda path: path.write_bytes(b""), "'.*b-test.parquet' is empty$"),
+        (lambda path: path.write_text("user_id,reviews"), "'.*b-test.parquet' is no Parquet file$"),
+    ],
+)
+def test_a_file_of_a_folder_that_is_wrong_is_named(tmp_path, spoil, message):
+    write_corpus(tmp_path / "corpus")
+    (tmp_path / "corpus" / "test-00000-of-00001.parquet").rename(tmp_path / "corpus" / "a-test.parquet")
+    spoil(tmp_path / "corpus" / "b-test.parquet")
+    for opened in (open_all, load):
+        with pytest.raises(ValueError, match=message):
+            opened(tmp_path / "corpus")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("users.parquet", b"", "is empty$"),
+        ("users.parquet", b"PAR1PAR1", "is not a whole Parquet file$"),
+        ("users.parquet", b"no Parquet", "is no Parquet file$"),
+        ("users.arrow", b"no Arrow", "cannot be read"),
+        ("users.jsonl", gzip.compress(b"{}"), r"is packed \(gzip\); unpack it first$"),
+        ("users.json", json.dumps(rows()).encode(), "'.*users.json' is one JSON value; .* a line for each user"),
+        ("users.json", json.dumps(rows(), indent=2).encode(), "is one JSON value; .* a line for each user"),
+        ("users.json", json.dumps(rows()[0], indent=2).encode(), "is one JSON value; .* a line for each user"),
+        ("users.jsonl", b"", "no users"),
+        ("users.csv", b"user_id,reviews\n", "line 1 of .*users.csv is not JSON"),
+    ],
+)
+def test_a_file_that_is_none_is_told_in_a_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as refused:
+        open_all(tmp_path / name)
+    assert len(str(refused.value)) < 300
+
+
+def test_types_that_differ_between_files_are_told_in_a_sentence(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    Dataset.from_list([{"user_id": "a", "reviews": REVIEWS}]).to_parquet(tmp_path / "corpus" / "test-0.parquet")
+    Dataset.from_list([{"user_id": 3, "reviews": "x"}]).to_parquet(tmp_path / "corpus" / "test-1.parquet")
+    with pytest.raises(ValueError, match="the files of '.*corpus' cannot be read as one: each needs the same columns"):
+        open_corpus(str(tmp_path / "corpus"))
+
+
+def test_a_file_has_no_splits_to_train_on(tmp_path):
+    tiny_dataset(3).to_parquet(tmp_path / "users.parquet")
+    with pytest.raises(ValueError, match=r"needs the splits \['train', .* missing"):
+        load(tmp_path / "users.parquet")
+
+
+def test_the_program_refuses_without_a_traceback(model, tmp_path):  # noqa: F811
+    (tmp_path / "users.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        predict.main(["--model", str(model), "--dataset", str(tmp_path / "users.parquet"), "--show", "1"])
