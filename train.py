@@ -8,8 +8,8 @@ Evaluates by generation after each epoch, keeps the weights with the best averag
 
 A recipe is a YAML file of flags. A corpus has the splits train, validation and test, as files named so or on the Hub,
 and in each a row for each user: `user_id`; `reviews`, a list of `text`, `images` and `captions`, the newest first; and
-`profile`, a struct of class labels, whose names and values are the attributes that the model learns. A photo is a struct
-of its file's `bytes` or `path`, or one of the two alone; paths are relative to the folder.
+`profile`, a struct of class labels, whose names and values are the attributes that the model learns. A photo is a
+struct of its file's `bytes` or `path`, or one of the two alone; paths are relative to the folder.
 """
 
 import sys
