@@ -134,6 +134,7 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     config_class = MMProfileConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
+    input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["T5Block", "ViTEmbeddings", "ViTLayer", "GatedFusion"]
     _supports_sdpa = True

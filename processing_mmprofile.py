@@ -90,6 +90,8 @@ class MMProfileProcessor(ProcessorMixin):
         targets: Mapping | list | None = None,
         max_text_tokens: int | None = None,
         return_tensors: str = "pt",
+        text: str | list[str] | None = None,
+        padding: bool = True,
     ) -> BatchFeature:
         """The model's inputs for one user, or for a batch of users, where each argument is a list of theirs.
 
@@ -102,6 +104,9 @@ class MMProfileProcessor(ProcessorMixin):
             targets: the profile to generate: labels.
             max_text_tokens: another limit than the processor's.
             return_tensors: "pt" or "np".
+            text: in place of `reviews`, as transformers' own pipelines have it: one review, or a list of one for each
+                user. `images` may then be a photo of the one user, or a list of one, or of a list, for each.
+            padding: which these ask for; a batch is padded in any case.
 
         Returns:
             `input_ids`, `attention_mask` (batch, seq); `pixel_values` (batch, images, 3, height, width) and
@@ -112,6 +117,10 @@ class MMProfileProcessor(ProcessorMixin):
             ValueError: if a user has neither a review with a word in it nor a profile, the arguments' lengths differ,
                 or an entry is not valid.
         """
+        if text is not None:
+            if reviews is not None:
+                raise ValueError(f"text stands in place of reviews, got reviews={reviews!r} and text={text!r}")
+            reviews, images = _users_of_text(text, images)
         one, users = _count_users(reviews, profiles)
         arguments = {"reviews": reviews, "captions": captions, "profiles": profiles, "masked": masked}
         columns = [_per_user(name, values, one, users) for name, values in arguments.items()]
@@ -310,6 +319,20 @@ def _check_spelling(tokenizer, schema: ProfileSchema) -> None:
     spelled = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     if wrong := [(text, read) for text, read in zip(texts, spelled, strict=True) if text != read]:
         raise ValueError(f"the tokenizer reads {wrong[0][0]!r} of the schema back as {wrong[0][1]!r}")
+
+
+def _users_of_text(text: str | Sequence[str], images) -> tuple[list, list | None]:
+    """`reviews` and `images` of `text`, and images, as transformers' pipelines have them."""
+    if not isinstance(text, str | list | tuple):
+        raise ValueError(f"text is a text, or a list of one for each user, got {type(text).__name__}: {text!r}")
+    if isinstance(text, str):
+        if images is not None and not isinstance(images, list | tuple):
+            images = [images]
+        nested = images is not None and len(images) == 1 and isinstance(images[0], list | tuple)
+        return [text], images[0] if nested else images
+    if isinstance(images, list | tuple):
+        images = [photos if isinstance(photos, list | tuple | None) else [photos] for photos in images]
+    return [[review] for review in text], images
 
 
 def _count_users(reviews: list | None, profiles: Mapping | list | None) -> tuple[bool, int]:
