@@ -7,7 +7,6 @@
 import os
 from collections.abc import Callable
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features
@@ -89,8 +88,8 @@ def _reviews(column: pa.Array, folder: str) -> pa.ListArray:
 def _any_path(chunks: list[pa.Array]) -> bool:
     """Whether there is but a path of a photo."""
     for chunk in chunks:
-        photos = pc.list_flatten(pc.struct_field(pc.list_flatten(chunk), "images"))
-        content, path = (pc.struct_field(photos, name) for name in ("bytes", "path"))
+        photos = chunk.values.field("images").values  # to flatten lists of which some are null copies their values
+        content, path = (photos.field(name) for name in ("bytes", "path"))
         if pc.any(pc.and_(pc.is_null(content), pc.is_valid(path))).as_py():
             return True
     return False
@@ -119,9 +118,10 @@ def _lists(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> pa.List
     """The same lists, of converted values; of nothing but null lists where the column is of type null."""
     if pa.types.is_null(column.type):
         column = pa.nulls(len(column), pa.list_(pa.null()))
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, convert(pc.list_flatten(column)), mask=pc.is_null(column))
+    elif pa.types.is_fixed_size_list(column.type):
+        column = pc.cast(column, pa.list_(column.type.value_type))
+    offsets = pa.array(column.offsets.to_numpy(), pa.int32())
+    return pa.ListArray.from_arrays(offsets, convert(column.values), mask=pc.is_null(column))
 
 
 def _struct(fields: dict[str, pa.Array], values: pa.Array) -> pa.StructArray:

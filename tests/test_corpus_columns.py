@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
+from datasets.table import InMemoryTable
 
 from mmprofile.batching import UserExamples
 from mmprofile.corpus_checks import check_rows
@@ -113,6 +114,28 @@ def test_what_is_right_already_stays_on_the_disk(tmp_path):
     tiny_dataset(3).to_parquet(tmp_path / "users.parquet")
     found = read(tmp_path / "users.parquet")
     assert found.cache_files and found["reviews"] == unified(tiny_dataset(3))["reviews"]
+
+
+def test_no_photo_is_copied():
+    rows = [{"user_id": "a", "reviews": [review(images=[PHOTO, None]), review(images=None)]}]
+    rows += [{"user_id": "b", "reviews": None}, {"user_id": "c", "reviews": [review(images=[PHOTO])]}]
+    dataset = Dataset.from_list(rows).select(range(1, 3))
+    written, read = (
+        split.data.column("reviews").chunk(0).values.field("images").values for split in (dataset, unified(dataset))
+    )
+    assert written.buffers()[-1].address == read.field("bytes").buffers()[-1].address
+    assert unified(dataset)["reviews"][0] is None and len(unified(dataset)["reviews"][1][0]["images"]) == 1
+
+
+def test_lists_of_a_fixed_length_are_read():
+    kind = pa.list_(
+        pa.struct([("text", pa.string()), ("images", pa.list_(pa.binary(), 2)), ("captions", pa.null())]), 1
+    )
+    table = pa.table(
+        {"user_id": ["a", "b"], "reviews": pa.array([[review(images=[PHOTO, PHOTO], captions=None)], None], kind)}
+    )
+    found = unified(Dataset(InMemoryTable(table)))["reviews"]
+    assert [photo["bytes"] for photo in found[0][0]["images"]] == [PHOTO, PHOTO] and found[1] is None
 
 
 def test_paths_without_bytes_are_relative_to_the_folder():
