@@ -405,7 +405,8 @@ def predict_to_folder(
         results |= summarise(folder, measured, accelerator.device)
         report(folder, results)
         if arguments.evaluate and results["predicted"]:
-            of = f"{Path(arguments.dataset).name}, {arguments.split} split, {len(users)} users"
+            split = "" if Path(arguments.dataset).is_file() else f", {arguments.split} split"
+            of = f"{Path(arguments.dataset).name}{split}, {len(users)} users"
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):

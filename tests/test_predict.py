@@ -100,7 +100,9 @@ def test_figures_name_the_corpus_and_the_split_that_was_predicted(model, corpus,
     for name in ("plot_confusion", "plot_calibration"):
         monkeypatch.setattr(predict, name, lambda *args: drawn.append(args[-1]))
     run(model, corpus, tmp_path / "out", split="validation", evaluate=True)
-    assert drawn == ["corpus, validation split, 4 users"] * 2
+    run(model, corpus / "test-00000-of-00001.parquet", tmp_path / "file", evaluate=True)
+    of_split, of_file = "corpus, validation split, 4 users", "test-00000-of-00001.parquet, 10 users"
+    assert drawn == [of_split, of_split, of_file, of_file]
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_stopped(model, corpus, whole, tmp_path, monkeypatch):
