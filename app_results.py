@@ -32,11 +32,10 @@ def render_answers(answers: Mapping[str, Mapping | str], names: Mapping[str, str
 
 
 def thumbnail(image: Image.Image) -> str:
-    """A photo as a data URL of a small JPEG, without what the file says of place and camera."""
-    small = image.copy()
-    small.thumbnail(THUMBNAIL)
+    """A photo as a data URL of a small JPEG, without what the file says of place and camera. The image is shrunk."""
+    image.thumbnail(THUMBNAIL)
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=85)
+    image.save(file, "JPEG", quality=85, exif=b"", icc_profile=None, comment=b"")
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -16,7 +16,8 @@ import binascii
 import re
 import reprlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -32,11 +33,12 @@ MAX_TEXTS = 200  # reviews, or captions, of a user
 MAX_CHARACTERS = 100_000  # of a user's reviews and captions; the model reads a few thousand
 MAX_PHOTOS = 64  # of all users; one user's are bounded by the processor's max_images
 MAX_PHOTO_BYTES = 10_000_000
-MAX_PIXELS = 25_000_000  # of a photo, read from its header; at most 400 MB while it is decoded
+# Of a photo, read from its header, and of all that are decoded at a time: at most 370 MB. A WebP's count half as much
+# again.
+MAX_PIXELS = 25_000_000
 MAX_PROFILES = 50
 MAX_DECODER_CALLS = 100  # far: a trained model needs some 5 to 40. A search that needs more ends, `exact` is false
-# Photos are large while they are decoded, so only a few are at a time, whatever the number of threads.
-DECODERS = 4
+DECODERS = 4  # photos decoded at a time, whatever the number of threads
 
 DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
 USER_FIELDS = ("reviews", "images", "captions")
@@ -93,27 +95,31 @@ class EndpointHandler:
 
     Args:
         path: the folder of the model's repository, with its code, or its Hub name.
+        revision: the branch, tag or commit of a Hub name, of the code as well; default: main.
 
     Raises:
         ImportError: if transformers is too old or too new; it says which version is needed.
     """
 
-    def __init__(self, path: str = ""):
+    def __init__(self, path: str = "", revision: str | None = None):
         require_version(TRANSFORMERS, "The requirements.txt of the model's repository installs it.")
-        path = str(path) or "."
-        self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
+        path, hub = str(path) or ".", {"revision": revision}
+        self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True, **hub)
         self.processor.max_image_pixels = min(self.processor.max_image_pixels, MAX_PIXELS)
         torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each request has its own
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True).to(device)
+        self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True, **hub).to(device)
         # The server loads this file alone, so that it cannot import the other; whatever the function's name says, it
         # loads anything of the repository's files.
-        self._pad_users, self._profile_users, seen_by = (
-            get_class_from_dynamic_module(f"pipeline_mmprofile.{name}", path)
-            for name in ("pad_users", "profile_users", "seen_by")
+        self._pad_users, self._profile_users, seen_by, self._open_photo = (
+            get_class_from_dynamic_module(name, path, **hub)
+            for name in (
+                *("pipeline_mmprofile.pad_users", "pipeline_mmprofile.profile_users", "pipeline_mmprofile.seen_by"),
+                "images_mmprofile.open_photo",
+            )
         )
         self.sees = seen_by(self.model.config)
-        self._decoding = threading.BoundedSemaphore(DECODERS)
+        self._reading, self._decoding = threading.BoundedSemaphore(DECODERS), _Budget(MAX_PIXELS)
         self._running = threading.Lock()  # the tokenizer and the model
         self({"inputs": "Good."})  # what cannot answer fails here, not at a user's request
 
@@ -156,6 +162,37 @@ class EndpointHandler:
                 answer["image_weights"] = [0.0] * len(user.images)
         return answers if many else answers[0]
 
+    @contextmanager
+    def decoded(self, image, place: str, decode: bool = True) -> Iterator[Image.Image | None]:
+        """A photo of a request, upright and in RGB, while there is memory for it.
+
+        Args:
+            image: as a request has it.
+            place: where it stands, for errors.
+            decode: if False only its form is checked, None comes.
+
+        Raises:
+            ValueError: if it is not valid, broken or too large.
+        """
+        with self._reading:
+            try:
+                content = read_photo(image)
+                if not decode:
+                    yield None
+                    return
+                opened = self._open_photo(content)
+                if opened.cost > MAX_PIXELS:
+                    raise ValueError(
+                        f"{opened.name} has {opened.image.width} x {opened.image.height} pixels; a photo has up to"
+                        f" {MAX_PIXELS}, a WebP a third less"
+                    )
+                with self._decoding.take(opened.cost):
+                    photo = opened.to_rgb(self.processor.max_image_pixels)
+                    del opened
+                    yield photo
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from None
+
     def _check_photos(self, users: list[User]):
         """Their numbers, before any is decoded."""
         for user in users:
@@ -169,16 +206,14 @@ class EndpointHandler:
 
     def _encode_photos(self, user: User, parameters: Parameters) -> torch.Tensor | None:
         """(images, 3, height, width), None where the model looks at no photo."""
-        looks, pixels = self.sees.images and not parameters.without_photos, []
-        for index, image in enumerate(user.images):
-            with self._decoding:
-                try:
-                    photo = read_photo(image)
-                    if looks:
-                        pixels.append(self.processor.encode_images([[photo]])["pixel_values"][0, 0])
-                except ValueError as error:
-                    raise ValueError(f"{user.place}.images[{index}]: {error}") from None
-        return torch.stack(pixels) if pixels else None
+        looks = self.sees.images and not parameters.without_photos
+        places = [f"{user.place}.images[{index}]" for index in range(len(user.images))]
+        pixels = [self._encode_photo(image, place, looks) for image, place in zip(user.images, places, strict=True)]
+        return torch.stack(pixels) if looks and pixels else None
+
+    def _encode_photo(self, image, place: str, looks: bool) -> torch.Tensor | None:
+        with self.decoded(image, place, decode=looks) as photo:
+            return self.processor.encode_images([[photo]])["pixel_values"][0, 0] if looks else None
 
     def _encode_text(self, user: User, parameters: Parameters):
         """The processor's `EncodedText`.
@@ -197,6 +232,25 @@ class EndpointHandler:
         schema = self.processor.profile_schema
         profile = {a.key: list(a.values[: a.count]) if a.count > 1 else a.values[0] for a in schema.attributes}
         return self.processor.encode_sections((), captions, profile, masked=schema.keys)
+
+
+class _Budget:
+    """So many pixels at a time, given in turn, so that a large photo's turn comes."""
+
+    def __init__(self, pixels: int):
+        self.free, self.turn, self.given_back = pixels, threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        with self.turn, self.given_back:
+            self.given_back.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.given_back:
+                self.free += pixels
+                self.given_back.notify_all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -267,7 +321,7 @@ def read_photo(image) -> bytes | Image.Image:
         try:
             image = base64.b64decode("".join(image[start:].split()), validate=True)
         except (binascii.Error, ValueError):
-            raise ValueError(f"a photo is base64, no URL or path; it cannot be decoded: {_shown(image)}") from None
+            raise ValueError(f"a photo is base64, no URL or path, got {len(image)} characters that are not") from None
     if not isinstance(image, bytes | bytearray | Image.Image):
         raise ValueError(f"a photo is base64, bytes or a PIL image, got {_shown(image)}")
     if not isinstance(image, Image.Image) and len(image) > MAX_PHOTO_BYTES:
@@ -275,7 +329,14 @@ def read_photo(image) -> bytes | Image.Image:
     return image
 
 
+class _Shown(reprlib.Repr):
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return f"{len(value)} bytes"
+
+    repr_bytearray = repr_bytes
+
+
 def _shown(value) -> str:
-    """A value of a request in an error: never more than a line of it."""
-    text = reprlib.repr(value)
+    """A value of a request in an error: never more than a line of it, and of a file's bytes only their number."""
+    text = _Shown().repr(value)
     return text if len(text) <= 80 else text[:76] + " ..."

@@ -2,18 +2,34 @@
 
 import io
 import os
+import re
 import struct
 import zlib
-from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile
+
+from .photo_files_mmprofile import FORMATS, MAX_BYTES, exif_orientation, read_photo_file
 
 Photo = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
 
-# Formats of photos. Of Pillow's others, some run programs (EPS) and most hold no photos.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Resizing holds numbers for each pixel of a side.
+MAX_SIDE = 65_535
+STRIP_PIXELS = 1_000_000
+# Format -> the memory that decoding takes, of that of the others; measured. A WebP's library holds two more photos.
+COSTS = {"WEBP": 1.5}
+# EXIF orientation -> what makes the photo upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Pillow lets through whatever its decoders meet in a broken file.
 DECODER_ERRORS = (
     OSError,
@@ -32,32 +48,75 @@ DECODER_ERRORS = (
 )
 
 
+@dataclass(frozen=True)
+class OpenedPhoto:
+    """A photo whose header is read.
+
+    Args:
+        image: as Pillow has it, decoded or not.
+        name: what errors call it.
+        orientation: EXIF's, 1 to 8.
+    """
+
+    image: Image.Image
+    name: str
+    orientation: int
+
+    @property
+    def cost(self) -> int:
+        """Pixels whose decoding takes as much memory, about 15 bytes each."""
+        return int(self.image.width * self.image.height * COSTS.get(self.image.format, 1))
+
+    def to_rgb(self, max_pixels: int) -> Image.Image:
+        """Decoded and upright; errors as of `load_rgb`."""
+        image, name = self.image, self.name
+        if not 0 < image.width * image.height <= max_pixels or max(image.size) > MAX_SIDE:
+            raise ValueError(
+                f"{name} has {image.width} x {image.height} pixels; it may have 1 to {max_pixels} (max_image_pixels)"
+                f" and {MAX_SIDE} on a side"
+            )
+        try:
+            rgb = _to_rgb(image)
+        except DECODER_ERRORS as error:
+            raise ValueError(f"{name} is broken{_reason(error)}") from None
+        return rgb.transpose(TURNS[self.orientation]) if self.orientation in TURNS else rgb
+
+
 def load_rgb(photo: Photo, max_pixels: int) -> Image.Image:
     """A photo as an upright RGB image.
 
     Args:
         photo: a PIL image; the path of a local file or the bytes of one (of an animation the first frame counts); or
-            an array as `image_from_array` takes it. A URL is never fetched.
+            an array as `image_from_array` takes it. A URL is never fetched. A path may be absolute or hold `..`, on
+            purpose: it is the caller's, never a stranger's. Files are of `FORMATS`, of up to `MAX_BYTES`.
         max_pixels: the most pixels, compared with the header before anything is decoded.
 
     Raises:
         ValueError: if it is none of these, there is no such file, its content is no photo or a broken one, or it has
-            no pixels or too many.
+            no pixels or too many. No bytes of the file are quoted.
     """
+    return open_photo(photo).to_rgb(max_pixels)
+
+
+def open_photo(photo: Photo) -> OpenedPhoto:
+    """The photo, its header read; arguments and errors as of `load_rgb`."""
     if isinstance(photo, np.ndarray | torch.Tensor):
         photo = image_from_array(photo)
     if isinstance(photo, Image.Image):
-        return _decode(photo, f"the {photo.mode} image", max_pixels)
-    if isinstance(photo, bytes | bytearray | memoryview):
-        name, opening = f"the image of {len(photo)} bytes", nullcontext(io.BytesIO(photo))
+        name = f"the {photo.mode} image"
+        content = _undecoded(photo, name)
+        if content is None:
+            return OpenedPhoto(photo, name, exif_orientation(photo.info.get("exif"), photo.info.get("xmp")))
+    elif isinstance(photo, bytes | bytearray | memoryview):
+        name, content = f"the image of {len(photo)} bytes", bytes(photo)
     elif not isinstance(photo, str | os.PathLike):
         raise ValueError(f"an image is a PIL image, a path, bytes or an array, got {type(photo).__name__}")
     elif not os.path.isfile(photo):  # nor is a folder, a device or a URL
         raise ValueError(f"there is no local image file {os.fspath(photo)!r}")
     else:
-        name, opening = f"image {os.fspath(photo)!r}", _open_file(photo)
-    with opening as file:
-        return _decode(_identify(file, name), name, max_pixels)
+        name, content = f"image {os.fspath(photo)!r}", _read_file(photo)
+    image, orientation = _identify(content, name)
+    return OpenedPhoto(image, name, orientation)
 
 
 def image_from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
@@ -89,43 +148,75 @@ def image_from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array))
 
 
-def _open_file(path: str | os.PathLike) -> io.BufferedReader:
+def _read_file(path: str | os.PathLike) -> bytes:
     try:
-        return open(path, "rb")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise ValueError(f"image {os.fspath(path)!r} has {size} bytes; it may have up to {MAX_BYTES}")
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(f"image {os.fspath(path)!r} cannot be opened: {error.strerror}") from None
 
 
-def _identify(file: io.BufferedIOBase, name: str) -> Image.Image:
-    """Reads the header."""
-    start = file.read(16)
-    if not start:
-        raise ValueError(f"{name} is empty")
-    try:
-        return Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ValueError(f"{name} is none of {', '.join(FORMATS)}: it starts with {start!r}") from None
-    except DECODER_ERRORS as error:
-        raise ValueError(f"{name} is broken or too large: {error}") from None
-
-
-def _decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    if not 0 < image.width * image.height <= max_pixels:
+def _undecoded(image: Image.Image, name: str) -> bytes | None:
+    """The file of an image that was opened and not yet decoded, so that it is read as any other file; None of what is
+    decoded, or a later frame of an animation."""
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or not image.fp:
+        return None
+    if image.format not in (*FORMATS, "MPO"):
         raise ValueError(
-            f"{name} has {image.width} x {image.height} pixels; it may have 1 to {max_pixels} (max_image_pixels)"
+            f"{name} is of the format {image.format}, none of {', '.join(FORMATS)}; what is decoded, by its method"
+            " load(), may be of any"
         )
+    if image.tell():
+        return None
     try:
-        return _to_rgb(image)
+        place = image.fp.tell()
+        image.fp.seek(0)
+        content = image.fp.read(MAX_BYTES + 1)
+        image.fp.seek(place)
+    except (OSError, ValueError):
+        raise ValueError(f"{name} cannot be read, its file is closed") from None
+    return content
+
+
+def _identify(content: bytes, name: str) -> tuple[Image.Image, int]:
+    """Reads the header; the image, not decoded, and its orientation."""
+    if not content:
+        raise ValueError(f"{name} is empty")
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name} has more than {MAX_BYTES} bytes")
+    try:
+        content, orientation = read_photo_file(content)
+    except ValueError as error:
+        raise ValueError(f"{name} is {error}") from None
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS), orientation
     except DECODER_ERRORS as error:
-        raise ValueError(f"{name} is broken: {error}") from None
+        raise ValueError(f"{name} is broken or too large{_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Pillow's, where it is a plain sentence: what quotes of the file has quotes and backslashes."""
+    text = " ".join(str(error).split())
+    return f": {text}" if re.fullmatch(r"[\w ,.():;-]{1,120}", text) else ""
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Turned upright, 16 bits scaled to 8, and what is transparent on white."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow's own conversion clips these at 255
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257).round().astype(np.uint8))
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    """16 bits scaled to 8, and what is transparent on white. Converted in strips, so that beside the decoded photo and
+    the result nothing large is held."""
+    image.load()
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if strip.mode.startswith("I"):  # Pillow's own conversion clips these at 255
+            strip = Image.fromarray((np.clip(np.asarray(strip), 0, 65535) / 257).round().astype(np.uint8))
+        elif strip.has_transparency_data:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+        rgb.paste(strip.convert("RGB"), (0, top))
+    return rgb

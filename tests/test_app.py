@@ -58,7 +58,13 @@ def words(html: str) -> str:
 
 def requests_of(profiler, monkeypatch) -> list:
     seen, handler = [], profiler.handler
-    monkeypatch.setattr(profiler, "handler", lambda request: [seen.append(request), handler(request)][1])
+
+    def noting(request):
+        seen.append(request)
+        return handler(request)
+
+    noting.decoded = handler.decoded
+    monkeypatch.setattr(profiler, "handler", noting)
     return seen
 
 
@@ -143,7 +149,11 @@ def test_what_visitors_send_is_never_markup(profiler, folder):
         assert "<script" not in html and "<img src=x" not in html and "<b>cake" not in html
     (folder / name).write_bytes(b"<script>alert(1)</script>")
     html = profiler("good", [(str(folder / name), None)], "", [])
-    assert html.startswith('<p class="problem"') and html.count("<") == 2 and "&lt;script&gt;" in html
+    assert (
+        html.startswith('<p class="problem"')
+        and html.count("<") == 2
+        and "&lt;img src=x onerror=alert(1)&gt;.jpg" in html
+    )
 
 
 def test_shares_are_whole_percent_and_never_falsely_nothing_or_all():

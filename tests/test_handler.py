@@ -5,6 +5,9 @@ import io
 import json
 import random
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,7 +152,7 @@ def test_without_the_objective_for_it_a_user_without_reviews_is_refused(tmp_path
 
 def test_errors_say_where_and_why_in_a_line(handler):
     assert error_of(handler, {"inputs": [USER, USER | {"images": [photo(random.Random(1)), "http://a.b/c.jpg"]}]}) == (
-        "inputs[1].images[1]: a photo is base64, no URL or path; it cannot be decoded: 'http://a.b/c.jpg'"
+        "inputs[1].images[1]: a photo is base64, no URL or path, got 16 characters that are not"
     )
     assert error_of(handler, {"inputs": USER, "parameters": {"beams": 3}}) == (
         "parameters: only num_return_profiles, min_coverage, without_photos, without_captions are known, got ['beams']"
@@ -158,6 +161,42 @@ def test_errors_say_where_and_why_in_a_line(handler):
         "inputs: reviews and captions have up to 100000 characters, got 150000"
     )
     assert error_of(handler, {"inputs": user_with_photos(5)}) == "inputs.images: a user has up to 4 photos, got 5"
+
+
+def test_no_bytes_of_a_file_stand_in_an_error(handler):
+    secret = b"root:x:0:0:root"
+    for image in (
+        secret,
+        base64.b64encode(secret).decode(),
+        b"\xff\xd8\xff" + secret,
+        b"BM" + secret * 9,
+        {1: secret},
+    ):
+        for request in ({"inputs": {"images": [image]}}, {"inputs": image}, {"inputs": {"reviews": [image]}}):
+            message = error_of(handler, request) if not isinstance(image, str) or "images" in request["inputs"] else ""
+            assert "root" not in message and base64.b64encode(secret).decode()[:12] not in message
+
+
+def test_no_more_is_decoded_at_a_time_than_fits(handler):
+    module, held, most = sys.modules[type(handler).__module__], [0], [0]
+    budget, lock = module._Budget(100), threading.Lock()
+
+    def decode(pixels: int):
+        with budget.take(pixels):
+            with lock:
+                held[0] += pixels
+                most[0] = max(most[0], held[0])
+            time.sleep(0.002)
+            with lock:
+                held[0] -= pixels
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(decode, [10, 30, 100, 60, 1] * 20))
+    assert 60 < most[0] <= 100 and budget.free == 100
+    large = Image.new("1", (5_000, 5_001))
+    assert error_of(handler, {"inputs": {"images": [large]}}) == (
+        "inputs.images[0]: the 1 image has 5000 x 5001 pixels; a photo has up to 25000000, a WebP a third less"
+    )
 
 
 def test_another_version_of_transformers_is_named_at_load(handler, tmp_path, monkeypatch):

@@ -74,6 +74,7 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(base):
         "metrics.jsonl",
         "model.safetensors",
         "modeling_mmprofile.py",
+        "photo_files_mmprofile.py",
         "pipeline_mmprofile.py",
         "processing_mmprofile.py",
         "processor_config.json",
