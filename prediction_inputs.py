@@ -6,6 +6,7 @@ a `ValueError` before any work. What is wrong with one user (no review, a broken
 
 import hashlib
 import json
+import textwrap
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from .corpus_digest import corpus_digest, update_by_file
 from .corpus_files import open_corpus, table_kind
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
+SHOWN_CHARACTERS = 200  # of what is refused
 PROBED_USERS = 100  # whose photos are looked for before the work starts
 
 
@@ -182,16 +184,18 @@ class LineUsers:
             raise ValueError(f"{where} has too many brackets in one another") from None
         if not isinstance(fields, dict) or not {"user_id", "reviews"} <= set(fields) <= set(LINE_FIELDS):
             given = list(fields) if isinstance(fields, dict) else fields
-            raise ValueError(f"{where} needs user_id and reviews and may have {list(LINE_FIELDS[2:])}, got {given!r}")
+            raise ValueError(
+                f"{where} needs user_id and reviews and may have {list(LINE_FIELDS[2:])}, got {_shown(given)}"
+            )
         given = {name: value for name, value in fields.items() if value is not None}
         fields = {"user_id": None, "reviews": [], "images": [], "captions": [], "profile": None} | given
         if isinstance(fields["user_id"], str) and not _is_unicode(fields["user_id"]):
             raise ValueError(f"{where}: a user_id has no lone surrogates, got {fields['user_id']!r}")
         texts, captions = [fields["reviews"], fields["images"]], fields["captions"]
         if not all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in texts):
-            raise ValueError(f"{where}: reviews and images are lists of texts, got {texts}")
+            raise ValueError(f"{where}: reviews and images are lists of texts, got {_shown(texts)}")
         if not isinstance(captions, list) or not all(text is None or isinstance(text, str) for text in captions):
-            raise ValueError(f"{where}: captions are a list of texts, got {captions!r}")
+            raise ValueError(f"{where}: captions are a list of texts, got {_shown(captions)}")
         if fields["profile"] is not None:
             try:
                 fields["profile"] = self.schema.validate(fields["profile"])
@@ -207,6 +211,11 @@ class LineUsers:
                 f"none of the {len(paths)} photos of the first users is there, e.g. {paths[0]!r};"
                 f" paths are relative to {str(self.path.parent)!r}"
             )
+
+
+def _shown(value) -> str:
+    """What was given, cut: it may be a whole user."""
+    return textwrap.shorten(repr(value), SHOWN_CHARACTERS, placeholder=" ...")
 
 
 def _is_unicode(text: str) -> bool:

@@ -73,6 +73,13 @@ def test_a_line_that_is_no_user_is_refused_before_the_work(tmp_path, bad, messag
         open_users(write_lines(tmp_path, line(1), bad), None, "test", SCHEMA, None, None)
 
 
+def test_a_refusal_shows_the_beginning_of_what_was_given_alone(tmp_path):
+    for bad in (line(1, reviews="word " * 9999), line(1, captions={"x": "word " * 9999}), ["word"] * 9999):
+        with pytest.raises(ValueError, match=r" \.\.\.$") as refused:
+            LineUsers(write_lines(tmp_path, line(0), bad), SCHEMA)
+        assert len(str(refused.value)) < 500
+
+
 def test_a_file_without_users_or_with_wrong_photo_paths_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no users"):
         LineUsers(write_lines(tmp_path), SCHEMA)
