@@ -7,7 +7,11 @@ It is also a Space of the Hugging Face Hub, whose variable MODEL_ID names the mo
 folder. The page answers with the model's own `handler.py`, so what that file takes and refuses holds here as well.
 """
 
-import argparse
+from app_arguments import argument_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    argument_parser(__doc__).parse_known_args()
+
 import atexit
 import base64
 import json
@@ -29,7 +33,7 @@ from app_requests import UPLOAD_BYTES, Gate, Page, read_upload
 from app_results import EMPTY, render_answers, render_error, thumbnail
 
 ROOT = Path(__file__).parent
-SPACE_FILES = ("app.py", "app_requests.py", "app_results.py", "app.css", "app_examples.json")
+SPACE_FILES = ("app.py", "app_arguments.py", "app_requests.py", "app_results.py", "app.css", "app_examples.json")
 EXAMPLES = json.loads((ROOT / "app_examples.json").read_text(encoding="utf-8"))
 SESSIONS = 1000  # kept at a time
 WAITING = 32  # visitors in the queue; more are told to come back
@@ -225,9 +229,7 @@ def save_space(folder: str | os.PathLike, model_id: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=os.environ.get("MODEL_ID"), help="folder or Hub name; its code is run")
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    parser = argument_parser(__doc__)
     options = parser.parse_args(argv)
     if not options.model:
         parser.error("--model is needed, or the environment variable MODEL_ID")

@@ -22,6 +22,7 @@ HEAVY = {"torch", "datasets", "pandas", "accelerate", "gradio", "matplotlib"}
 INPUTS = {
     "train.py": ["`reviews`, a list of `text`, `images` and `captions`", "recipes/quickstart.yaml\n", "--num_epochs"],
     "predict.py": ['    {"user_id": "u1", "reviews": ["', "--split test --output out", "--num_return_profiles"],
+    "app.py": ["    python app.py --model outputs/quickstart\n", "whose variable MODEL_ID names the model", "--port"],
     "upload.py": ["    python upload.py outputs/quickstart user/model\n", "--space"],
 }
 
