@@ -9,7 +9,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -63,13 +63,25 @@ class UserRow(NamedTuple):
 
 @dataclass
 class Corpus:
-    """The rows of each split, their photos, the medians above which a label is high, and what was dropped."""
+    """The rows of each split and their photos, and what a card tells of them.
+
+    Args:
+        medians: by attribute, above which a label is high.
+        ledger: what was dropped.
+        lines: of the raw files, by what they list; blank ones are none.
+        dates: of the first and the last review that a label comes from, `YYYY-MM-DD HH:MM:SS`.
+        written: of the users of the rows, how many reviews of a fitting length each wrote, and how many of these have
+            a photo, before the newest were taken.
+    """
 
     rules: tuple[Rule, ...]
     splits: dict[str, tuple[UserRow, ...]]
     album: Album
     medians: dict[str, float]
     ledger: Ledger
+    lines: dict[str, int] = field(default_factory=dict)
+    dates: tuple[str, str] | None = None
+    written: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def plan_corpus(
@@ -103,7 +115,7 @@ class _Plan:
         album: Album | None,
     ) -> None:
         self.raw, self.config, self.rules, self.backend, self.scratch = raw, config, rules, backend, scratch
-        self.ledger = Ledger()
+        self.ledger, self.lines = Ledger(), {}
         self.album = album or Album(raw, config.max_photo_bytes, config.max_photo_pixels, config.image_size)
 
     def corpus(self) -> Corpus:
@@ -119,7 +131,8 @@ class _Plan:
         medians = self._medians(complete.values())
         drawn = split_users(complete, self.config.seed, self.config.split_sizes, self.config.all_users)
         self.ledger.left["users drawn"] = sum(map(len, drawn.values()))
-        rows = self._rows(histories, shown, photos, ties, [user for users in drawn.values() for user in users])
+        users = [user for users in drawn.values() for user in users]
+        rows, with_photo = self._rows(histories, shown, photos, ties, users)
         splits = {
             split: tuple(
                 UserRow(user, tuple(rows[user]), decide(self.rules, complete[user], medians)) for user in users
@@ -128,7 +141,10 @@ class _Plan:
         }
         profiles = [row.profile for rows in splits.values() for row in rows]
         self.ledger.notes += warn_of_constants(self.rules, profiles)
-        return Corpus(self.rules, splits, self.album, medians, self.ledger)
+        written = {user: (complete[user]["reviews"], with_photo[user]) for user in users}
+        return Corpus(
+            self.rules, splits, self.album, medians, self.ledger, self.lines, self._dates(histories), written
+        )
 
     def _lines(self, path: Path, fields: Mapping[str, str]) -> ibis.Table:
         return read_lines(self.backend, plain_lines(path, self.scratch, MAX_LINE_BYTES, self.ledger), fields)
@@ -146,6 +162,7 @@ class _Plan:
         read, with_id, of_active, authors = _numbers(
             counts.lines.sum(), users.lines.sum(), active.lines.sum(), users.users.sum()
         )
+        self.lines["review"] = read
         self.ledger.left |= {"review lines": read, f"of users with at least {least} lines": of_active}
         self.ledger.drop("review", "malformed JSON, or user_id is missing, null or empty", read - with_id)
         self.ledger.drop("review", f"of a user with fewer than {least} lines", with_id - of_active)
@@ -193,6 +210,7 @@ class _Plan:
         lines = self._lines(self.raw.photos, dict.fromkeys(derivation.PHOTO_FIELDS, TEXT))
         judged = self._kept(derivation.judge_photos(lines))
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
+        (self.lines["photos"],) = _numbers(judged.count())
         counts = photos.group_by("tie").agg(photos=photos.count()).to_pyarrow().to_pydict()
         counts = dict(sorted(zip(*counts.values(), strict=True)))
         if not counts:
@@ -237,6 +255,7 @@ class _Plan:
         lines = self._kept(self._lines(self.raw.business, fields))
         good = lines.filter(lines.business_id.fill_null("") != "")
         read, kept, different = _numbers(lines.count(), good.count(), good.business_id.nunique())
+        self.lines["business"] = read
         self.ledger.drop("business", "malformed JSON, or business_id is missing, null or empty", read - kept)
         self.ledger.drop("business", "duplicate business_id", kept - different)
         told = {}
@@ -279,6 +298,10 @@ class _Plan:
             )
         return complete
 
+    def _dates(self, histories: ibis.Table) -> tuple[str, str]:
+        (dates,) = histories.aggregate(first=histories.date.min(), last=histories.date.max()).to_pyarrow().to_pylist()
+        return dates["first"], dates["last"]
+
     def _medians(self, complete: Collection[Mapping[str, int]]) -> dict[str, float]:
         """By attribute; over everyone who could be drawn, so that `default` and `full` agree on a user."""
         return {
@@ -293,25 +316,26 @@ class _Plan:
 
     def _rows(
         self, histories: ibis.Table, shown: ibis.Table, photos: ibis.Table, ties: Sequence[int], users: Sequence[str]
-    ) -> dict[str, list[RowReview]]:
-        """The reviews of the users drawn, newest first, each with its photos."""
+    ) -> tuple[dict[str, list[RowReview]], dict[str, int]]:
+        """The reviews of the users drawn, newest first, each with its photos; and how many they have with a photo."""
         drawn = add_rows(self.backend, pa.table({"user_id": users}))
-        drawn = shown.semi_join(drawn, "user_id").select("review_id", "rank")
+        drawn = shown.semi_join(drawn, "user_id").select("review_id", "rank", "of")
         reviews = self._kept(histories.join(drawn, "review_id"))
         owned = defaultdict(list)
         for photo in derivation.tied_photos(photos, reviews, ties).to_pyarrow().to_pylist():
             owner = tuple(photo[key] for key in derivation.TIES[photo["tie"]])
             owned[photo["tie"], owner].append(Photo(photo["photo_id"], photo["caption"].strip()))
-        rows = defaultdict(list)
+        rows, with_photo = defaultdict(list), {}
         table = (
-            reviews.select(*Review._fields, "rank")
+            reviews.select(*Review._fields, "rank", "of")
             .to_pyarrow()
             .sort_by([("user_id", "ascending"), ("rank", "ascending")])
         )
-        for *values, _ in zip(*table.to_pydict().values(), strict=True):
+        for *values, _, of in zip(*table.to_pydict().values(), strict=True):
             review = Review(*values)
             rows[review.user_id].append(RowReview(review, self._choose(review, owned, ties)))
-        return rows
+            with_photo[review.user_id] = of
+        return rows, with_photo
 
     def _choose(
         self, review: Review, owned: Mapping[tuple, Sequence[Photo]], ties: Iterable[int]

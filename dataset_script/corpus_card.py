@@ -14,8 +14,10 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 
 from .corpus import Corpus
+from .corpus_options import options as corpus_options
 from .corpus_report import render_report
 from .profile_rules import Rule
+from .provenance import Source
 
 CARD = "README.md"
 SYNTHETIC = "synthetic"  # the tag by which a push knows such a corpus
@@ -24,8 +26,10 @@ REPORT_MARK = "<!-- the build puts its report here -->"
 FIELDS_MARK = "<!-- the build puts the profile's fields here -->"
 RULES_MARK = "<!-- the build puts the rules here -->"
 OPTIONS_MARK = "<!-- the build puts its options here -->"
+DIFFERENCES_MARK = "<!-- the build puts what differs from the paper here -->"
+FILES_MARK = "<!-- the build puts the raw files here -->"
 ARGUMENTS_MARK = "<!-- the build puts the arguments here -->"
-PARAGRAPHS = re.compile(r"<!-- if (\w+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+PARAGRAPHS = re.compile(r"<!-- if ([\w ]+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 
 # By source: the metadata that differ. The template's own are of a build from Yelp's files.
 METADATA = {
@@ -51,8 +55,7 @@ def write_card(
     infos: Mapping[str, datasets.DatasetInfo],
     figures: Mapping[str, Mapping[str, str]],
     options: Mapping[str, object],
-    source: str,
-    arguments: Mapping[str, int] | None = None,
+    source: Source,
 ) -> None:
     """Writes the card.
 
@@ -62,8 +65,7 @@ def write_card(
         infos: by configuration; features and sizes.
         figures: by configuration, what each figure shows, by its path beside the card.
         options: of the build, that are not the defaults.
-        source: of the raw files, a key of `METADATA`.
-        arguments: of the program that wrote the raw files, where they are synthetic.
+        source: of the raw files; its kind is a key of `METADATA`.
     """
     card = huggingface_hub.DatasetCard(Path(__file__).with_name(CARD).read_text(encoding="utf-8"))
     for name, corpus in corpora.items():
@@ -71,20 +73,21 @@ def write_card(
         MetadataConfigs({name: {"data_files": files}}).to_dataset_card_data(card.data)
         DatasetInfosDict({name: infos[name]}).to_dataset_card_data(card.data)
     heading = card.data["pretty_name"]
-    for key, value in METADATA[source].items():
+    for key, value in METADATA[source.kind].items():
         card.data[key] = value  # None leaves it out
-    if source == SYNTHETIC:
+    if source.kind == SYNTHETIC:
         card.data["tags"] = [*card.data["tags"], SYNTHETIC]
     card.data["size_categories"] = [_size_category(max(_users(corpus) for corpus in corpora.values()))]
 
     rules = next(iter(corpora.values())).rules
-    flags = "".join(f" --{name} {value}" for name, value in (arguments or {}).items())
+    flags = "".join(f" --{name} {value}" for name, value in (source.arguments or {}).items())
     chosen = ", ".join(f"`{name}` {value}" for name, value in options.items())
     reports = (render_report(name, corpus, figures[name]) for name, corpus in corpora.items())
-    text = PARAGRAPHS.sub(lambda found: found[2] if found[1] == source else "", card.text)
+    text = PARAGRAPHS.sub(lambda found: found[2] if source.kind in found[1].split() else "", card.text)
     text = text.replace(f"# {heading}", f"# {card.data['pretty_name']}", 1)
     text = text.replace(FIELDS_MARK, "\n".join(_fields(rules))).replace(RULES_MARK, "\n".join(map(_explain, rules)))
     text = text.replace(OPTIONS_MARK, f"Here {chosen}." if chosen else "This build has them.")
+    text = text.replace(DIFFERENCES_MARK, _differences(options)).replace(FILES_MARK, _files(source, corpora))
     card.text = text.replace(ARGUMENTS_MARK, flags).replace(REPORT_MARK, "\n\n".join(reports))
     card.save(path)
 
@@ -96,6 +99,28 @@ def _users(corpus: Corpus) -> int:
 def _size_category(rows: int) -> str:
     bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
     return next((name for bound, name in bounds.items() if rows < bound), "n>1M")
+
+
+def _differences(options: Mapping[str, object]) -> str:
+    """Each threshold beside the paper's."""
+    rows = [("Threshold", "Paper", "Here"), ("---", "---", "---")]
+    for option in corpus_options():
+        paper, here = option.metadata["paper"], options.get(option.name, option.default)
+        if paper is not None and paper != here:
+            rows.append((f"`{option.name}`", str(paper), str(here)))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _files(source: Source, corpora: Mapping[str, Corpus]) -> str:
+    corpus = next(iter(corpora.values()))
+    rows = [("Raw file", "Lines", "Bytes", "SHA-256"), ("---", "---", "---", "---")]
+    rows += [
+        (file.name, f"{corpus.lines[role]:,}", f"{file.size:,}", f"`{file.sha256}`")
+        for role, file in source.files.items()
+    ]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    first, last = (date.partition(" ")[0] for date in corpus.dates)
+    return f"The reviews that labels come from were written from {first} to {last}.\n\n{table}"
 
 
 def _fields(rules: Sequence[Rule]) -> Iterable[str]:

@@ -15,23 +15,28 @@ MAX_THREADS = 1024
 MAX_COUNTED_WORDS = 999
 
 
-def _option(default: int | bool | str, explanation: str):
-    return field(default=default, metadata={"help": explanation})
+UNSAID = "without a number"  # of a threshold that the paper has, but does not tell
+NONE = "no such threshold"
+
+
+def _option(default: int | bool | str, explanation: str, paper: int | str | None = None):
+    """`paper`: the value that the paper gives, `UNSAID` or `NONE`; None for what is no matter of the paper."""
+    return field(default=default, metadata={"help": explanation, "paper": paper})
 
 
 @dataclass
 class CorpusOptions:
     """Every threshold of the corpus; the paper gives `min_reviews` and the split sizes (sections 3 and 6.1)."""
 
-    min_words: int = _option(5, "reviews with fewer words are dropped")
-    max_words: int = _option(300, "reviews with more words are dropped")
-    min_reviews: int = _option(30, "users with fewer such reviews are dropped")
-    max_reviews: int = _option(10, "reviews of a row: the newest that have a photo")
-    max_images_per_review: int = _option(3, "photos of a review, drawn by a hash of user and photo")
-    min_photo_reviews: int = _option(3, "users with fewer reviews that have a photo are dropped")
-    train_size: int = _option(3000, "users of the split, or its proportion of the users there are")
-    validation_size: int = _option(500, "as train_size")
-    test_size: int = _option(500, "as train_size")
+    min_words: int = _option(5, "reviews with fewer words are dropped", UNSAID)
+    max_words: int = _option(300, "reviews with more words are dropped", UNSAID)
+    min_reviews: int = _option(30, "users with fewer such reviews are dropped", 30)
+    max_reviews: int = _option(10, "reviews of a row: the newest that have a photo", NONE)
+    max_images_per_review: int = _option(3, "photos of a review, drawn by a hash of user and photo", NONE)
+    min_photo_reviews: int = _option(3, "users with fewer reviews that have a photo are dropped", NONE)
+    train_size: int = _option(3000, "users of the split, or its proportion of the users there are", 3000)
+    validation_size: int = _option(500, "as train_size", 500)
+    test_size: int = _option(500, "as train_size", 500)
     all_users: bool = _option(False, "keep every user, so that the three sizes are proportions")
     seed: int = _option(0, "of the hash that draws the users and their split")
     captions: str = _option("none", f"what fills the captions, one of {', '.join(CAPTION_SOURCES)}")

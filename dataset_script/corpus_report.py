@@ -7,9 +7,10 @@ from .corpus import Corpus, UserRow
 from .profile_rules import Rule
 
 # The paper's Table 1, statistics of the dataset.
+REVIEWS = "Avg. reviews per user"
 PAPER_STATISTICS = {
     "Users": 14_821,
-    "Avg. reviews per user": 24.3,
+    REVIEWS: 24.3,
     "Avg. words per review": 58.7,
     "Avg. images per user": 13.7,
 }
@@ -48,7 +49,7 @@ def render_report(config_name: str, corpus: Corpus, figures: Mapping[str, str] |
             *(["\n".join(f"- {note}" for note in corpus.ledger.notes)] if corpus.ledger.notes else []),
             _table(("What is left", "Count"), _integers(corpus.ledger.left.items())),
             _table(("Where", "Dropped because", "Count"), _drops(corpus)),
-            _table(("Statistics of the rows", "Paper, Table 1", "This corpus"), _statistics(rows)),
+            _table(("Statistics of the rows", "Paper, Table 1", "This corpus"), _statistics(rows, corpus.written)),
             _table(("Attribute", "Value", "Paper, Table 6", "This corpus"), _distribution(corpus.rules, rows)),
         ]
     )
@@ -63,7 +64,7 @@ def _drops(corpus: Corpus) -> Iterable[tuple[str, ...]]:
     return [(where, reason, f"{count:,}") for (where, reason), count in drops] or [("-", "nothing was dropped", "0")]
 
 
-def _statistics(rows: Sequence[UserRow]) -> Iterable[tuple[str, ...]]:
+def _statistics(rows: Sequence[UserRow], written: Mapping[str, tuple[int, int]]) -> Iterable[tuple[str, ...]]:
     reviews = [review for row in rows for review in row.reviews]
     own = (
         f"{len(rows):,}",
@@ -71,7 +72,15 @@ def _statistics(rows: Sequence[UserRow]) -> Iterable[tuple[str, ...]]:
         f"{sum(len(review.review.text.split()) for review in reviews) / len(reviews):.1f}",
         f"{sum(len(review.photos) for review in reviews) / len(rows):.1f}",
     )
-    return ((name, f"{paper:,}", figure) for (name, paper), figure in zip(PAPER_STATISTICS.items(), own, strict=True))
+    for (name, paper), figure in zip(PAPER_STATISTICS.items(), own, strict=True):
+        if name == REVIEWS and written:
+            # The paper's number has no limit, so that these, and not the rows' own, are its likes.
+            means = [sum(counts) / len(written) for counts in zip(*written.values(), strict=True)]
+            yield f"{name}: all of a fitting length", "-", f"{means[0]:.1f}"
+            yield f"{name}: of these with a photo", f"{paper:,}", f"{means[1]:.1f}"
+            yield f"{name}: of these shown, `max_reviews` at most", "-", figure
+        else:
+            yield name, f"{paper:,}", figure
 
 
 def _medians(corpus: Corpus) -> Iterable[str]:

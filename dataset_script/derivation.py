@@ -203,10 +203,11 @@ def with_at_least(records: ibis.Table, minimum: int) -> ibis.Table:
 
 
 def newest(reviews: ibis.Table, limit: int) -> ibis.Table:
-    """Each user's newest reviews, up to `limit`; those of one moment by their ids."""
+    """Each user's newest reviews, up to `limit`, by `rank`, `of` so many; those of one moment by their ids."""
     order = [ibis.desc("date"), ibis.asc("review_id")]
     rank = ibis.row_number().over(group_by="user_id", order_by=order)
-    return reviews.mutate(rank=rank).filter(_.rank < limit)
+    of = _.review_id.count().over(group_by="user_id")
+    return reviews.mutate(rank=rank, of=of).filter(_.rank < limit)
 
 
 def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:

@@ -51,7 +51,7 @@ from .drawing import split_users
 from .engines import connect
 from .photos import Album
 from .profile_rules import Rule, read_rules
-from .provenance import synthetic_arguments
+from .provenance import Source, raw_files, synthetic_arguments
 from .raw_files import find_raw_files
 
 NAME = "mmprofile_yelp"
@@ -203,7 +203,7 @@ def build(
         figures = {name: write_figures(place.corpus, name, corpus) for name, corpus in corpora.items()}
         infos = {name: builder.info for name, builder in builders.items()}
         source = _source(data_dir, thresholds)
-        write_card(place.corpus / CARD, corpora, infos, figures, _chosen(thresholds), *source)
+        write_card(place.corpus / CARD, corpora, infos, figures, _chosen(thresholds), source)
         place.publish()
     return corpora
 
@@ -218,12 +218,13 @@ def _chosen(thresholds: dict) -> dict[str, int | bool | str]:
     return chosen | {"schema": Path(chosen["schema"]).name} if "schema" in chosen else chosen
 
 
-def _source(data_dir: str | Path, thresholds: dict) -> tuple[str, dict[str, int] | None]:
-    """Where the raw files come from, as `write_card` has it."""
-    arguments = synthetic_arguments(find_raw_files(data_dir))
+def _source(data_dir: str | Path, thresholds: dict) -> Source:
+    raw = find_raw_files(data_dir)
+    files = raw_files(raw)
+    arguments = synthetic_arguments(raw, files)
     if arguments is not None:
-        return "synthetic", arguments
-    return ("yelp" if thresholds.get("schema", YELP_SCHEMA) == YELP_SCHEMA else "platform"), None
+        return Source("synthetic", files, arguments)
+    return Source("yelp" if thresholds.get("schema", YELP_SCHEMA) == YELP_SCHEMA else "platform", files)
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

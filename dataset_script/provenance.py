@@ -1,17 +1,49 @@
-"""Where raw files come from: `synthesize.py` leaves a file beside those that it writes, which fits no others.
+"""Where raw files come from: their sizes and digests, and whether a program made them.
 
-What is not known to be synthetic is taken for people's own texts and photos. The file holds digests, because the real
-Yelp's files have the same names, and may be unpacked over the synthetic ones.
+`synthesize.py` leaves a file beside those that it writes, which fits no others. What is not known to be synthetic is
+taken for people's own texts and photos. The file holds digests, because the real Yelp's files have the same names, and
+may be unpacked over the synthetic ones.
 """
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
+from typing import NamedTuple
 
 from .raw_files import RawFolder
 
 MARKER = "synthetic.json"
+
+
+class RawFile(NamedTuple):
+    """A raw file as it lies there, packed or not; `sha256` in hexadecimal digits."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of the raw files.
+
+    Args:
+        kind: `yelp`, `platform` (another one), or `synthetic`.
+        files: by the role that `RawFolder` calls each by.
+        arguments: of the program that wrote synthetic ones.
+    """
+
+    kind: str
+    files: Mapping[str, RawFile]
+    arguments: Mapping[str, int] | None = None
+
+
+def raw_files(raw: RawFolder) -> dict[str, RawFile]:
+    """By role; reads each file whole, a gigabyte in one or two seconds."""
+    paths = {"business": raw.business, "review": raw.review, "photos": raw.photos}
+    return {role: RawFile(path.name, path.stat().st_size, _digest(path)) for role, path in paths.items()}
 
 
 def mark_synthetic(folder: Path, files: Iterable[Path], arguments: Mapping[str, int]) -> None:
@@ -20,16 +52,20 @@ def mark_synthetic(folder: Path, files: Iterable[Path], arguments: Mapping[str, 
     (folder / MARKER).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def synthetic_arguments(raw: RawFolder) -> dict[str, int] | None:
-    """The arguments that the synthetic files were written with; None for files that are not known to be synthetic."""
+def synthetic_arguments(raw: RawFolder, files: Mapping[str, RawFile] | None = None) -> dict[str, int] | None:
+    """The arguments that the synthetic files were written with; None for files that are not known to be synthetic.
+
+    Args:
+        files: those of `raw_files`, where they are at hand.
+    """
     try:
         content = json.loads((raw.root / MARKER).read_text(encoding="utf-8"))
         arguments = {name: int(value) for name, value in content["arguments"].items()}
         digests = dict(content["sha256"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    files = (raw.business, raw.review, raw.photos)
-    return arguments if all(digests.get(path.name) == _digest(path) for path in files) else None
+    files = raw_files(raw) if files is None else files
+    return arguments if all(digests.get(file.name) == file.sha256 for file in files.values()) else None
 
 
 def _digest(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The dataset card of a build: metadata, the datasheet of its source, its own rules, options and figures."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def films(folder):
 
 
 @pytest.fixture(scope="module")
-def cards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cards")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cards")
+
+
+@pytest.fixture(scope="module")
+def cards(folder):
     synthesize(folder / "made", num_users=12, seed=3, num_businesses=40, image_size=16)
     build(hand_written().write(folder / "hand"), folder / "yelp", config=["default", "full"])
     build(films(folder / "films"), folder / "platform", schema=str(FILM_SCHEMA), min_reviews=29)
@@ -89,6 +94,40 @@ def test_a_card_tells_the_options_that_are_not_the_defaults(cards):
     assert "argument of the build. Here `min_reviews` 29, `schema` film_schema.yaml.\n" in cards["platform"].text
     for source in ("yelp", "synthetic"):
         assert "argument of the build. This build has them.\n" in cards[source].text
+
+
+def test_a_card_tells_what_is_not_the_papers(cards):
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.+) \| (.+) \|$", cards["yelp"].text.split("| Paper | Here |")[1], re.MULTILINE
+    )
+    assert rows == [
+        ("min_words", "without a number", "5"),
+        ("max_words", "without a number", "300"),
+        ("max_reviews", "no such threshold", "10"),
+        ("max_images_per_review", "no such threshold", "3"),
+        ("min_photo_reviews", "no such threshold", "3"),
+    ]
+    assert "\n| `min_reviews` | 30 | 29 |\n" in cards["platform"].text
+
+
+def test_a_card_tells_the_raw_files_lines_and_digests_and_the_first_and_last_day(folder, cards):
+    for name, lines in (("business", 7), ("review", 361), ("photos", 9)):
+        content = (folder / "hand" / f"yelp_{name}.json").read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        assert content.count(b"\n") == lines
+        assert f"\n| yelp_{name}.json | {lines} | {len(content):,} | `{digest}` |\n" in cards["yelp"].text
+    assert "The reviews that labels come from were written from 2021-04-02 to 2021-05-01.\n" in cards["yelp"].text
+
+
+@pytest.mark.parametrize("source", corpus_card.METADATA)
+def test_a_card_has_links_curators_and_a_citation(cards, source):
+    text = cards[source].text
+    assert "\n- Corpus: curated by whoever built it" in text and "https://arxiv.org/abs/1803.09010" in text
+    (citation,) = re.findall(r"```bibtex\n(.*?)```", text, re.DOTALL)
+    assert (
+        re.findall(r"@misc{([\w-]+),", citation)
+        == ["multimodal-user-profiling", "yelp-open-dataset"][: 1 + (source == "yelp")]
+    )
 
 
 def test_the_metadata_tell_configurations_features_and_sizes(cards):
