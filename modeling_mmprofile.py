@@ -178,7 +178,8 @@ def _refuse_unknown(arguments: Collection[str]) -> None:
 
 
 class FusingEncoder(nn.Module):
-    """What `generate` takes for the encoder: `encode` of the model, which it refers to and does not own."""
+    """What `generate` takes for the encoder: `encode` of the model, which it refers to and does not own. It names its
+    arguments, as `generate` would else give it the decoder's too, and labels."""
 
     def __init__(self, model: "MMProfileForConditionalGeneration"):
         super().__init__()
@@ -191,9 +192,21 @@ class FusingEncoder(nn.Module):
         pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs,
+        output_fusion: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> FusedEncoderOutput:
-        return self._encode(input_ids, attention_mask, pixel_values, image_mask, inputs_embeds, **kwargs)
+        return self._encode(
+            input_ids,
+            attention_mask,
+            pixel_values,
+            image_mask,
+            inputs_embeds,
+            output_fusion,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
 
 
 class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrainedModel, GenerationMixin):

@@ -21,7 +21,6 @@ def test_an_argument_that_nothing_knows_is_refused_by_name(name):
         (model, batch),
         (model, {"encoder_outputs": encoded, "labels": batch["labels"]}),
         (model.encode, {"input_ids": batch["input_ids"]}),
-        (model.get_encoder(), {"input_ids": batch["input_ids"]}),
         (model.get_text_features, {"input_ids": batch["input_ids"]}),
     ):
         call(**given)
@@ -31,12 +30,29 @@ def test_an_argument_that_nothing_knows_is_refused_by_name(name):
 
 def test_generate_and_the_processor_refuse_it_too():
     model, batch, processor = tiny_model(), random_batch(), toy_processor()
+    with pytest.raises(TypeError, match="image_maskk"):
+        model.get_encoder()(batch["input_ids"], image_maskk=batch["image_mask"])
     with pytest.raises(ValueError, match="image_maskk"):
         model.generate(input_ids=batch["input_ids"], image_maskk=batch["image_mask"])
     with pytest.raises(TypeError, match="num_profiles"):
         model.generate_profiles(batch["input_ids"], tokenizer=TOKENIZER, num_profiles=2)
     with pytest.raises(TypeError, match="caption"):
         processor(reviews=["small"], caption=["large"])
+
+
+def test_generate_takes_a_whole_batch_and_what_else_transformers_gives():
+    model, batch = tiny_model(), random_batch()
+    options = {"num_beams": 2, "max_new_tokens": 4, "do_sample": False}
+    expected = model.generate(**{name: tensor for name, tensor in batch.items() if name != "labels"}, **options)
+    output = model.generate(
+        **batch,
+        **options,
+        output_hidden_states=True,
+        output_fusion=True,
+        return_dict_in_generate=True,
+    )
+    assert torch.equal(output.sequences, expected)
+    assert len(output.encoder_hidden_states) == 3
 
 
 def test_what_transformers_own_programs_pass_is_taken(tmp_path):
