@@ -53,7 +53,10 @@ def write_figures(folder: Path, config_name: str, corpus: Corpus) -> dict[str, s
 
 
 def plot_attributes(rules: Sequence[Rule], rows: Sequence[UserRow], path: Path) -> None:
-    """Draws a PNG, a panel an attribute: the share of each value, beside the paper's where it has the attribute."""
+    """Draws a PNG, a panel an attribute: the share of each value, beside the paper's where it has the attribute.
+
+    All panels have one scale, from nothing to all.
+    """
     columns = min(PANELS, len(rules))
     lines = [rules[start : start + columns] for start in range(0, len(rules), columns)]
     bars = [max(min(len(rule.values), MAX_VALUES) for rule in line) for line in lines]
@@ -88,7 +91,7 @@ def _draw_attribute(axes: Axes, rule: Rule, rows: Sequence[UserRow]) -> None:
     names = [value if len(value) <= MAX_NAME else value[: MAX_NAME - 3] + "..." for value in values]
     # Not as mathematics: a price range may well be called $$.
     axes.set_yticks(range(len(values)), names, fontsize=FONT_SIZE - 1, color=INK, parse_math=False)
-    axes.margins(x=0.15)  # room for the numbers
+    axes.set_xlim(0, 115)  # of every panel, so that bars of all can be compared; room for the numbers
     _finish(axes, title)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)

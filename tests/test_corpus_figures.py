@@ -91,6 +91,17 @@ def test_attributes_stand_beside_the_papers(monkeypatch, tmp_path):
     assert drawn["Preferred Meal"] == (["Lunch", "Dinner"], [75.0, 25.0], [40.5, 59.5])
 
 
+def test_a_percent_is_as_long_in_every_panel(monkeypatch, tmp_path):
+    rows = plan(hand_written().write(tmp_path / "raw")).splits["train"]
+    figures = []
+    monkeypatch.setattr(corpus_figures.Figure, "savefig", lambda figure, *path, **options: figures.append(figure))
+    plot_attributes(RULES, rows, tmp_path / "attributes.png")
+    figures[0].draw_without_rendering()
+    pixels = [np.diff(axes.transData.transform([(0, 0), (1, 0)])[:, 0]).item() for axes in figures[0].axes]
+    assert len(pixels) == len(RULES)
+    assert max(pixels) == pytest.approx(min(pixels), rel=0.02)
+
+
 def test_attributes_that_the_paper_has_not_stand_alone(monkeypatch, tmp_path):
     profile = {"score": "7", "genre": "Drama", "length": "Long", "company": "Alone"}
     drawn = bars(monkeypatch, tmp_path, FILM_RULES, corpus_of({}, FILM_RULES, [profile]).splits["train"])
