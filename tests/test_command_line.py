@@ -20,8 +20,8 @@ print("imported:", *{heavy} & set(sys.modules))
 """
 HEAVY = {"torch", "datasets", "pandas", "accelerate", "gradio", "matplotlib"}
 INPUTS = {
-    "train.py": ["`reviews`, a list of `text`, `images` and `captions`", "recipes/quickstart.yaml\n", "--num_epochs"],
-    "predict.py": ['    {"user_id": "u1", "reviews": ["', "--split test --output out", "--num_return_profiles"],
+    "train.py": ["`reviews`, a list of `text`, `images` and `captions`", "recipes/quickstart.yaml\n", "--revision"],
+    "predict.py": ['    {"user_id": "u1", "reviews": ["', "--split test --output out", "--revision"],
     "app.py": ["    python app.py --model outputs/quickstart\n", "whose variable MODEL_ID names the model", "--port"],
     "upload.py": ["    python upload.py outputs/quickstart user/model\n", "--space"],
 }
