@@ -78,8 +78,7 @@ def test_a_saved_folder_holds_safetensors_code_and_the_auto_map(saved):
     assert {"config.json", "generation_config.json", "model.safetensors"} <= names
     assert {name for name in names if not name.endswith((".json", ".py"))} == {"model.safetensors"}
     assert {"configuration_mmprofile.py", "modeling_mmprofile.py", "generation_mmprofile.py"} <= names
-    for name, code in code_files(folder).items():
-        assert code == (ROOT / name).read_bytes()
+    assert code_files(folder) == {name: (ROOT / name).read_bytes() for name in names if name.endswith(".py")}
     config = json.loads((folder / "config.json").read_text())
     assert config["auto_map"] == AUTO_MAP
     assert config["profile_schema"] == SCHEMA.to_list()

@@ -59,6 +59,7 @@ def test_a_photo_keeps_its_own_caption_and_review():
     for epoch in range(5):
         data.set_epoch(epoch)
         example = data[2]
+        assert len(example.images) == 2
         for text, image, caption in zip(example.reviews, example.images, example.captions, strict=True):
             review = int(text.split()[3])
             photo = red(image) - 40 - 3 * review

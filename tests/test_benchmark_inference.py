@@ -53,6 +53,7 @@ def test_a_ratio_is_of_medians_and_a_whole_call_has_the_encoding(results):
 
 
 def test_the_head_writes_profiles_and_is_not_sure_of_their_values(results):
+    assert len(results["batches"]) == 2
     for batch in results["batches"]:
         assert batch["certainty"]["forced_token_probability"] > 0.5
         assert batch["certainty"]["entropy_per_choice"] > 0.1

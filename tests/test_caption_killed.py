@@ -194,5 +194,6 @@ def test_two_processes_share_the_photos_and_write_the_same_corpus(folder, large_
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     finish(start(folder, [folder / "program.py", tmp_path / "log"], tmp_path / "out", launcher))
     assert sorted(logged(tmp_path / "log")) == sorted(captions_of(large_whole))
-    for path in large_whole.rglob("*.*"):
+    assert (paths := list(large_whole.rglob("*.*")))
+    for path in paths:
         assert path.read_bytes() == (tmp_path / "out" / path.relative_to(large_whole)).read_bytes()

@@ -47,9 +47,11 @@ def test_a_card_is_a_datasheet_without_a_mark_of_the_template(cards, source):
     text = cards[source].text
     sheet = text.split("\n## Datasheet\n")[1].split("\n## ")[0]
     assert re.findall("^### (.*)$", sheet, re.MULTILINE) == CHAPTERS
-    assert all(len(chapter.split()) > 20 for chapter in sheet.split("\n### ")[1:])
+    chapters = sheet.split("\n### ")[1:]
+    assert chapters and all(len(chapter.split()) > 20 for chapter in chapters)
     assert "<!--" not in text and text.count("\n# ") == 1
-    assert all(TEMPLATE.count(mark) == 1 for name, mark in vars(corpus_card).items() if name.endswith("_MARK"))
+    marks = [mark for name, mark in vars(corpus_card).items() if name.endswith("_MARK")]
+    assert marks and all(TEMPLATE.count(mark) == 1 for mark in marks)
 
 
 def test_a_build_from_yelp_is_under_yelps_terms_which_forbid_to_pass_it_on(cards):
@@ -136,6 +138,7 @@ def test_the_metadata_tell_configurations_features_and_sizes(cards):
     assert [config["config_name"] for config in data.configs] == ["default", "full"]
     assert [file["split"] for file in data.configs[0]["data_files"]] == ["train", "validation", "test"]
     infos = datasets.info.DatasetInfosDict.from_dataset_card_data(data)
+    assert len(infos) == 2
     for info in infos.values():
         rows = {name: split.num_examples for name, split in info.splits.items()}
         assert rows == {"train": 6, "validation": 1, "test": 1}

@@ -147,8 +147,8 @@ def test_image_features_are_the_projected_states_of_each_photo(vision_feature):
     photos = random_photos()
     features = model.get_image_features(**photos)
     assert features.shape == ((3, 4, D_MODEL) if vision_feature == "cls" else (3, 4, PATCHES, D_MODEL))
-    for user, there in enumerate(photos["image_mask"]):
-        for image, is_photo in enumerate(there):
+    for user, there in zip(range(3), photos["image_mask"], strict=True):
+        for image, is_photo in zip(range(4), there, strict=True):
             states = model.vision_model(photos["pixel_values"][user, image][None]).last_hidden_state[0]
             expected = model.visual_projection(states[0] if vision_feature == "cls" else states[1:])
             torch.testing.assert_close(features[user, image], expected * is_photo, rtol=1e-4, atol=1e-5)

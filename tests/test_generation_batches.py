@@ -33,6 +33,12 @@ def assert_same(one, other, tolerance: float = 1e-4):
     assert (one.decoder_calls, one.decoder_tokens) == (other.decoder_calls, other.decoder_tokens)
 
 
+def assert_all_same(predictions, others):
+    assert predictions
+    for one, other in zip(predictions, others, strict=True):
+        assert_same(one, other)
+
+
 @pytest.mark.parametrize("fusion", ["gated", "concat"])
 def test_a_batch_gives_what_its_users_give_one_by_one(fusion):
     model = model_for(TOKENIZER, "several", 3.0, fusion=fusion)
@@ -49,8 +55,7 @@ def test_a_batch_gives_what_its_users_give_one_by_one(fusion):
 def test_padding_changes_nothing():
     model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER)
     padded = {name: torch.nn.functional.pad(tensor, (0, 5)) for name, tensor in inputs.items()}
-    for found, expected in zip(predictions(model, padded), predictions(model, inputs), strict=True):
-        assert_same(found, expected)
+    assert_all_same(predictions(model, padded), predictions(model, inputs))
 
 
 def test_no_token_of_a_call_sees_nothing_padding_neither():
@@ -58,7 +63,7 @@ def test_no_token_of_a_call_sees_nothing_padding_neither():
     block = model.text_model.decoder.block[0]
     block.register_forward_pre_hook(lambda _, args: seen.append(args[2] > torch.finfo(args[2].dtype).min))
     predictions(model, inputs, max_decoder_tokens=inf)
-    assert all(visible.any(dim=-1).all() for visible in seen)
+    assert seen and all(visible.any(dim=-1).all() for visible in seen)
 
 
 def test_the_memory_keeps_what_it_was_given_in_little_more_space():
@@ -84,8 +89,7 @@ def test_the_heads_positions_go_through_in_parts(monkeypatch):
     expected, heads = predictions(model, inputs), []
     model.text_model.lm_head.register_forward_hook(lambda _, args, output: heads.append(len(output)))
     monkeypatch.setattr("mmprofile.tree_decoder_mmprofile.HEAD_ROWS", 7)
-    for found, other in zip(predictions(model, inputs), expected, strict=True):
-        assert_same(found, other)
+    assert_all_same(predictions(model, inputs), expected)
     assert set(heads) <= set(range(1, 8)) and 7 in heads
 
 
@@ -95,8 +99,7 @@ def test_onednn_finds_what_pytorch_finds(products):
         expected = predictions(model, inputs)
     assert products == []
     layers = [model.text_model.encoder.block[0].layer[-1].DenseReluDense.wo, model.text_model.lm_head]
-    for found, other in zip(predictions(model, inputs), expected, strict=True):
-        assert_same(found, other)
+    assert_all_same(predictions(model, inputs), expected)
     assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
     products.clear()
     profile_users(model, TOKENIZER, inputs)
@@ -119,10 +122,7 @@ def test_encoder_outputs_stand_for_the_inputs(fusion):
     model = model_for(TOKENIZER, "several", 3.0, fusion=fusion)
     inputs = inputs_for(TOKENIZER) | random_photos()
     encoded = model.encode(**inputs)
-    for found, expected in zip(
-        predictions(model, {"encoder_outputs": encoded}), predictions(model, inputs), strict=True
-    ):
-        assert_same(found, expected)
+    assert_all_same(predictions(model, {"encoder_outputs": encoded}), predictions(model, inputs))
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -130,7 +130,7 @@ def test_encoder_outputs_stand_for_the_inputs(fusion):
 def test_scores_are_teacher_forced_ones_whatever_the_attention_and_the_head(attention, tied):
     model, inputs = model_for(TOKENIZER, "several", 3.0, tied=tied), inputs_for(TOKENIZER)
     model.set_attn_implementation(attention)
-    for user, found in enumerate(predictions(model, inputs)):
+    for user, found in zip(range(USERS), predictions(model, inputs), strict=True):
         score = teacher_forced(model, TOKENIZER, inputs, [found.text])[user].item()
         assert found.log_probability == pytest.approx(score, abs=1e-4)
 
@@ -176,7 +176,7 @@ def test_finished_users_leave_the_batch_and_the_others_keep_their_masks():
     calls = sorted(prediction.decoder_calls for prediction in found)
     assert calls[0] < calls[-1]
     assert rows == [sum(number > call for number in calls) for call in range(calls[-1])]
-    for user, length in enumerate(inputs["attention_mask"].sum(dim=1)):
+    for user, length in zip(range(len(calls)), inputs["attention_mask"].sum(dim=1), strict=True):
         (alone,) = decode(state[user : user + 1, :length], None)
         assert_same(found[user], alone)
 
@@ -193,7 +193,7 @@ def test_what_a_device_map_leaves_on_disk_changes_nothing(tmp_path, device):
     assert {weight.device.type for weight in placed.text_model.decoder.block[0].parameters()} == {"meta"}
     # What is read from a disk for each call is worth wide ones, as on a GPU: to the proof, the answers are the same.
     answers = [predictions(which, inputs, max_decoder_tokens=inf) for which in (placed, model)]
-    for found, expected in zip(*answers, strict=True):
+    for _, found, expected in zip(range(USERS), *answers, strict=True):
         assert found.exact and found.text == expected.text
         assert found.log_probability == pytest.approx(expected.log_probability, abs=1e-4)
 
@@ -254,7 +254,7 @@ def masks(inputs: dict) -> dict:
 
 def test_another_schema_than_the_models_is_taken():
     model, inputs = model_for(TOKENIZER, "several"), inputs_for(TOKENIZER)
-    for found in predictions(model, inputs, schema=SCHEMAS["alike"]):
+    for _, found in zip(range(USERS), predictions(model, inputs, schema=SCHEMAS["alike"]), strict=True):
         assert found.profile == SCHEMAS["alike"].parse(found.text)
 
 

@@ -59,8 +59,9 @@ def test_the_error_names_the_users_and_has_the_others_answers(broken):
     assert caught.value.users == broken
     found = caught.value.predictions
     assert [user for user in range(USERS) if found[user] is None] == broken
-    (user, *_) = whole = [user for user in range(USERS) if user not in broken]
+    assert (whole := [user for user in range(USERS) if user not in broken])
     assert all(same(found[user], expected[user]) for user in whole)
+    user = whole[0]
     assert found[user].image_weights == pytest.approx(expected[user].image_weights, abs=1e-5)
 
 

@@ -41,7 +41,8 @@ def test_the_profile_is_the_arg_max_of_exhaustive_scoring(name, kind, sharpness)
     model, inputs = model_for(tokenizer, name, sharpness), inputs_for(tokenizer)
     profiles = all_profiles(schema)
     scores = teacher_forced(model, tokenizer, inputs, [schema.render(profile) for profile in profiles])
-    for user, found in enumerate(model.generate_profiles(**inputs, tokenizer=tokenizer, **PROVED)):
+    proved = model.generate_profiles(**inputs, tokenizer=tokenizer, **PROVED)
+    for user, found in zip(range(USERS), proved, strict=True):
         assert found.exact and schema.parse(found.text) == found.profile
         assert found.log_probability == pytest.approx(scores[user].max().item(), abs=1e-4)
         for profile, score in [(found.profile, found.log_probability), *found.runners_up]:
@@ -70,7 +71,8 @@ def check_against_all(model, tokenizer, inputs, schema, profiles) -> tuple[int, 
     scores = teacher_forced(model, tokenizer, inputs, [schema.render(profile) for profile in profiles])
     searches = proved = 0
     for limits in (near_bound(schema, tokenizer), PROVED):
-        for user, found in enumerate(model.generate_profiles(**inputs, tokenizer=tokenizer, **limits)):
+        bounded = model.generate_profiles(**inputs, tokenizer=tokenizer, **limits)
+        for user, found in zip(range(USERS), bounded, strict=True):
             score = scores[user, profiles.index(found.profile)].item()
             assert found.log_probability == pytest.approx(score, abs=1e-4)
             assert found.exact or limits is not PROVED
@@ -110,7 +112,8 @@ def test_the_whole_schema_explored_gives_the_exact_marginals(name, kind):
     profiles = all_profiles(schema)
     texts = [schema.render(profile) for profile in profiles]
     weights = teacher_forced(model, tokenizer, inputs, texts).softmax(dim=1)
-    for user, found in enumerate(model.generate_profiles(**inputs, tokenizer=tokenizer, **EVERYTHING)):
+    explored = model.generate_profiles(**inputs, tokenizer=tokenizer, **EVERYTHING)
+    for user, found in zip(range(USERS), explored, strict=True):
         assert found.coverage == pytest.approx(1)
         for attribute in schema.attributes:
             for value in attribute.values:
@@ -140,6 +143,7 @@ def assert_not_below_beam_search(model, tokenizer, inputs, schema):
     )
     for limits in (near_bound(schema, tokenizer), {}, PROVED):
         found = model.generate_profiles(**inputs, tokenizer=tokenizer, **limits)
+        assert found
         for prediction, score in zip(found, beams.sequences_scores.tolist(), strict=True):
             assert prediction.log_probability >= score - 1e-4
 
@@ -180,7 +184,8 @@ def test_random_weights_and_garbage_give_valid_profiles(limits):
     tokenizer, schema = blind_tokenizer(), ProfileSchema()
     model = model_for(tokenizer)
     garbage = torch.tensor([[2, 2, 2, 2, 2], [0, 0, 0, 0, 0], [1, 3, 1, 3, 5]])
-    for found in model.generate_profiles(garbage, tokenizer=tokenizer, schema=schema, **limits):
+    answers = model.generate_profiles(garbage, tokenizer=tokenizer, schema=schema, **limits)
+    for _, found in zip(range(3), answers, strict=True):
         assert schema.parse(found.text) == found.profile == schema.validate(found.profile)
         assert found.log_probability <= 0 <= found.coverage <= 1
         assert found.decoder_calls <= limits.get("max_calls", math.inf)
@@ -195,7 +200,7 @@ def test_a_bound_leaves_an_honest_beam(limits):
         inputs = inputs_for(tokenizer, seed)
         bounded = model.generate_profiles(**inputs, tokenizer=tokenizer, expand_per_call=4, **limits)
         proved = model.generate_profiles(**inputs, tokenizer=tokenizer, **PROVED)
-        for found, best in zip(bounded, proved, strict=True):
+        for _, found, best in zip(range(USERS), bounded, proved, strict=True):
             (score,) = teacher_forced(model, tokenizer, inputs, [found.text])[len(proofs) % USERS].tolist()
             assert found.log_probability == pytest.approx(score, abs=1e-4)
             assert found.log_probability <= best.log_probability + 1e-4

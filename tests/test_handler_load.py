@@ -24,7 +24,7 @@ def test_a_thousand_malformed_requests_get_an_error_each_and_do_no_harm(handler)
     if CLEAR_REFS.exists():
         CLEAR_REFS.write_text("5")  # the peak begins anew
     memory = megabytes("VmRSS")
-    for number, request in enumerate(malformed_requests(1000)):
+    for number, request in zip(range(1000), malformed_requests(1000), strict=True):
         with pytest.raises(ValueError) as error:
             handler(request)
             pytest.fail(f"request {number} was answered: {str(request)[:300]}")

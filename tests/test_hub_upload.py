@@ -217,6 +217,7 @@ def test_no_commit_mixes_saves_whatever_fails(hub, folder):
         time.sleep(0.02)
     assert uploader.finish().url and hub.files("user/run") == expected
     commits = [commit.files for commit in hub.repos["model", "user/run"].commits.values() if len(commit.files) > 1]
+    assert commits
     for files in commits:
         step = int(files["config.json"].content)
         assert files["model.safetensors"].content == b"%06d" % step * 10_000 and len(files) == 5

@@ -55,6 +55,7 @@ def test_a_built_folder_loads_with_the_profiles_worked_out_by_hand(built, load):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_row_has_its_photos_loaded_and_streamed(built, load, streaming):
     row = next(iter(load(built, split="test", streaming=streaming)))
+    assert row["reviews"]
     for review in row["reviews"]:
         assert len(review["images"]) == len(review["photo_ids"]) == len(review["photo_captions"]) > 0
         assert all(image.size == (8, 6) for image in review["images"])
@@ -62,7 +63,8 @@ def test_a_row_has_its_photos_loaded_and_streamed(built, load, streaming):
 
 def test_the_photos_are_the_original_files_bytes(built, load):
     files = hand_written().files
-    for review in reviews_of(load(built, split="train")):
+    assert (reviews := reviews_of(load(built, split="train")))
+    for review in reviews:
         assert [image["bytes"] for image in review["images"]] == [files[photo] for photo in review["photo_ids"]]
 
 

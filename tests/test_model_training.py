@@ -22,6 +22,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         model.zero_grad()
         model(**batch).loss.backward()
         gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+    assert gradients[0]
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
         assert gradient.any(), f"{name} learns nothing"

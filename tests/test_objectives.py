@@ -69,6 +69,7 @@ def test_shared_forward_equals_the_objectives_one_by_one_in_losses_and_gradients
     joint.loss.backward()
 
     assert list(joint.losses) == list(views)
+    assert list(separate) == list(views)
     for name, loss in separate.items():
         torch.testing.assert_close(joint.losses[name].double(), loss, rtol=1e-5, atol=1e-6)
     shared = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -101,6 +102,7 @@ def test_a_batch_without_photos_is_trained_on_text_alone():
     model = tiny_model()
     expected = {name: model(**batch["texts"][view.text], labels=batch["labels"]).loss for name, view in views.items()}
     losses = JointTrainingModel(model, views, BLACK)(batch).losses
+    assert list(expected) == list(OBJECTIVES)
     for name, loss in expected.items():
         torch.testing.assert_close(losses[name], loss, rtol=1e-5, atol=1e-6)
 

@@ -65,6 +65,7 @@ def with_model(profiler, **fields):
 
 
 def assert_same(answers, others):
+    assert answers
     for answer, other in zip(answers, others, strict=True):
         assert answer["text"] == other["text"]
         for name in ("log_probability", "image_weights", "gate"):
@@ -183,7 +184,8 @@ def test_what_is_no_user_is_refused_and_its_place_named(profiler, user, message)
 @pytest.mark.parametrize("paradigm", PARADIGMS)
 @pytest.mark.parametrize("size", range(1, 5))
 def test_a_model_sees_what_some_objective_of_its_training_showed_it(paradigm, size):
-    for objectives in itertools.combinations(OBJECTIVES, size):
+    assert (combinations := list(itertools.combinations(OBJECTIVES, size)))
+    for objectives in combinations:
         views = select_views(paradigm, objectives).values()
         parts = set().union(*(text_parts(view.text) for view in views))
         sees = seen_by(MMProfileConfig(paradigm=paradigm, objectives=objectives))

@@ -49,9 +49,11 @@ def test_the_front_matter_is_a_model_cards():
 
 def test_every_make_target_and_recipe_that_it_names_exists():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make ([a-z-]+)", README):
+    assert (targets := re.findall(r"make ([a-z-]+)", README))
+    for target in targets:
         assert f"\n{target}:" in makefile
-    for recipe in re.findall(r"recipes/\w+\.yaml", README):
+    assert (recipes := re.findall(r"recipes/\w+\.yaml", README))
+    for recipe in recipes:
         assert (ROOT / recipe).is_file()
 
 

@@ -140,6 +140,7 @@ def test_names_never_overlap_nor_leave_the_panel_where_all_lines_end_at_one_poin
     for line, end in zip(history, ends, strict=True):
         line["dev_f1"] = dict.fromkeys((*schema.keys, "average"), end)
     figure = draw(history, schema)
+    assert len(figure.axes) == 2
     for axes in figure.axes:
         boxes = [Text.get_window_extent(text) for text in axes.texts]  # an annotation's own holds its line
         assert len(boxes) >= 4
@@ -154,7 +155,9 @@ def test_names_never_overlap_nor_leave_the_panel_where_all_lines_end_at_one_poin
 @pytest.mark.parametrize("epochs", [1, 2, 7, 40])
 def test_epochs_are_whole_numbers_and_the_best_is_marked_on_both_panels(draw, epochs):
     best = (epochs + 1) // 2
-    for axes in draw([record(n, 90.0 if n == best else 40.0) for n in range(1, epochs + 1)]).axes:
+    panels = draw([record(n, 90.0 if n == best else 40.0) for n in range(1, epochs + 1)]).axes
+    assert len(panels) == 2
+    for axes in panels:
         ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
         assert ticks and all(tick == round(tick) for tick in ticks)
         assert f"best: epoch {best}" in [text.get_text() for text in axes.texts]

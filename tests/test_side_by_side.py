@@ -35,8 +35,9 @@ def test_no_more_batches_are_taken_than_are_computed(at_once):
             taken.append(batch)
             yield batch
 
-    for batch, _ in side_by_side(lambda batch: batch, batches(), CPU, at_once):
-        assert len(taken) <= batch + at_once
+    counts = [(batch, len(taken)) for batch, _ in side_by_side(lambda batch: batch, batches(), CPU, at_once)]
+    assert [batch for batch, _ in counts] == list(range(6))
+    assert all(number <= batch + at_once for batch, number in counts)
 
 
 def test_one_at_a_time_stays_in_the_callers_thread():

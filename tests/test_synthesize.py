@@ -87,7 +87,8 @@ def test_no_label_of_a_user_is_written(corpus):
 
 
 def test_ids_dates_and_ratings_look_as_yelps_do(corpus):
-    for review in records(corpus, REVIEW):
+    assert (reviews := list(records(corpus, REVIEW)))
+    for review in reviews:
         assert all(re.fullmatch(r"[\w-]{22}", review[key]) for key in ("review_id", "user_id", "business_id"))
         assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", review["date"])
         assert review["stars"] in (1.0, 2.0, 3.0, 4.0, 5.0) and isinstance(review["stars"], float)
@@ -98,7 +99,8 @@ def test_businesses_count_their_reviews_and_mean_their_stars(corpus):
     given = {}
     for review in records(corpus, REVIEW):
         given.setdefault(review["business_id"], []).append(review["stars"])
-    for business in records(corpus, BUSINESS):
+    assert (businesses := list(records(corpus, BUSINESS)))
+    for business in businesses:
         ratings = given.pop(business["business_id"], [])
         assert business["review_count"] == len(ratings)
         assert not ratings or abs(business["stars"] - sum(ratings) / len(ratings)) <= 0.25

@@ -60,6 +60,7 @@ def launcher(config, *program):
 
 
 def assert_same_run(history, results, expected_history, expected_results):
+    assert history
     for ours, theirs in zip(history, expected_history, strict=True):
         assert ours["step"] == theirs["step"]
         for name in (name for name in ours if name.startswith("train_loss") or name == "dev_loss"):

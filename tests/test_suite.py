@@ -1,0 +1,161 @@
+"""Checks of the tests themselves: that none can pass without asserting."""
+
+import ast
+import builtins
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FILES = sorted(Path(__file__).parent.glob("*.py"))
+NEVER_EMPTY = {"attributes", "values"}  # of a schema, of an attribute
+
+
+def vacuous_asserts(code: str) -> list[str]:
+    """`function, line` of loops, and of `assert all(... for ...)`, that assert nothing where there is nothing to go
+    over.
+
+    There is something in what is written out, in a constant in capitals, a parameter of the test and what is made of
+    these. Of anything else another assert has to tell, as `assert rows` before `for row in rows`: one that has a name
+    of what is gone over. What a call makes gets a name first.
+    """
+    found = []
+    for function in _inside(ast.parse(code), ast.FunctionDef):
+        sure = _sure_names(function)
+        for node, iterable in _repeated_asserts(function):
+            told = _names_gone_over(iterable) & _names_asserted_beside(function, node)
+            if not told and not _holds_something(iterable, sure):
+                found.append(f"{function.name}, line {iterable.lineno}")
+    return found
+
+
+def _repeated_asserts(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.expr]]:
+    """Each loop that asserts, and each `all` that is asserted, with what it goes over."""
+    for loop in _inside(function, ast.For):
+        if any(_asserts(node) for node in ast.walk(loop)):
+            yield loop, loop.iter
+    for statement in _inside(function, ast.Assert):
+        for part in statement.test.values if isinstance(statement.test, ast.BoolOp) else [statement.test]:
+            match part:
+                case ast.Call(func=ast.Name(id="all"), args=[ast.GeneratorExp() as each]):
+                    yield part, each
+
+
+def _asserts(node: ast.AST) -> bool:
+    match node:
+        case ast.Assert():
+            return True
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
+            return name == "raises" or name.startswith("assert_")
+    return False
+
+
+def _names_asserted_beside(function: ast.FunctionDef, node: ast.AST) -> set[str]:
+    """Names in the function's asserts, without those in this node."""
+    within = {id(inner) for inner in ast.walk(node)}
+    asserted = [inner for statement in _inside(function, ast.Assert) for inner in ast.walk(statement)]
+    return {inner.id for inner in asserted if isinstance(inner, ast.Name) and id(inner) not in within}
+
+
+def _sure_names(function: ast.FunctionDef) -> set[str]:
+    """Of the parameters that decorators give, and of what the function writes out."""
+    names = set()
+    for call in function.decorator_list:
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("parametrize"):
+            given = ast.literal_eval(call.args[0])
+            names |= set(given.replace(",", " ").split() if isinstance(given, str) else given)
+    for node in _inside(function, ast.Assign):
+        if _holds_something(node.value, names):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def _holds_something(iterable: ast.expr, sure: set[str]) -> bool:
+    def holds(node: ast.expr) -> bool:
+        return _holds_something(node, sure)
+
+    match iterable:
+        case ast.Name(id=name):
+            return name in sure or name.isupper()
+        case ast.Attribute(attr=name):
+            return name in NEVER_EMPTY or name.isupper()
+        case ast.Constant(value=value):
+            return bool(value)
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+            return any(not isinstance(item, ast.Starred) or holds(item.value) for item in items)
+        case ast.Dict(keys=keys):
+            return bool(keys)
+        case ast.Call(func=ast.Attribute(attr="parameters" | "named_parameters" | "state_dict")):
+            return True
+        case ast.Subscript(value=value) | ast.Call(func=ast.Attribute(value=value, attr="items" | "keys" | "values")):
+            return holds(value)
+        case ast.BinOp(left=left, right=right):
+            return holds(left) or holds(right)
+        case ast.ListComp(generators=parts) | ast.GeneratorExp(generators=parts) | ast.DictComp(generators=parts):
+            return all(holds(part.iter) and not part.ifs for part in parts)
+        case ast.Call(func=ast.Name(id="range"), args=[*_, last]):
+            return holds(last)
+        case ast.Call(func=ast.Name(id="zip"), args=arguments, keywords=[ast.keyword(arg="strict")]):
+            return any(map(holds, arguments))
+        case ast.Call(
+            func=ast.Name(id="enumerate" | "list" | "product" | "reversed" | "set" | "sorted" | "tuple" | "zip")
+        ):
+            return all(map(holds, iterable.args))
+    return False
+
+
+def _inside(node: ast.AST, kind: type) -> list:
+    return [inner for inner in ast.walk(node) if isinstance(inner, kind)]
+
+
+def _names_gone_over(iterable: ast.expr) -> set[str]:
+    """Of what is gone over itself, and not of what a call that makes it is given."""
+    match iterable:
+        case ast.Name(id=name):
+            return {name}
+        case ast.Attribute(value=part) | ast.Subscript(value=part) | ast.Starred(value=part):
+            return _names_gone_over(part)
+        case ast.Call(func=ast.Attribute(value=part, attr="items" | "keys" | "values")):
+            return _names_gone_over(part)
+        case ast.Call(func=ast.Name(id=name), args=parts) if name in dir(builtins):
+            return set().union(*map(_names_gone_over, parts))
+        case ast.ListComp(generators=parts) | ast.GeneratorExp(generators=parts):
+            return set().union(*(_names_gone_over(part.iter) for part in parts))
+    return set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_assert_depends_on_there_being_something_to_go_over(path):
+    """Where this fails, assert before the loop what it goes over: `assert rows`, or better how many."""
+    assert vacuous_asserts(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["for row in rows():", "    assert row"], ["test, line 3"]),
+        (["rows = read()", "for row in rows:", "    if row:", "        assert row"], ["test, line 4"]),
+        (["for one, other in zip(found, read(), strict=True):", "    assert one == other"], ["test, line 3"]),
+        (["for row in rows():", "    with pytest.raises(ValueError):", "        row()"], ["test, line 3"]),
+        (["for row in rows():", "    assert_same(row, 3)"], ["test, line 3"]),
+        (["for row in [row for row in ROWS if row.good]:", "    assert row"], ["test, line 3"]),
+        (["for row in range(0):", "    assert row"], ["test, line 3"]),
+        (["for row in ():", "    assert row"], ["test, line 3"]),
+        (["assert all(row for row in rows())"], ["test, line 3"]),
+        (["assert name and all(row for row in rows())"], ["test, line 3"]),
+        (["assert read", "for row in read(model):", "    assert row"], ["test, line 4"]),
+        (["assert len(found)", "for row in range(len(rows)):", "    assert row"], ["test, line 4"]),
+        (["assert rows", "for row in rows:", "    assert row"], []),
+        (["for row in rows:", "    assert row", "assert len(rows) == 3"], []),
+        (["assert rows and all(row for row in rows)"], []),
+        (["for row in rows():", "    print(row)"], []),
+        (["for row in ROWS:", "    assert row"], []),
+        (["for row, number in zip(read(), (1, 2), strict=True):", "    assert row == number"], []),
+        (["for number, row in enumerate(sorted({2, 1})):", "    assert row > number"], []),
+        (["forms = {'a': 1}", "for name, form in forms.items():", "    assert form"], []),
+        (["assert all(row for row in parameter)"], []),
+    ],
+)
+def test_what_may_assert_nothing_is_found_and_nothing_else(lines, found):
+    code = '@pytest.mark.parametrize("parameter, other", [])\ndef test(parameter, other):\n'
+    assert vacuous_asserts(code + "\n".join(f"    {line}" for line in lines)) == found
