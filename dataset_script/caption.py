@@ -64,6 +64,7 @@ from dataset_script.caption_store import (
     write_shard,
 )
 from dataset_script.captioner import FOLDER_REVISION, Captioner, PhotoBatches, caption_rows, identify_model
+from dataset_script.profile_rules import where_no_yaml
 from mmprofile.progress import log_progress
 
 # Around the card's section on captions, for the next run to replace it.
@@ -155,8 +156,11 @@ def read_card(corpus: Path) -> huggingface_hub.DatasetCard:
     path = corpus / CARD
     try:
         return huggingface_hub.DatasetCard(path.read_text(encoding="utf-8") if path.exists() else "")
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is no dataset card: {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no dataset card: {where_no_yaml(error)}") from None
+    except ValueError as error:
+        wrong = where_no_yaml(error) if isinstance(error, UnicodeDecodeError) else error
+        raise ValueError(f"{path} is no dataset card: {wrong}") from None
 
 
 def update_sizes(card: huggingface_hub.DatasetCard, dataset: Path, corpus: Path) -> None:

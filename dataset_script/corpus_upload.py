@@ -45,6 +45,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 from .caption_store import corpus_files, open_shard
 from .corpus_card import CARD, SYNTHETIC
 from .hub_answers import REFUSED, check_name, refusal
+from .profile_rules import where_no_yaml
 
 BUILT = ("data", "figures")  # folders of which the repository keeps nothing that the corpus lacks
 TOGETHER = 5  # shards sent at once: what a push that is killed has to send again
@@ -72,7 +73,9 @@ def check_corpus(folder: str | Path) -> DatasetCard:
             for config, metadata in configs.items()
             for file in metadata["data_files"]
         }
-    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{folder / CARD} is no card as the builder writes it: {where_no_yaml(error)}") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / CARD} is no card as the builder writes it: {error!r}") from None
     if not told:
         raise ValueError(f"{folder / CARD} is no card as the builder writes it: it names no configuration")

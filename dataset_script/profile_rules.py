@@ -212,6 +212,17 @@ def _number(value: object, between: tuple[float, float] | None) -> int | None:
     return round(value * SCALE) if low <= value <= high else None
 
 
+def where_no_yaml(error: Exception) -> str:
+    """What is wrong with a file, told without a word of it: it may be any file."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1} is no YAML"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"the character at {error.position} has no place in YAML"
+    if isinstance(error, UnicodeDecodeError):
+        return f"the byte at {error.start} is no UTF-8"
+    return str(error) if isinstance(error, OSError) else "it has none"
+
+
 def read_rules(path: str | Path) -> tuple[Rule, ...]:
     """The rules of a YAML like `yelp_schema.yaml`.
 
@@ -221,7 +232,8 @@ def read_rules(path: str | Path) -> tuple[Rule, ...]:
     try:
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["attributes"]
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise ValueError(f"schema must be a YAML file with a list `attributes`, got {str(path)!r}: {error}") from None
+        wrong = where_no_yaml(error)
+        raise ValueError(f"schema must be a YAML file with a list `attributes`, got {str(path)!r}: {wrong}") from None
     rules = tuple(_rule(entry) for entry in entries) if isinstance(entries, list) else ()
     keys = [rule.key for rule in rules]
     if not rules or len(set(keys)) < len(keys) or sum(rule.kind == "mean_rating" for rule in rules) > 1:

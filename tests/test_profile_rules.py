@@ -162,3 +162,22 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text, message):
 def test_a_missing_schema_is_refused(tmp_path):
     with pytest.raises(ValueError, match="schema must be a YAML file"):
         read_rules(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (b"root:x:0:0: secret\n- a: [b\n", "line 2, column 1 is no YAML"),
+        (b"attributes: !!python/object:secret.x {}\n", "line 1, column 13 is no YAML"),
+        (b"a: *secret\n", "line 1, column 4 is no YAML"),
+        (b'a: "sec\x01ret"\n', "the character at 7 has no place in YAML"),
+        (b"secret \xe9", "the byte at 7 is no UTF-8"),
+        (b"secret: 1", "it has none"),
+        (b"- secret", "it has none"),
+    ],
+)
+def test_what_is_no_schema_is_told_without_a_word_of_it(tmp_path, content, wrong):
+    (tmp_path / "schema.yaml").write_bytes(content)
+    with pytest.raises(ValueError) as refused:
+        read_rules(tmp_path / "schema.yaml")
+    assert str(refused.value).endswith(f"schema.yaml': {wrong}")
