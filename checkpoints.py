@@ -4,6 +4,8 @@ A checkpoint is written under a temporary name and renamed when all of it is on 
 of one under its own name.
 """
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -217,10 +219,17 @@ def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, mod
     accelerator.print(f"going on from {checkpoint}")
 
 
-def describe_run(flags: Mapping, corpus: DatasetDict, num_processes: int) -> dict:
-    """What must be the same to go on from a checkpoint: flags, what the corpus' users have, number of processes."""
+def describe_run(flags: Mapping, corpus: DatasetDict, processor, num_processes: int) -> dict:
+    """What must be the same to go on from a checkpoint: flags, what the corpus' users have, how they become tokens and
+    pixels, number of processes. Weights are the checkpoint's own."""
     digests = {f"{name} split": corpus_digest(split, COLUMNS)[:16] for name, split in corpus.items()}
-    return dict(flags) | digests | {"processes": num_processes}
+    return dict(flags) | digests | {"processor": processor_digest(processor), "processes": num_processes}
+
+
+def processor_digest(processor) -> str:
+    """16 hexadecimal digits: of a processor's settings and of its tokenizer's words and their ids."""
+    known = [processor.to_dict(), processor.tokenizer.get_vocab()]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -171,7 +171,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
 
     if accelerator.is_main_process:
         say_what_is_shortened(corpus["validation"], processor, arguments)
-    run = describe_run(arguments.run_flags, corpus, accelerator.num_processes)
+    run = describe_run(arguments.run_flags, corpus, processor, accelerator.num_processes)
     checkpoints = Checkpoints(accelerator, output, run, arguments.save_steps, arguments.checkpoints_total_limit)
     accelerator.init_trackers("mmprofile", {name: str(value) for name, value in run.items()})
     state, watch = TrainingState(), LossWatch()

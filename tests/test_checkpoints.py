@@ -14,8 +14,10 @@ from mmprofile.checkpoints import (
     describe_run,
     find_checkpoint,
     list_checkpoints,
+    processor_digest,
 )
 from tests.tiny_corpus import features, user
+from tests.toy_processor import WORDS, toy_image_processor, toy_processor, toy_tokenizer
 
 
 def store(folder, limit=None, **run):
@@ -124,8 +126,16 @@ def test_a_checkpoint_of_another_run_is_refused_with_both_values(tmp_path):
 def test_a_corpus_that_changed_under_the_same_users_is_another_runs(split, field):
     rows, before = [user(number) for number in range(3)], corpus_of([user(number) for number in range(3)], split)
     rows[1]["reviews"][0][field] = "other" if field == "text" else ["other", "captions"]
-    now, then = (describe_run({}, corpus, 1) for corpus in (corpus_of(rows, split), before))
+    now, then = (describe_run({}, corpus, toy_processor(), 1) for corpus in (corpus_of(rows, split), before))
     assert [name for name in now if now[name] != then[name]] == [f"{split} split"]
+
+
+def test_other_tokens_or_settings_of_the_processor_are_another_runs():
+    words = WORDS.replace(" a b ", " b a ")
+    others = [toy_processor(), toy_processor(max_text_tokens=9), toy_processor(), toy_processor()]
+    others[2].tokenizer = toy_tokenizer(words)
+    others[3].image_processor = toy_image_processor(image_mean=[0.4, 0.5, 0.5])
+    assert len({processor_digest(processor) for processor in [toy_processor(), *others]}) == 4
 
 
 def corpus_of(rows, split):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import traceback
 
@@ -9,6 +10,7 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from mmprofile import checkpoints, stop_signals
+from tests.test_checkpoint_files import swap_two_words
 from tests.test_train import corpus, run, same, weights  # noqa: F401
 
 TIMES = ("seconds", "users_per_second", "data_wait_share")
@@ -87,6 +89,15 @@ def test_an_older_checkpoint_brings_back_the_folder_of_its_time(corpus, alone, t
     results, history = run(corpus, output, resume_from_checkpoint=output / "checkpoint-3", **FLAGS)
     assert same(weights(output), weights(alone[0])) and untimed(history) == untimed(alone[2])
     assert [path.name for path in checkpoints.list_checkpoints(output)] == before
+
+
+def test_another_tokenizer_in_the_folder_that_it_began_from_is_another_run(corpus, alone, tmp_path):  # noqa: F811
+    start, flags = tmp_path / "start", {"batch_size": 2, "save_steps": 1, "resume_from_checkpoint": "auto"}
+    shutil.copytree(alone[0], start)
+    run(corpus, tmp_path / "model", model=start, **flags)
+    swap_two_words(start)
+    with pytest.raises(ValueError, match="is of another run: processor was '[0-9a-f]{16}', is '[0-9a-f]{16}'$"):
+        run(corpus, tmp_path / "model", model=start, **flags)
 
 
 def test_a_folder_without_checkpoint_is_begun_anew_only_if_it_may_be(corpus, tmp_path):  # noqa: F811
