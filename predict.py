@@ -29,7 +29,6 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
 
 import math
 import os
-import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -58,16 +57,15 @@ from mmprofile.prediction_batches import (
     bucketed_batches,
     join_parts,
 )
-from mmprofile.prediction_inputs import DatasetUsers, LineUsers, User, open_users
+from mmprofile.prediction_inputs import DatasetUsers, LineUsers, open_users
 from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
+from mmprofile.prediction_text import describe
 from mmprofile.predictions import RESULTS, PredictionFolder
 from mmprofile.progress import log_progress
 from mmprofile.reporting import format_table
 from mmprofile.side_by_side import side_by_side
 
-SHOWN_CHARACTERS = 300  # of a review
 SHOWN_PROBLEMS = 5
-UNBROKEN = "\u00a0"  # a blank at which no line is broken
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -296,35 +294,6 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     plot_calibration(found, schema, folder.folder / "calibration.png", of)
     print(f"\nMacro-F1 in percent:\n\n{format_table({name: scores}, schema)}")
     return {"f1": scores, "calibration": found}
-
-
-def describe(user: User, row: dict, schema: ProfileSchema) -> str:
-    """A user for people to read: reviews, photos, the profile predicted and the true one, and all probabilities."""
-    lines = [f"user {user.user_id}"]
-    for review in user.reviews:
-        printable = review.encode(errors="replace").decode()  # of JSON's halves of characters
-        text = textwrap.shorten(printable, SHOWN_CHARACTERS, placeholder=" ...")
-        lines += textwrap.wrap(text, 112, initial_indent="  review     ", subsequent_indent=" " * 13)
-    if row.get("image_weights"):
-        seen = [f"{number} with weight {w:.2f}" for number, w in enumerate(row["image_weights"], 1) if w]
-        lines.append(f"  photos     {len(row['image_weights'])}, looked at: {', '.join(seen) or 'none'}")
-    lines += [f"  problem    {problem}" for problem in row["problems"]]
-    if row.get("profile") is not None:
-        proof = "the most probable profile" if row["exact"] else "perhaps not the most probable profile"
-        lines.append(f"  predicted  {row['text']}")
-        lines.append(f"  {'':10} log-probability {row['log_probability']:.2f}, {proof}")
-    if row["truth"] is not None:
-        lines.append(f"  true       {schema.render(row['truth'])}")
-    if row.get("profile") is not None:
-        lines.append(f"  probabilities; the profiles explored have {row['coverage']:.0%} of the mass:")
-        width = max(len(attribute.name) for attribute in schema.attributes)
-        for attribute in schema.attributes:
-            probabilities = sorted(row["probabilities"][attribute.key].items(), key=lambda item: -item[1])
-            items = [f"{value} {probability:.2f}".replace(" ", UNBROKEN) for value, probability in probabilities]
-            head = f"    {attribute.name:{width}}  "
-            wrapped = textwrap.wrap(", ".join(items), 112, initial_indent=head, subsequent_indent=" " * len(head))
-            lines += [line.replace(UNBROKEN, " ") for line in wrapped]
-    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
