@@ -5,6 +5,7 @@ Shapes: batch = users, seq = tokens of the longest text, images = photos of the 
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,13 +63,6 @@ class MMProfileProcessor(ProcessorMixin):
                 f"the tokenizer must have a padding token and append </s>, got {type(tokenizer).__name__}"
             )
         _check_spelling(tokenizer, self.profile_schema)
-        # A text may hold unknown words, but no other special token. What the mask and the marks are counts as special
-        # in any tokenizer.
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        special |= {*tokenizer.all_special_tokens, MASK_TOKEN, *SECTION_MARKS["sentinels"].values()}
-        special -= {tokenizer.unk_token}
-        self._special_ids = set(tokenizer.convert_tokens_to_ids(sorted(special))) - {None, tokenizer.unk_token_id}
-        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict, **kwargs):
@@ -169,17 +163,19 @@ class MMProfileProcessor(ProcessorMixin):
             ValueError: if a text is not a str, the profile or `masked` is not valid, or the profile alone is too long.
         """
         limit = self.max_text_tokens if max_text_tokens is None else _positive("max_text_tokens", max_text_tokens)
-        review_ids = self._tokenize("review", self._readable("review", reviews), self._special_ids)
+        special = self._special_tokens()
+        special_ids = set(self.tokenizer.convert_tokens_to_ids(list(special))) - {None, self.tokenizer.unk_token_id}
+        review_ids = self._tokenize("review", self._readable("review", reviews), special_ids)
         masks = {self.tokenizer.convert_tokens_to_ids(MASK_TOKEN)}
         caption_ids = self._tokenize(
             "caption",
             self._readable("caption", captions, MASK_TOKEN if keep_masks else None),
-            self._special_ids - masks if keep_masks else self._special_ids,
+            special_ids - masks if keep_masks else special_ids,
         )
         profile_ids = []
         if profile is not None:
             text = self.profile_schema.render(profile, masked, MASK_TOKEN)
-            profile_ids = self._tokenize("profile", [text], self._special_ids - masks)
+            profile_ids = self._tokenize("profile", [text], special_ids - masks)
         elif masked:
             raise ValueError(f"masked={masked!r} needs a profile, got None")
         budget = limit - 1 - _tokens(profile_ids)
@@ -196,7 +192,8 @@ class MMProfileProcessor(ProcessorMixin):
 
     def has_words(self, texts: Iterable[str | None]) -> bool:
         """Whether there is anything to read in the texts, as `encode_text` reads them."""
-        return any(is_readable(self._special.sub("", clean_text(text))) for text in texts)
+        special = _any_of(self._special_tokens())
+        return any(is_readable(special.sub("", clean_text(text))) for text in texts)
 
     def pad_text(self, token_ids: list[list[int]]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (batch, seq), int64, padded on the right."""
@@ -286,8 +283,16 @@ class MMProfileProcessor(ProcessorMixin):
         for text in texts:
             if not isinstance(text, str) and not (text is None and kind == "caption"):
                 raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {text!r}")
+        special = _any_of(self._special_tokens())
         cleaned = [clean_text(text) for text in texts]
-        return [text for text in cleaned if self.has_words([text]) or (mask_token and mask_token in text)]
+        return [text for text in cleaned if is_readable(special.sub("", text)) or (mask_token and mask_token in text)]
+
+    def _special_tokens(self) -> frozenset[str]:
+        """What no text may hold; unknown words it may. What the mask and the marks are counts as special in any
+        tokenizer. Read at each call: tokens may be added at any time."""
+        added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        marks = {MASK_TOKEN, *SECTION_MARKS["sentinels"].values()}
+        return frozenset(added.union(self.tokenizer.all_special_tokens, marks) - {self.tokenizer.unk_token})
 
     def _tokenize(self, kind: str, texts: list[str], left_out: set[int]) -> list[list[int]]:
         """Token ids of each text behind its section's mark, without those of special tokens that are spelled in it."""
@@ -304,6 +309,11 @@ class MMProfileProcessor(ProcessorMixin):
     def _pixels(self, image: Image.Image) -> torch.Tensor:
         """(3, height, width), float32: without rescaling and normalisation an image processor gives bytes."""
         return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()
+
+
+@lru_cache(maxsize=8)
+def _any_of(tokens: frozenset[str]) -> re.Pattern:
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
 
 
 def _positive(name: str, value: int) -> int:

@@ -109,6 +109,15 @@ def test_no_review_makes_a_special_token_of_a_t5_tokenizer(text):
     assert not set(ids[1:]) & set(tokenizer.all_special_ids)
 
 
+def test_a_special_token_that_is_added_later_is_left_out_of_texts_too():
+    tokenizer = (processor := tiny_processor(["some words"], SCHEMA)).tokenizer
+    plain = processor.encode_text(["good food"])
+    assert processor.encode_text(["good <end> food"]) != plain and processor.has_words(["<end>"])
+    tokenizer.add_tokens(["<end>"], special_tokens=True)
+    assert tokenizer.convert_tokens_to_ids("<end>") not in processor.encode_text(["good <end> food"], ["<end>"])
+    assert processor.encode_text(["good food", "<end>"]) == plain and not processor.has_words(["<end>"])
+
+
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
