@@ -13,7 +13,9 @@ SECTION_MARKS = {
     "words": {"review": "Review:", "caption": "Photo:", "profile": "Profile:"},
 }
 MIN_SHARE = 1 / 3  # of the tokens, for reviews and for captions, where both have more than they may
-MIN_SECTION = 8  # tokens that are left of a text that is cut; where there are too many texts, the first are read
+# Tokens that are left of a text that is cut: where there are too many texts, the first are read. Of reviews that were
+# cut to 14 tokens the demo's model told the stars of 60 % of users, to 32 those of 77 %, as of the first three.
+MIN_REVIEW, MIN_CAPTION = 32, 8
 # Letters by their Unicode category that show nothing.
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 
@@ -60,16 +62,15 @@ def is_readable(text: str) -> bool:
     )
 
 
-def truncate_evenly(segments: Sequence[list[int]], budget: int) -> list[list[int]]:
+def truncate_evenly(segments: Sequence[list[int]], budget: int, least: int = 0) -> list[list[int]]:
     """Cuts the longest segments to one length, the greatest with which all fit in; shorter ones stay whole.
-
-    No segment is cut to less than `MIN_SECTION` for the sake of others: the last ones are then left out.
 
     Args:
         segments: token ids.
         budget: how many tokens there may be in all.
+        least: to less than so many no segment is cut for the sake of others: the last ones are then left out.
     """
-    length, kept = max(_even_length(segments, budget), MIN_SECTION), []
+    length, kept = max(_even_length(segments, budget), least), []
     for segment in segments:
         part = segment[: min(length, budget)]
         if len(part) < min(len(segment), 2):  # a section's mark alone tells nothing
@@ -107,6 +108,6 @@ def share_tokens(
         least = int(budget * MIN_SHARE)
         part = budget * shown // (told + shown)
         part = max(min(shown, least), min(part, budget - min(told, least)))
-        captions = truncate_evenly(captions, part)
-        reviews = truncate_evenly(reviews, budget - sum(map(len, captions)))
+        captions = truncate_evenly(captions, part, MIN_CAPTION)
+        reviews = truncate_evenly(reviews, budget - sum(map(len, captions)), MIN_REVIEW)
     return list(reviews), list(captions)

@@ -124,7 +124,7 @@ def test_a_special_token_that_is_added_later_is_left_out_of_texts_too():
         (100, [R, 10, R, 10, 11, 12, 13, R, 11, 12, 13, 14, 15, 16, C, 17, 1]),
         (17, [R, 10, R, 10, 11, 12, 13, R, 11, 12, 13, 14, 15, 16, C, 17, 1]),
         (16, [R, 10, R, 10, 11, 12, 13, R, 11, 12, 13, 14, 15, C, 17, 1]),
-        (14, [R, 10, R, 10, 11, 12, 13, R, 11, 12, 13, C, 17, 1]),  # no text is cut below 8 for another
+        (14, [R, 10, R, 10, 11, 12, 13, R, 11, 12, 13, C, 17, 1]),  # no text is cut short for another
         (9, [R, 10, R, 10, 11, 12, C, 17, 1]),
         (6, [R, 10, R, 10, 11, 1]),  # a mark alone is none
         (2, [1]),
@@ -149,8 +149,8 @@ def test_reviews_and_captions_are_shortened_in_proportion_and_neither_below_a_th
     assert kept(long, short, 300) == [[80] * 3, [20] * 3]  # these captions need less than a third
     assert kept(long, long, 300) == [[50] * 3, [50] * 3]
     assert kept(long, short * 5, 240) == [[40] * 3, [8] * 15]  # in proportion
-    assert kept(long * 5, short * 5, 300) == [[13] * 15, [8] * 12 + [4]]  # 100 for captions, not 50, and none below 8
-    assert kept(short, long * 5, 90) == [[10] * 3, [8] * 7 + [4]]
+    assert kept(long * 5, short * 5, 300) == [[32] * 6 + [8], [8] * 12 + [4]]  # 100 for captions, not 50
+    assert kept(short, long * 5, 90) == [[20, 10], [8] * 7 + [4]]
     assert kept(tokens(1, 2, times=300), [], 40) == [[2] * 20, []]
 
 
@@ -159,12 +159,12 @@ def test_a_shortened_text_says_what_was_read_of_it(processor):
     assert (whole.reviews, whole.captions) == ((5, 5), (2, 2))
     assert whole.shortening == {"tokens_left_out": 0, "problems": []}
     cut = processor.encode_sections(["a b c d e f g h", "c"], ["d"], max_text_tokens=12)
-    assert cut.ids == [R, 10, 11, 12, 13, 14, 15, 16, C, 13, 1]
+    assert cut.ids == [R, 10, 11, 12, 13, 14, 15, 16, 17, C, 13, 1]
     problem = (
-        "the text was shortened to max_text_tokens=12: 8 of the 11 tokens of the reviews and 2 of the 2 tokens of the"
+        "the text was shortened to max_text_tokens=12: 9 of the 11 tokens of the reviews and 2 of the 2 tokens of the"
         " captions were read"
     )
-    assert cut.shortening == {"tokens_left_out": 3, "problems": [problem]}
+    assert cut.shortening == {"tokens_left_out": 2, "problems": [problem]}
 
 
 def test_a_profile_is_never_shortened(processor):
