@@ -8,10 +8,12 @@ after it, a mark of order neither. JSON is that of RFC 8259, and three things be
 behind the last value of an object or list; NaN, Inf and Infinity, with a minus or without, in small letters or
 capitals; and a key given twice, of which the first counts. Half a surrogate pair or a plain control character makes a
 string none. A line that is no record is a row of nulls, which a build counts as malformed; a line of more than
-`MAX_LINE_BYTES` ends the build. Numbers keep their value, not always their spelling: 4.10 may be 4.1.
+`MAX_LINE_BYTES` ends the build, if it was not left out where a .gz was unpacked. Numbers keep their value, not always
+their spelling: 4.10 may be 4.1.
 
 That is how DuckDB reads; Spark, laxer here and stricter there, is brought to it in `_spark_rows`. But for this: Spark
-takes a line for none that nests 1,000 deep or has a key of 50,000 characters.
+takes a line for none that nests 1,000 deep or has a key of 50,000 characters; DuckDB may take one of up to twice
+`MAX_LINE_BYTES`, by where it stands.
 """
 
 import os
@@ -36,6 +38,8 @@ SPARK = r"spark|yarn|local|local(-cluster)?\[[\d*, ]+\]|(spark|k8s|mesos)://.+"
 
 # A line this long is no record.
 MAX_LINE_BYTES = 16 * 2**20
+TOO_LONG = f"{{}} has a line of more than {MAX_LINE_BYTES} bytes; an object a line is needed"
+LONG_LINE = re.compile(r'"maximum_object_size" of .* reading file "(.*?)"')  # DuckDB's words for it
 
 TEXT = "string"
 ATTRIBUTES = "map<string, string>"
@@ -72,6 +76,8 @@ def connect(engine: str, memory_limit: str, threads: int, scratch: Path) -> Iter
         finally:
             backend.disconnect()
     except duckdb.Error as error:
+        if found := LONG_LINE.search(str(error)):
+            raise ValueError(TOO_LONG.format(Path(found[1]).name)) from None
         raise ValueError(f"DuckDB cannot go on: {error}") from None
 
 
@@ -148,7 +154,7 @@ def _spark_rows(session: "SparkSession", path: Path, fields: Mapping[str, str]) 
 
     # A cluster's default file system may be another than the one that both see.
     lines = session.read.text(_spark_path(path), lineSep="\n")
-    too_long = F.raise_error(F.lit(f"{path.name} has a line of more than {MAX_LINE_BYTES} bytes"))
+    too_long = F.raise_error(F.lit(TOO_LONG.format(path.name)))
     line = F.when(F.octet_length("value") > MAX_LINE_BYTES, too_long).otherwise(F.col("value"))
     lines = lines.select(
         F.is_valid_utf8("value").alias("valid"), F.regexp_replace(line, BLANKS_AROUND, "").alias("line")
