@@ -1,10 +1,10 @@
 """A web page that writes profiles from reviews and photos.
 
     python app.py --model outputs/quickstart
-    python app.py --model org/mmprofile --port 7861
+    python app.py --model org/mmprofile --revision 1f0c9a2 --port 7861
 
-It is also a Space of the Hugging Face Hub, whose variable MODEL_ID names the model: `save_space` writes the Space's
-folder. The page answers with the model's own `handler.py`, so what that file takes and refuses holds here as well.
+It is also a Space of the Hugging Face Hub, whose variables MODEL_ID and MODEL_REVISION name the model: `save_space`
+writes the Space's folder. The page answers with the model's own `handler.py`: what that takes holds here.
 """
 
 from app_arguments import argument_parser
@@ -14,6 +14,7 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
 
 import atexit
 import base64
+import io
 import json
 import os
 import re
@@ -26,20 +27,29 @@ from pathlib import Path
 
 import gradio as gr
 from huggingface_hub import metadata_save
+from PIL import Image
 from starlette.middleware import Middleware
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-from app_requests import UPLOAD_BYTES, Gate, Page, read_upload
+from app_about import read_card, render_about, save_thumbnail
+from app_requests import UPLOAD_BYTES, Gate, Page, read_upload, shown_name
 from app_results import EMPTY, render_answers, render_error, thumbnail
 
 ROOT = Path(__file__).parent
-SPACE_FILES = ("app.py", "app_arguments.py", "app_requests.py", "app_results.py", "app.css", "app_examples.json")
+SPACE_FILES = (
+    *("app.py", "app_about.py", "app_arguments.py", "app_requests.py", "app_results.py"),
+    *("app.css", "app_examples.json"),
+)
 EXAMPLES = json.loads((ROOT / "app_examples.json").read_text(encoding="utf-8"))
 SESSIONS = 1000  # kept at a time
 WAITING = 32  # visitors in the queue; more are told to come back
 DELETED = (600, 3600)  # every so many seconds, photos that are older than so many
 
 TITLE = "A profile from reviews and photos"
+# Of a Space: what the Hub shows of it, and the picture of a link to it.
+SHORT = "Guesses a person's profile from reviews and photos"
+TAGS = ["user-profiling", "multimodal", "t5", "vit"]
+PICTURE = "thumbnail.jpg"
 HEAD = f"""<h1>{TITLE}</h1>
 <p>The model reads what a person wrote about places and looks at photos of these places. It guesses the person's
 profile, and says how sure it is. Texts are not kept, photos are deleted after about an hour.</p>"""
@@ -83,11 +93,13 @@ class Profiler:
     Args:
         model_id: a folder or the Hub name of a model, whose code is run.
         uploads: the folder of the visitors' photos; a photo that lies elsewhere is not opened.
+        revision: of a Hub name.
     """
 
-    def __init__(self, model_id: str, uploads: Path):
+    def __init__(self, model_id: str, uploads: Path, revision: str | None = None):
         self.uploads = uploads
-        self.handler = get_class_from_dynamic_module("handler.EndpointHandler", model_id)(model_id)
+        handler = get_class_from_dynamic_module("handler.EndpointHandler", model_id, revision=revision)
+        self.handler = handler(model_id, revision=revision) if revision else handler(model_id)
         self.processor = self.handler.processor
         self.names = {attribute.key: attribute.name for attribute in self.processor.profile_schema.attributes}
 
@@ -114,6 +126,17 @@ class Profiler:
                 answers[title] = _sentence(error, paths)
         return render_answers(answers, self.names, shown)
 
+    def keep_photos(self, photos: list | None) -> tuple[list, str]:
+        """The gallery without what is no photo, and a sentence for each of these."""
+        kept, refused = [], []
+        for path in [Path(path) for path, _ in photos or ()]:
+            try:
+                with self.handler.decoded(read_upload(path, self.uploads), "inputs.images[0]"):
+                    kept.append(path)
+            except ValueError as error:
+                refused.append(_sentence(error, [path]))
+        return kept, render_error(" ".join(refused)) if refused else EMPTY
+
     def _read_form(self, reviews: str, paths: list[Path], captions: str) -> dict:
         paragraphs = [text.strip() for text in re.split(r"\n\s*\n", reviews or "")]
         lines = [line.strip() for line in (captions or "").splitlines()]
@@ -131,20 +154,22 @@ class Profiler:
                 yield thumbnail(photo)
 
 
-def build_app(model_id: str) -> Page:
+def build_app(model_id: str, revision: str | None = None) -> Page:
     """The page, with the model loaded; `launch` serves it.
 
     Args:
         model_id: a folder or the Hub name of a model, whose code is run.
+        revision: the branch, tag or commit of a Hub name, of the code as well; default: main.
     """
     uploads = upload_folder()
-    profiler, examples = Profiler(model_id, uploads), _example_users()
+    profiler, examples = Profiler(model_id, uploads, revision), _example_users()
+    about = render_about(model_id, revision, read_card(model_id, revision))
     with Page(uploads, title=TITLE, analytics_enabled=False, delete_cache=DELETED) as app:
-        gr.HTML(HEAD, elem_id="head", js_on_load=None)
+        gr.HTML(HEAD + about, elem_id="head", js_on_load=None)
         with gr.Row():
             with gr.Column(min_width=320):
-                with gr.Row():
-                    buttons = [gr.Button(f"Example: {title}", size="sm", min_width=120) for title in examples]
+                with gr.Row(elem_id="examples"):
+                    buttons = [_example_button(title, photos[0]) for title, (_, photos, _) in examples.items()]
                 reviews = gr.Textbox(
                     label="Reviews",
                     info="Leave a blank line between two reviews. Shift + Enter writes the profile.",
@@ -176,6 +201,13 @@ def build_app(model_id: str) -> Page:
         run = {"fn": profiler, "inputs": form, "outputs": results, "concurrency_limit": 2, "concurrency_id": "model"}
         written = [submit.click(**run, api_name="profile"), reviews.submit(**run, api_visibility="private")]
         switches.input(**run, api_visibility="private", trigger_mode="always_last")
+        photos.upload(
+            profiler.keep_photos,
+            inputs=photos,
+            outputs=[photos, results],
+            api_visibility="private",
+            concurrency_limit=2,
+        )
         clear.click(lambda: ("", None, "", [], EMPTY), outputs=[*form, results], api_visibility="private")
         for button, user in zip(buttons, examples.values(), strict=True):
             loaded = button.click(lambda user=user: user, outputs=form[:3], api_visibility="private")
@@ -209,12 +241,13 @@ def launch(app: Page, **options):
     )
 
 
-def save_space(folder: str | os.PathLike, model_id: str) -> None:
+def save_space(folder: str | os.PathLike, model_id: str, space_id: str | None = None) -> None:
     """Writes the files of a Space, its header among them; the Space's variable MODEL_ID names the model.
 
     Args:
         folder: new, or one that the files may be written over.
         model_id: the Hub name of the model, which the header links to.
+        space_id: of the Space, where the picture lies that the Hub shows with a link to it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -225,6 +258,13 @@ def save_space(folder: str | os.PathLike, model_id: str) -> None:
     card.write_text(f"# {TITLE}\n\nA page for the model `{model_id}`, by its variable MODEL_ID.\n", encoding="utf-8")
     header = {"title": TITLE, "emoji": "\U0001f355", "colorFrom": "green", "colorTo": "blue", "sdk": "gradio"}
     header |= {"sdk_version": gr.__version__, "app_file": "app.py", "models": [model_id], "license": "apache-2.0"}
+    header |= {"short_description": SHORT, "tags": TAGS, "pinned": False, "suggested_hardware": "cpu-basic"}
+    header["python_version"] = "3.11"
+    save_thumbnail(
+        [Image.open(io.BytesIO(base64.b64decode(user["photos"][0]))) for user in EXAMPLES], folder / PICTURE
+    )
+    if space_id:
+        header["thumbnail"] = f"https://huggingface.co/spaces/{space_id}/resolve/main/{PICTURE}"
     metadata_save(card, header)
 
 
@@ -234,7 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     if not options.model:
         parser.error("--model is needed, or the environment variable MODEL_ID")
     try:
-        app = build_app(options.model)
+        app = build_app(options.model, options.revision)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f"The model {options.model!r} cannot be loaded: {error}")
     launch(app, server_port=options.port)
@@ -254,12 +294,20 @@ def _example_users() -> dict[str, tuple[str, list[str], str]]:
     return users
 
 
+def _example_button(title: str, photo: Path) -> gr.Button:
+    """A picture to click on, and what it shows."""
+    button = gr.Button(f"Example: {title}", icon=photo, min_width=90, elem_classes="example")
+    button.keep_in_cache.add(button.icon["path"])
+    return button
+
+
 def _sentence(error: ValueError, paths: list[Path]) -> str:
-    """What the handler refuses, for a person: photos have names, not places in a request."""
+    """What the handler refuses, for a person: photos have names, not places in a request, and settings none."""
     place, _, reason = re.match(r"(inputs[^:]*)?(: )?(.*)", str(error), re.DOTALL).groups()
+    reason = re.sub(r" \(\w+_\w+\)", "", reason)
     photo = re.fullmatch(r"inputs\.images\[(\d+)\]", place or "")
     if photo:
-        return f"The photo {paths[int(photo[1])].name!r} was not taken: {reason}."
+        return f"The photo “{shown_name(paths[int(photo[1])])}” was not taken: {reason}."
     texts = re.fullmatch(r"inputs\.(reviews|captions)", place or "")
     if texts:
         return f"The {texts[1]} are too many: {reason}."

@@ -94,7 +94,7 @@ def read_upload(path: Path, uploads: Path) -> bytes:
     Raises:
         ValueError: if there is no such file in the upload folder, or it is larger than an upload may be.
     """
-    gone = ValueError(f"The photo {path.name!r} is no longer here; add it again.")  # see DELETED
+    gone = ValueError(f"The photo “{shown_name(path)}” is no longer here; add it again.")  # see DELETED
     if not is_upload(str(path), uploads):
         raise ValueError(NOT_UPLOADED)
     try:
@@ -111,8 +111,15 @@ def read_upload(path: Path, uploads: Path) -> bytes:
     with open(descriptor, "rb") as file:
         content = file.read(UPLOAD_BYTES + 1) if found.st_size <= UPLOAD_BYTES else None
     if content is None or len(content) > UPLOAD_BYTES:
-        raise ValueError(f"The photo {path.name!r} is too large: a photo has up to {UPLOAD_BYTES // 1_000_000} MB.")
+        raise ValueError(
+            f"The photo “{shown_name(path)}” is too large: a photo has up to {UPLOAD_BYTES // 1_000_000} MB."
+        )
     return content
+
+
+def shown_name(path: Path) -> str:
+    """A photo's name as text that can be sent, whatever it is."""
+    return path.name.encode("utf-8", "replace").decode("utf-8")
 
 
 def is_upload(path: str, uploads: Path) -> bool:

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import exp
+from math import comb, exp, prod
 
 from PIL import Image
 
@@ -48,9 +48,21 @@ def percent(share: float) -> str:
 
 
 def _summary(answer: Mapping) -> str:
-    proof = "proved the most probable of all" if answer["exact"] else "the most probable one found"
+    """The profile as a whole and how sure it is, told so that a product of probabilities does not read as a fault."""
+    shares = answer["probabilities"]
+    number = prod(comb(len(shares[key]), len(_values(value))) for key, value in answer["profile"].items())
+    proof = (
+        f"the most probable of all {number:,}, which is proved" if answer["exact"] else "the most probable one found"
+    )
     probability = escape(percent(exp(answer["log_probability"])))
-    return f'<p class="summary" role="status">The profile is {proof}, with a probability of <b>{probability}</b>.</p>'
+    notes = [
+        f"Each bar is the probability of one value by itself. That all {len(shares)} attributes are right at once is"
+        f" always rarer: <b>{probability}</b>, where a profile picked blindly has 1 in {number:,}.",
+        *(escape(f"{problem[:1].upper()}{problem[1:]}.") for problem in answer.get("problems", ())),
+    ]
+    return f'<p class="summary" role="status">This profile is {proof}.</p>' + "".join(
+        f'<p class="note">{note}</p>' for note in notes
+    )
 
 
 def _compared(answer: Mapping) -> str:

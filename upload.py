@@ -78,7 +78,7 @@ def upload_space(api: HfApi, save_space, space_id: str, model_id: str, private: 
     # Before the files: these start the page, which needs it.
     api.add_space_variable(space_id, MODEL_ID, model_id, description="The model that the page shows")
     with tempfile.TemporaryDirectory() as folder:
-        save_space(folder, model_id)
+        save_space(folder, model_id, space_id)
         api.upload_folder(
             repo_id=space_id, repo_type="space", folder_path=folder, commit_message=f"Upload the page of {model_id}"
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-SIDE = 5000  # of the largest photos that the handler takes
+SIDE, WEBP_SIDE = 5000, 4080  # of the largest photos that the handler takes
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -76,8 +76,11 @@ def large() -> Iterator[tuple[str, bytes]]:
     yield "PNG of 16 bits", saved(Image.new("I;16", (SIDE, SIDE)), "PNG", compress_level=1)
     yield "PNG of a palette", saved(Image.new("P", (SIDE, SIDE)), "PNG", compress_level=1, transparency=0)
     yield "GIF", saved(Image.new("P", (SIDE, SIDE)), "GIF", transparency=0)
-    yield "WebP", saved(Image.new("RGB", (SIDE, SIDE)), "WEBP", method=0, exif=rotated())
-    yield "lossless WebP", saved(Image.new("RGBA", (SIDE, SIDE)), "WEBP", lossless=True, method=0, exif=rotated())
+    yield "WebP", saved(Image.new("RGB", (WEBP_SIDE, WEBP_SIDE)), "WEBP", method=0, exif=rotated())
+    yield (
+        "lossless WebP",
+        saved(Image.new("RGBA", (WEBP_SIDE, WEBP_SIDE)), "WEBP", lossless=True, method=0, exif=rotated()),
+    )
     yield "BMP", saved(Image.new("1", (SIDE, SIDE)), "BMP")
     frames = [Image.new("RGB", (SIDE // 2, SIDE // 2), colour) for colour in ("red", "green", "blue") * 3]
     for form in ("GIF", "WEBP", "PNG"):

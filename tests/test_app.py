@@ -5,15 +5,18 @@ import random
 import re
 import shutil
 import tempfile
+from html import escape
+from math import exp
 from pathlib import Path
 
 import pytest
 from huggingface_hub import metadata_load
+from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs gradio, see requirements-app.txt")
 
 import app  # noqa: E402
-from app_results import percent  # noqa: E402
+from app_results import percent, render_answers  # noqa: E402
 from tests.malformed_requests import photo  # noqa: E402
 from tests.tiny_folder import save_tiny_folder  # noqa: E402
 
@@ -128,7 +131,9 @@ def test_a_bad_photo_is_named_without_its_folder(tmp_path, uploads, folder, para
     profiler, photos = app.Profiler(str(tmp_path / "model"), uploads), gallery(folder)
     (folder / "second.jpg").write_text("no photo")
     shown = words(profiler("great pizza", photos, "", []))
-    assert shown.startswith("The photo &#x27;second.jpg&#x27; was not taken: the image of 8 bytes is none of JPEG")
+    assert shown == (
+        "The photo “second.jpg” was not taken: the image of 8 bytes is none of JPEG, PNG, WEBP, GIF, BMP."
+    )
     assert str(folder) not in shown
     assert "5 photos are too many, the model takes up to 4." in profiler("great pizza", photos[:1] * 5, "", [])
 
@@ -137,7 +142,38 @@ def test_a_photo_that_was_deleted_is_asked_for_again(profiler, folder):
     photos = gallery(folder)
     (folder / "second.jpg").unlink()
     shown = words(profiler("great pizza", photos, "", []))
-    assert shown == "The photo &#x27;second.jpg&#x27; is no longer here; add it again."
+    assert shown == "The photo “second.jpg” is no longer here; add it again."
+
+
+def test_what_is_no_photo_leaves_the_gallery_with_a_sentence(profiler, folder):
+    photos = gallery(folder, ["good.jpg", "bad.jpg", "cut.jpg"])
+    (folder / "bad.jpg").write_text("no photo")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:400])
+    kept, html = profiler.keep_photos(photos)
+    assert kept == [folder / "good.jpg"] and html.startswith('<p class="problem"')
+    assert "“bad.jpg” was not taken" in html and "“cut.jpg” was not taken: the image of 400 bytes is broken" in html
+    assert profiler.keep_photos(photos[:1]) == ([folder / "good.jpg"], app.EMPTY)
+    assert profiler.keep_photos(None) == ([], app.EMPTY)
+
+
+def test_a_refusal_names_no_setting_of_the_program(profiler, folder, monkeypatch):
+    monkeypatch.setattr(profiler.processor, "max_image_pixels", 99)
+    shown = words(profiler("great pizza", gallery(folder), "", []))
+    assert shown.startswith("The photo “first.jpg” was not taken: ") and "_" not in shown and "&#x27;" not in shown
+
+
+def test_the_whole_profiles_probability_is_told_beside_that_of_a_blind_guess(profiler):
+    answer = profiler.handler({"inputs": "great pizza", "parameters": app.SEARCH})
+    shown = words(profiler("great pizza", None, "", []))
+    assert shown.startswith("This profile is the most probable of all 9, which is proved.")
+    whole = escape(percent(exp(answer["log_probability"])))
+    assert (
+        f"all 2 attributes are right at once is always rarer: {whole} , where a profile picked blindly has 1 in 9."
+        in (shown)
+    )
+    found = answer | {"exact": False, "problems": ["the text was shortened"]}
+    shown = words(render_answers({"Everything": found}, profiler.names, []))
+    assert shown.startswith("This profile is the most probable one found.") and "The text was shortened." in shown
 
 
 def test_what_visitors_send_is_never_markup(profiler, folder):
@@ -165,12 +201,19 @@ def test_shares_are_whole_percent_and_never_falsely_nothing_or_all():
 def test_a_space_holds_the_page_its_header_and_what_it_needs(tmp_path):
     app.save_space(tmp_path / "space", "org/some-model")
     app.save_space(tmp_path / "space", "org/model")
-    files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "space").iterdir()}
-    assert sorted(files) == sorted([*app.SPACE_FILES, "README.md", "requirements.txt"])
+    files = {p.name: p.read_bytes().decode("utf-8", "ignore") for p in (tmp_path / "space").iterdir()}
+    assert sorted(files) == sorted([*app.SPACE_FILES, app.PICTURE, "README.md", "requirements.txt"])
     header = metadata_load(tmp_path / "space" / "README.md")
     assert header["sdk"] == "gradio" and header["app_file"] == "app.py" and header["models"] == ["org/model"]
     assert header["sdk_version"] == importlib.import_module("gradio").__version__
-    assert len(header["title"]) <= 60
+    assert len(header["title"]) <= 60 and len(header["short_description"]) <= 60
+    assert header["python_version"] == "3.11" and header["suggested_hardware"] == "cpu-basic" and header["tags"]
+    assert "thumbnail" not in header
+    with Image.open(tmp_path / "space" / app.PICTURE) as picture:
+        assert picture.size == (1200, 630)
+    app.save_space(tmp_path / "space", "org/model", "org/page")
+    link = metadata_load(tmp_path / "space" / "README.md")["thumbnail"]
+    assert link == f"https://huggingface.co/spaces/org/page/resolve/main/{app.PICTURE}"
     needed = (ROOT / "requirements-inference.txt").read_text().split()
     assert set(needed) < set(files["requirements.txt"].split())
     imported = set(re.findall(r"^from (app\w*) import", files["app.py"], re.MULTILINE))

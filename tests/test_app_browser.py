@@ -1,11 +1,14 @@
 """The page of `app.py` in a real Chromium, at the widths of a desk and of a phone."""
 
+import io
 import json
 import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs gradio, see requirements-app.txt")
 webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven with selenium")
@@ -68,6 +71,10 @@ class Visitor:
 
     def picture(self, name: str):
         self.driver.save_screenshot(str(self.pictures / f"{name}.png"))
+
+    def place(self, css: str) -> list[int]:
+        """Left edge and width in the window."""
+        return self.run(f"(r => [r.left, r.width])(document.querySelector('{css}').getBoundingClientRect())")
 
     def run(self, script: str):
         return self.driver.execute_script(f"return {script}")
@@ -152,10 +159,61 @@ def test_a_bad_file_and_an_empty_form_get_a_sentence(visitor, tmp_path, size):
     assert visitor.wait("#results .problem").text == app.NOTHING
     visitor.picture("nothing")
     (tmp_path / "bad.jpg").write_text("no photo")
-    visitor.upload(tmp_path / "bad.jpg")
-    visitor.click("#submit")
-    visitor.wait("#results .problem", "The photo 'bad.jpg' was not taken: the image of 8 bytes is none of JPEG")
+    visitor.wait("#photos input[type=file]").send_keys(str(tmp_path / "bad.jpg"))
+    said = visitor.wait("#results .problem", "“bad.jpg”").text
+    assert said == "The photo “bad.jpg” was not taken: the image of 8 bytes is none of JPEG, PNG, WEBP, GIF, BMP."
+    visitor.wait("#photos button[aria-label='Click to upload or drop files']")
+    assert visitor.driver.find_elements(By.CSS_SELECTOR, "#photos .gallery-item, #photos .thumbnail-item") == []
     visitor.picture("bad file")
+
+
+def test_beside_a_wrong_file_the_good_ones_stay(visitor, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no photo")
+    (tmp_path / "good.jpg").write_bytes(photo(random.Random(0), size=300))
+    visitor.open(*DESK)
+    visitor.upload(tmp_path / "bad.jpg", tmp_path / "good.jpg")
+    visitor.wait("#results .problem", "“bad.jpg”")
+    tiles = "[...document.querySelectorAll('#photos .gallery-item img, #photos .thumbnail-item img')]"
+    WebDriverWait(visitor.driver, 20).until(lambda _: visitor.run(f"{tiles}.map(e => e.naturalWidth)") == [300])
+
+
+@pytest.mark.parametrize("size", [(1280, 1100), PHONE], ids=["desk", "phone"])
+def test_nothing_moves_sideways_when_the_answer_comes(visitor, size):
+    visitor.open(*size)
+    visitor.wait("#results .hint")
+    names = ("#head", "#reviews", "#photos", "#submit", "#results")
+    before = [visitor.place(name) for name in names]
+    visitor.write("Great pizza")
+    visitor.click("#submit")
+    visitor.wait("#results table.answers")
+    assert [visitor.place(name) for name in names] == before
+
+
+def test_the_page_tells_its_model_and_its_examples_are_pictures(visitor):
+    visitor.open(*DESK)
+    assert "The model is " in visitor.wait("#head").text and visitor.wait("#limits").text.startswith(
+        "The profile is a"
+    )
+    widths = "[...document.querySelectorAll('#examples button img')].map(e => e.naturalWidth > 0)"
+    WebDriverWait(visitor.driver, 20).until(lambda _: visitor.run(widths) == [True] * len(app.EXAMPLES))
+
+
+def test_the_upload_box_shows_that_it_has_the_keyboards_focus(visitor):
+    def outline() -> int:
+        """How many pixels of the box have the colour of focus."""
+        png = visitor.wait("#photos").screenshot_as_png
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+        return int((np.abs(pixels - (13, 148, 136)).sum(-1) < 30).sum())
+
+    visitor.open(*DESK)
+    box = visitor.wait("#photos button[aria-label='Click to upload or drop files']")
+    unfocused = outline()
+    visitor.wait("#reviews textarea").click()
+    for _ in range(5):
+        if visitor.driver.switch_to.active_element != box:
+            visitor.driver.switch_to.active_element.send_keys(Keys.TAB)
+    assert visitor.driver.switch_to.active_element == box
+    assert outline() - unfocused > 2 * 3 * box.size["height"] + 3 * box.size["width"]
 
 
 def test_the_keyboard_reaches_everything(visitor):

@@ -65,11 +65,12 @@ def test_a_repository_is_public_unless_it_is_asked_to_be_private(hub, folder):
 
 def test_the_space_gets_its_page_and_the_name_of_the_model(hub, folder, variables, capsys):
     pytest.importorskip("gradio")
-    from app import SPACE_FILES
+    from app import PICTURE, SPACE_FILES
 
     upload.main([str(folder), "user/model", "--space", "user/page", "--private"])
     files = hub.files("user/page", "space")
-    assert set(files) == {"README.md", *SPACE_FILES, "requirements.txt"}
+    assert set(files) == {"README.md", *SPACE_FILES, PICTURE, "requirements.txt"}
+    assert b"spaces/user/page/resolve/main/thumbnail.jpg" in files["README.md"]
     assert b"sdk: gradio" in files["README.md"] and b"user/model" in files["README.md"]
     assert variables == {("user/page", "MODEL_ID"): "user/model"}
     commit = next(number for number, line in enumerate(hub.requests) if "spaces/user/page/commit" in line)
