@@ -117,6 +117,8 @@ def _names_gone_over(iterable: ast.expr) -> set[str]:
             return _names_gone_over(part)
         case ast.Call(func=ast.Attribute(value=part, attr="items" | "keys" | "values")):
             return _names_gone_over(part)
+        case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+            return set().union(*map(_names_gone_over, parts))
         case ast.Call(func=ast.Name(id=name), args=parts) if name in dir(builtins):
             return set().union(*map(_names_gone_over, parts))
         case ast.ListComp(generators=parts) | ast.GeneratorExp(generators=parts):
@@ -147,6 +149,7 @@ def test_no_assert_depends_on_there_being_something_to_go_over(path):
         (["assert len(found)", "for row in range(len(rows)):", "    assert row"], ["test, line 4"]),
         (["assert rows", "for row in rows:", "    assert row"], []),
         (["for row in rows:", "    assert row", "assert len(rows) == 3"], []),
+        (["assert rows", "for row in [*rows, *read()]:", "    assert row"], []),
         (["assert rows and all(row for row in rows)"], []),
         (["for row in rows():", "    print(row)"], []),
         (["for row in ROWS:", "    assert row"], []),
