@@ -126,8 +126,8 @@ class Profiler:
                 answers[title] = _sentence(error, paths)
         return render_answers(answers, self.names, shown)
 
-    def keep_photos(self, photos: list | None) -> tuple[list, str]:
-        """The gallery without what is no photo, and a sentence for each of these."""
+    def keep_photos(self, photos: list | None) -> tuple[list, str | dict]:
+        """The gallery without what is no photo, and in the place of the results a sentence for each of these."""
         kept, refused = [], []
         for path in [Path(path) for path, _ in photos or ()]:
             try:
@@ -135,7 +135,7 @@ class Profiler:
                     kept.append(path)
             except ValueError as error:
                 refused.append(_sentence(error, [path]))
-        return kept, render_error(" ".join(refused)) if refused else EMPTY
+        return kept, render_error(" ".join(refused)) if refused else gr.skip()
 
     def _read_form(self, reviews: str, paths: list[Path], captions: str) -> dict:
         paragraphs = [text.strip() for text in re.split(r"\n\s*\n", reviews or "")]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import comb, exp, prod
@@ -58,11 +59,17 @@ def _summary(answer: Mapping) -> str:
     notes = [
         f"Each bar is the probability of one value by itself. That all {len(shares)} attributes are right at once is"
         f" always rarer: <b>{probability}</b>, where a profile picked blindly has 1 in {number:,}.",
-        *(escape(f"{problem[:1].upper()}{problem[1:]}.") for problem in answer.get("problems", ())),
+        *(escape(_spoken(problem)) for problem in answer.get("problems", ())),
     ]
     return f'<p class="summary" role="status">This profile is {proof}.</p>' + "".join(
         f'<p class="note">{note}</p>' for note in notes
     )
+
+
+def _spoken(problem: str) -> str:
+    """A sentence without the names of settings."""
+    text = re.sub(r"\w+_tokens=(\d+)", r"\1 tokens", problem)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _compared(answer: Mapping) -> str:

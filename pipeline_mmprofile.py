@@ -153,8 +153,9 @@ class UserProfilingPipeline(Pipeline):
     """Writes the profiles of users, each from `{"reviews": [...], "images": [...], "captions": [...]}`.
 
     `images` and `captions` may be left out. An image is a path, bytes, a PIL image or an array; no URL is fetched.
-    What the model was not trained to see (`seen_by`) is not used. Parameters, of the constructor or of a
-    call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and `num_workers`.
+    Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
+    `handler.py` and `app.py` do. What the model was not trained to see (`seen_by`) is not used. Parameters, of the
+    constructor or of a call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and `num_workers`.
     """
 
     _load_processor = True

@@ -10,9 +10,10 @@ A JSONL file has a line for each user:
 
     {"user_id": "u1", "reviews": ["Good pizza.", "..."], "images": ["photos/1.jpg"], "captions": ["a pizza"]}
 
-Paths are relative to the file; absolute ones and `..` are taken. `images`, `captions` and `profile`, the true one as
-the model writes it (`{"stars": "4", ...}`), may be left out. A corpus, or a Parquet file, has a row for each user, as
-train.py reads it. A model sees of a user what it was trained to see (`pipeline_mmprofile.seen_by`).
+Paths are relative to the file; absolute ones and `..` are taken on purpose, so run no stranger's file. `images`,
+`captions` and `profile`, the true one as the model writes it (`{"stars": "4", ...}`), may be left out. A corpus, or a
+Parquet file, has a row for each user, as train.py reads it. A model sees of a user what it was trained to see
+(`pipeline_mmprofile.seen_by`).
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and

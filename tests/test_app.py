@@ -152,8 +152,8 @@ def test_what_is_no_photo_leaves_the_gallery_with_a_sentence(profiler, folder):
     kept, html = profiler.keep_photos(photos)
     assert kept == [folder / "good.jpg"] and html.startswith('<p class="problem"')
     assert "“bad.jpg” was not taken" in html and "“cut.jpg” was not taken: the image of 400 bytes is broken" in html
-    assert profiler.keep_photos(photos[:1]) == ([folder / "good.jpg"], app.EMPTY)
-    assert profiler.keep_photos(None) == ([], app.EMPTY)
+    assert profiler.keep_photos(photos[:1]) == ([folder / "good.jpg"], app.gr.skip())
+    assert profiler.keep_photos(None) == ([], app.gr.skip())
 
 
 def test_a_refusal_names_no_setting_of_the_program(profiler, folder, monkeypatch):
@@ -171,9 +171,11 @@ def test_the_whole_profiles_probability_is_told_beside_that_of_a_blind_guess(pro
         f"all 2 attributes are right at once is always rarer: {whole} , where a profile picked blindly has 1 in 9."
         in (shown)
     )
-    found = answer | {"exact": False, "problems": ["the text was shortened"]}
+    found = answer | {"exact": False, "problems": ["the text was shortened to max_text_tokens=64: 9 were read"]}
     shown = words(render_answers({"Everything": found}, profiler.names, []))
-    assert shown.startswith("This profile is the most probable one found.") and "The text was shortened." in shown
+    assert shown.startswith(
+        "This profile is the most probable one found."
+    ) and "The text was shortened to 64 tokens: 9 were read." in (shown)
 
 
 def test_what_visitors_send_is_never_markup(profiler, folder):

@@ -22,7 +22,11 @@ HEAVY = {"torch", "datasets", "pandas", "accelerate", "gradio", "matplotlib"}
 INPUTS = {
     "train.py": ["`reviews`, a list of `text`, `images` and `captions`", "recipes/quickstart.yaml\n", "--revision"],
     "predict.py": ['    {"user_id": "u1", "reviews": ["', "--split test --output out", "--revision"],
-    "app.py": ["    python app.py --model outputs/quickstart\n", "whose variable MODEL_ID names the model", "--port"],
+    "app.py": [
+        "    python app.py --model outputs/quickstart\n",
+        "whose variables MODEL_ID and MODEL_REVISION name the model",
+        "--revision",
+    ],
     "upload.py": ["    python upload.py outputs/quickstart user/model\n", "--space"],
 }
 
