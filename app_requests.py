@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ UPLOAD_BYTES = 10_000_000  # of a photo, as in handler.py
 BODY_BYTES = 1_300_000  # of any other request: as many characters as the handler reads, written as \ud83d\ude00
 FOLDER_BYTES = 2_000_000_000  # of all photos that wait to be deleted
 UPLOADS = 8  # at a time
+EMPTY_SECONDS = 7200  # after which an empty folder is removed
 MAX_PHOTOS = 64  # of a request, of any model
 
 GET = re.compile(
@@ -353,9 +355,11 @@ def _headers(scope, without: bytes) -> list:
 
 
 def _bytes_in(folder: Path) -> int:
+    """Of all files there; what folders Gradio has emptied are removed, a while later."""
     total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # deleted meanwhile
-                total += os.lstat(os.path.join(root, name)).st_size
+    for root, folders, names in os.walk(folder):
+        with suppress(OSError):  # deleted meanwhile
+            total += sum(os.lstat(os.path.join(root, name)).st_size for name in names)
+            if not names and not folders and time.time() - os.stat(root).st_mtime > EMPTY_SECONDS:
+                os.rmdir(root)
     return total

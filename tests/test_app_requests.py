@@ -3,8 +3,10 @@
 import http.server
 import os
 import random
+import socket
 import sys
 import threading
+import time
 
 import httpx
 import pytest
@@ -208,6 +210,36 @@ def test_uploads_are_bounded(client, monkeypatch):
     assert set(os.listdir(client_folder(client))) == before
     monkeypatch.setattr(app_requests, "FOLDER_BYTES", 10)
     assert sentence(send(files={"files": ("a.jpg", b"x")})) == app_requests.FULL
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(client):
+    folder = client_folder(client)
+    before = set(os.listdir(folder))
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    lines = ("POST /gradio_api/upload HTTP/1.1", "Host: x", "Content-Type: multipart/form-data; boundary=x")
+    with socket.create_connection((client.http.base_url.host, client.http.base_url.port)) as visitor:
+        visitor.sendall("\r\n".join([*lines, "Content-Length: 9000000", "", ""]).encode() + head + bytes(3_000_000))
+        wait_until(lambda: set(os.listdir(folder)) != before)
+    wait_until(lambda: set(os.listdir(folder)) == before)
+
+
+def wait_until(true):
+    for _ in range(200):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in ten seconds")
+
+
+def test_folders_that_stand_empty_are_removed(client):
+    path = client.upload(b"a photo of long ago")
+    folder = os.path.dirname(path)
+    os.unlink(path)
+    client.upload(b"another")
+    assert os.path.isdir(folder)  # where a photo may just be coming
+    os.utime(folder, (0, 0))
+    client.upload(b"a third")
+    assert not os.path.exists(folder)
 
 
 def client_folder(client) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.malformed_requests import base64_photo, malformed_requests
+from tests.photo_bombs import hostile, large
 from tests.served_model import served, user_with_photos
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -41,6 +42,39 @@ def megabytes(field: str) -> float:
     """What the system says of this process' memory; 0 where it says nothing."""
     lines = STATUS.read_text().splitlines() if CLEAR_REFS.exists() else []
     return sum(int(line.split()[1]) / 1000 for line in lines if line.startswith(field + ":"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="memory is read from /proc")
+def test_the_largest_photos_of_every_format_take_a_bounded_memory_and_hostile_ones_little(handler, capsys):
+    took = {}
+    for photos, fits in ((large(), 420), (hostile(), 80)):
+        for name, content in photos:
+            CLEAR_REFS.write_text("5")
+            before = megabytes("VmRSS")
+            try:
+                answer = handler({"inputs": {"reviews": ["good"], "images": [content]}})["text"]
+            except ValueError as error:
+                answer = str(error)
+            took[name] = megabytes("VmHWM") - before
+            assert took[name] < fits and (fits == 80 or answer.startswith("Mood: ")), (name, took[name], answer)
+    assert len(took) > 30
+    with capsys.disabled():
+        print("\nMB at most:", ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in took.items()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="memory is read from /proc")
+def test_large_photos_at_once_take_no_more_than_one(handler):
+    photos = list(dict(large()).values())
+    handler({"inputs": {"images": [photos[0]]}})
+    CLEAR_REFS.write_text("5")
+    before = megabytes("VmRSS")
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda content: handler({"inputs": {"images": [content]}}), photos * 2))
+    assert len(answers) == 2 * len(photos) and all("profile" in answer for answer in answers)
+    assert megabytes("VmHWM") - before < 450
+    assert megabytes("VmRSS") - before < 150  # freed memory went back to the system
 
 
 def test_32_clients_at_once_get_the_answers_that_each_gets_alone(handler):
