@@ -17,13 +17,13 @@ def vacuous_asserts(code: str) -> list[str]:
 
     There is something in what is written out, in a constant in capitals, a parameter of the test and what is made of
     these. Of anything else another assert has to tell, as `assert rows` before `for row in rows`: one that has a name
-    of what is gone over. What a call makes gets a name first.
+    of what is gone over, or of what the loop fills. What a call makes gets a name first.
     """
     found = []
     for function in _inside(ast.parse(code), ast.FunctionDef):
         sure = _sure_names(function)
         for node, iterable in _repeated_asserts(function):
-            told = _names_gone_over(iterable) & _names_asserted_beside(function, node)
+            told = (_names_gone_over(iterable) | _names_filled(node)) & _names_asserted_beside(function, node)
             if not told and not _holds_something(iterable, sure):
                 found.append(f"{function.name}, line {iterable.lineno}")
     return found
@@ -126,6 +126,20 @@ def _names_gone_over(iterable: ast.expr) -> set[str]:
     return set()
 
 
+def _names_filled(loop: ast.AST) -> set[str]:
+    """What a loop counts or collects in: `counts[name] = 3`, `found.append(row)`, `number += 1`."""
+    filled = set()
+    for node in ast.walk(loop):
+        match node:
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store()):
+                filled.add(name)
+            case ast.AugAssign(target=ast.Name(id=name)):
+                filled.add(name)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append" | "add")):
+                filled.add(name)
+    return filled
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_assert_depends_on_there_being_something_to_go_over(path):
     """Where this fails, assert before the loop what it goes over: `assert rows`, or better how many."""
@@ -150,6 +164,10 @@ def test_no_assert_depends_on_there_being_something_to_go_over(path):
         (["assert rows", "for row in rows:", "    assert row"], []),
         (["for row in rows:", "    assert row", "assert len(rows) == 3"], []),
         (["assert rows", "for row in [*rows, *read()]:", "    assert row"], []),
+        (["for row in rows():", "    assert row", "    found.append(row)", "assert len(found) == 3"], []),
+        (["for row in rows():", "    assert row", "    found[row] = 3", "assert len(found) == 3"], []),
+        (["for row in rows():", "    assert row", "    number += 1", "assert number == 3"], []),
+        (["for row in rows():", "    found.append(row)", "    assert found"], ["test, line 3"]),
         (["assert rows and all(row for row in rows)"], []),
         (["for row in rows():", "    print(row)"], []),
         (["for row in ROWS:", "    assert row"], []),
