@@ -42,6 +42,7 @@ SPACE_FILES = (
 )
 EXAMPLES = json.loads((ROOT / "app_examples.json").read_text(encoding="utf-8"))
 SESSIONS = 1000  # kept at a time
+UNREAD = 256  # visitors whose answers are kept until they are fetched, photos' thumbnails among them
 WAITING = 32  # visitors in the queue; more are told to come back
 DELETED = (600, 3600)  # every so many seconds, photos that are older than so many
 
@@ -100,6 +101,10 @@ class Profiler:
         self.uploads = uploads
         handler = get_class_from_dynamic_module("handler.EndpointHandler", model_id, revision=revision)
         self.handler = handler(model_id, revision=revision) if revision else handler(model_id)
+        if not hasattr(self.handler, "decoded"):
+            raise ValueError(
+                "its handler.py is older than this page; copy it and *_mmprofile.py beside the weights anew"
+            )
         self.processor = self.handler.processor
         self.names = {attribute.key: attribute.name for attribute in self.processor.profile_schema.attributes}
 
@@ -214,7 +219,9 @@ def build_app(model_id: str, revision: str | None = None) -> Page:
             written.append(loaded.then(**run, api_visibility="private"))
         for event in written:
             event.then(None, js=SHOW_RESULTS, api_visibility="private")
-    return app.queue(max_size=WAITING, api_open=False)
+    app.queue(max_size=WAITING, api_open=False)
+    app._queue.pending_messages_per_session.max_size = UNREAD
+    return app
 
 
 @cache

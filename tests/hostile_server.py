@@ -73,8 +73,8 @@ def main(folder: str, count: int) -> None:
     idle, start = megabytes("VmRSS"), time.time()
     print(url, flush=True)
     said = ask(profiler.handler, count, bombs, bombs_that_are_large)
-    seconds = time.time() - start
     sys.stdin.readline()
+    seconds = time.time() - start
     peak = megabytes("VmHWM")
     allowed = [str(path) for path in (page.uploads, ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix))]
     allowed += [str(Path(gradio.__file__).resolve().parent), "/proc/self/", sys.prefix]

@@ -7,6 +7,7 @@ import httpx
 
 import app
 
+META = {"_type": "gradio.FileData"}
 FORM = ["great pizza", None, "", []]
 
 

@@ -228,7 +228,18 @@ def test_the_page_is_private_and_bounded(model):
     assert [fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"] == ["profile"]
     assert {fn.concurrency_limit for fn in page.fns.values() if isinstance(fn.fn, app.Profiler)} == {2}
     assert page._queue.max_size == app.WAITING
+    assert page._queue.pending_messages_per_session.max_size == app.UNREAD
     assert page.uploads.is_dir() and app.UPLOAD_BYTES == importlib.import_module("handler").MAX_PHOTO_BYTES
+
+
+def test_a_model_whose_handler_is_older_than_the_page_is_not_shown(tmp_path):
+    save_tiny_folder(tmp_path / "old")
+    handler = tmp_path / "old" / "handler.py"
+    handler.write_text(
+        handler.read_text().replace("def decoded(", "def _decoded(").replace("self.decoded(", "self._decoded(")
+    )
+    with pytest.raises(SystemExit, match="cannot be loaded: its handler.py is older than this page"):
+        app.main(["--model", str(tmp_path / "old")])
 
 
 def test_a_start_without_a_model_says_what_is_needed(monkeypatch, capsys, tmp_path):

@@ -3,23 +3,19 @@
 import http.server
 import os
 import random
-import socket
 import sys
 import threading
-import time
 
-import httpx
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs gradio, see requirements-app.txt")
 
 import app_requests  # noqa: E402
-from app_requests import BODY_BYTES, NOT_HERE, NOT_READ, NOT_UPLOADED, TOO_LARGE, UPLOAD_BYTES  # noqa: E402
+from app_requests import BODY_BYTES, NOT_HERE, NOT_READ, NOT_UPLOADED, TOO_LARGE  # noqa: E402
 from tests.malformed_requests import photo  # noqa: E402
-from tests.page_client import FORM, photos, sentence, serve  # noqa: E402
+from tests.page_client import FORM, META, photos, sentence, serve  # noqa: E402
 from tests.tiny_folder import save_tiny_folder  # noqa: E402
 
-META = {"_type": "gradio.FileData"}
 WAYS = (
     *("call", "queue", "private function", "run", "api", "run by number"),
     *("batched", "call of version 2", "stream", "component"),
@@ -136,34 +132,6 @@ def test_no_route_shows_a_file_or_an_address_of_elsewhere(client, elsewhere, sec
         assert {sentence(answer) for answer in answers} == {NOT_HERE}
 
 
-@pytest.mark.parametrize("way", ["call", "queue", "private function"])
-def test_an_upload_is_read_and_shown_to_who_sent_it(client, way):
-    content = photo(random.Random(2))
-    path = client.upload(content, "our table.jpg")
-    assert "our table.jpg" in client.ways[way](photos({"image": {"path": path, "meta": META}, "caption": None}))
-    assert client.http.get(f"/gradio_api/file={path}").content == content
-    os.unlink(path)
-    assert "no longer here" in client.ways[way](photos({"image": {"path": path}}))
-
-
-def test_what_stands_in_the_place_of_an_upload_is_not_opened(client, secrets):
-    path = client.upload(photo(random.Random(3)))
-    for make in (
-        lambda: os.symlink(secrets[0], path),
-        lambda: os.mkfifo(path),
-        lambda: os.mkdir(path),
-        lambda: os.symlink("/dev/zero", path),
-    ):
-        os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
-        make()
-        assert "no longer here" in client.call(photos({"image": {"path": path}}))
-    os.unlink(path)
-    with open(path, "wb") as file:
-        file.truncate(3_000_000_000)
-    assert "is too large: a photo has up to 10 MB." in client.call(photos({"image": {"path": path}}))
-    os.unlink(path)
-
-
 NESTED = 0
 for _ in range(500):
     NESTED = [NESTED]
@@ -196,51 +164,3 @@ def test_a_body_that_is_no_request_gets_a_sentence(client):
     unknown = {"data": FORM, "fn_index": 999, "session_hash": "x"}
     assert client.post("/gradio_api/queue/join", unknown) == app_requests.FAILED
     assert client.post("/gradio_api/call/no_such", {"data": FORM}) in (app_requests.FAILED, NOT_HERE)
-
-
-def test_uploads_are_bounded(client, monkeypatch):
-    def send(**request) -> httpx.Response:
-        return client.http.post("/gradio_api/upload", **request)
-
-    before = set(os.listdir(client_folder(client)))
-    assert sentence(send(files={"files": ("a.jpg", bytes(UPLOAD_BYTES + 1))})) == TOO_LARGE
-    assert sentence(send(files=[("files", (f"{n}.jpg", b"x")) for n in range(65)])) == NOT_READ
-    assert sentence(send(files={"files": (None, b"x" * 1000)})) == NOT_READ
-    assert sentence(send(content=b"x")) == NOT_READ
-    assert set(os.listdir(client_folder(client))) == before
-    monkeypatch.setattr(app_requests, "FOLDER_BYTES", 10)
-    assert sentence(send(files={"files": ("a.jpg", b"x")})) == app_requests.FULL
-
-
-def test_an_upload_that_breaks_off_leaves_nothing(client):
-    folder = client_folder(client)
-    before = set(os.listdir(folder))
-    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
-    lines = ("POST /gradio_api/upload HTTP/1.1", "Host: x", "Content-Type: multipart/form-data; boundary=x")
-    with socket.create_connection((client.http.base_url.host, client.http.base_url.port)) as visitor:
-        visitor.sendall("\r\n".join([*lines, "Content-Length: 9000000", "", ""]).encode() + head + bytes(3_000_000))
-        wait_until(lambda: set(os.listdir(folder)) != before)
-    wait_until(lambda: set(os.listdir(folder)) == before)
-
-
-def wait_until(true):
-    for _ in range(200):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in ten seconds")
-
-
-def test_folders_that_stand_empty_are_removed(client):
-    path = client.upload(b"a photo of long ago")
-    folder = os.path.dirname(path)
-    os.unlink(path)
-    client.upload(b"another")
-    assert os.path.isdir(folder)  # where a photo may just be coming
-    os.utime(folder, (0, 0))
-    client.upload(b"a third")
-    assert not os.path.exists(folder)
-
-
-def client_folder(client) -> str:
-    return os.path.dirname(os.path.dirname(client.upload(b"any")))

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs gradio, see requirements-app.txt")
 
 from tests.malformed_requests import JUNK, photo  # noqa: E402
-from tests.page_client import FORM, Client, photos, sentence  # noqa: E402
+from tests.page_client import FORM, META, Client, photos, sentence  # noqa: E402
 from tests.photo_bombs import hostile, large  # noqa: E402
 from tests.tiny_folder import save_tiny_folder  # noqa: E402
 
@@ -25,7 +25,6 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[1]
 COUNT = 1000  # to each of the two
-META = {"_type": "gradio.FileData"}
 WAYS = ("call", "queue", "private function", "run", "api", "run by number", "batched", "call of version 2", "stream")
 
 
@@ -104,7 +103,7 @@ def test_2000_hostile_requests_open_nothing_and_take_little_memory(tmp_path, cap
     grown = report["peak"] - report["idle"]
     with capsys.disabled():
         print(
-            f"\n{2 * COUNT} requests in {report['seconds']:.0f} s and more: {len(answered)} of the page's answered,"
+            f"\n{2 * COUNT} requests in {report['seconds']:.0f} s: {len(answered)} of the page's answered,"
             f" idle {report['idle']:.0f} MB, peak {grown:.0f} MB above, {report['opened']} files opened, none outside,"
             f" {len(report['connected'])} connections"
         )
