@@ -67,6 +67,9 @@ SHOW_RESULTS = """() => {
     const results = document.getElementById("results");
     if (results.getBoundingClientRect().top > innerHeight / 2) results.scrollIntoView();
 }"""
+SHOW_PROBLEM = f"""() => {{
+    if (document.querySelector("#results .problem")) ({SHOW_RESULTS})();
+}}"""
 SWITCHES = list(zip(("photos", "captions", "both"), VARIANTS, strict=True))
 NOTHING = "There is nothing to read yet. Write or paste a review, add a photo, or try an example."
 
@@ -206,13 +209,14 @@ def build_app(model_id: str, revision: str | None = None) -> Page:
         run = {"fn": profiler, "inputs": form, "outputs": results, "concurrency_limit": 2, "concurrency_id": "model"}
         written = [submit.click(**run, api_name="profile"), reviews.submit(**run, api_visibility="private")]
         switches.input(**run, api_visibility="private", trigger_mode="always_last")
-        photos.upload(
+        checked = photos.upload(
             profiler.keep_photos,
             inputs=photos,
             outputs=[photos, results],
             api_visibility="private",
             concurrency_limit=2,
         )
+        checked.then(None, js=SHOW_PROBLEM, api_visibility="private")
         clear.click(lambda: ("", None, "", [], EMPTY), outputs=[*form, results], api_visibility="private")
         for button, user in zip(buttons, examples.values(), strict=True):
             loaded = button.click(lambda user=user: user, outputs=form[:3], api_visibility="private")

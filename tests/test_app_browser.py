@@ -158,10 +158,13 @@ def test_a_bad_file_and_an_empty_form_get_a_sentence(visitor, tmp_path, size):
     visitor.click("#submit")
     assert visitor.wait("#results .problem").text == app.NOTHING
     visitor.picture("nothing")
+    visitor.open(*size)
     (tmp_path / "bad.jpg").write_text("no photo")
     visitor.wait("#photos input[type=file]").send_keys(str(tmp_path / "bad.jpg"))
     said = visitor.wait("#results .problem", "“bad.jpg”").text
     assert said == "The photo “bad.jpg” was not taken: the image of 8 bytes is none of JPEG, PNG, WEBP, GIF, BMP."
+    shown = "(r => r.top >= 0 && r.bottom <= innerHeight)(document.querySelector('.problem').getBoundingClientRect())"
+    WebDriverWait(visitor.driver, 10).until(lambda _: visitor.run(shown))
     visitor.wait("#photos button[aria-label='Click to upload or drop files']")
     assert visitor.driver.find_elements(By.CSS_SELECTOR, "#photos .gallery-item, #photos .thumbnail-item") == []
     visitor.picture("bad file")
