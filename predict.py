@@ -44,7 +44,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 
-from mmprofile import ProfileSchema
+from mmprofile import MMProfileProcessor, ProfileSchema
 from mmprofile.checkpoint_files import checkpoint_folder, exact_revision, file_digests
 from mmprofile.evaluation import profile_f1
 from mmprofile.output_files import WriteFailure, only_run, write_json
@@ -86,7 +86,10 @@ def load_processor(name: str, revision: str | None):
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=True)
         if config.model_type != "mmprofile":
             raise ValueError(f"{name!r} must be a checkpoint of type 'mmprofile', it is {config.model_type!r}")
-        return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True), config
+        processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
+        if not hasattr(processor, "encode_sections"):  # its code is older than this program; its settings are enough
+            processor = MMProfileProcessor.from_pretrained(name, revision=revision)
+        return processor, config
     except OSError as error:
         raise ValueError(f"there is no model {name!r}: {error}") from error
 

@@ -2,7 +2,7 @@
 
 import torch
 from datasets import Dataset
-from transformers import AutoImageProcessor, AutoModelForSeq2SeqLM, AutoProcessor, AutoTokenizer, GenerationConfig
+from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 from transformers.models.t5.modeling_t5 import T5Block
 from transformers.models.vit.modeling_vit import ViTLayer
 
@@ -48,9 +48,12 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
 
 def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
     if arguments.model:
-        hub = {"revision": exact_revision(arguments.model, arguments.revision), "trust_remote_code": True}
-        model = AutoModelForSeq2SeqLM.from_pretrained(arguments.model, dtype=torch.float32, **hub)
-        processor = AutoProcessor.from_pretrained(arguments.model, **hub)
+        # By the classes that are trained and saved here: code that came with an older checkpoint lacks some of theirs.
+        revision = exact_revision(arguments.model, arguments.revision)
+        model = MMProfileForConditionalGeneration.from_pretrained(
+            arguments.model, dtype=torch.float32, revision=revision
+        )
+        processor = MMProfileProcessor.from_pretrained(arguments.model, revision=revision)
         if processor.profile_schema != schema:
             raise ValueError(
                 f"{arguments.model!r} writes profiles of {processor.profile_schema.to_list()},"

@@ -12,7 +12,7 @@ import predict
 from mmprofile.pipeline_mmprofile import Sees
 from mmprofile.predictions import PredictionFolder
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset, user, write_corpus
-from tests.tiny_folder import save_tiny_folder
+from tests.tiny_folder import make_older, save_tiny_folder
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +221,10 @@ def test_prediction_leaves_no_attention_to_cudnn(model, corpus, tmp_path, cudnn_
     assert cudnn_attention()
     run(model, corpus, tmp_path / "out")
     assert not cudnn_attention()
+
+
+def test_a_checkpoint_that_older_code_saved_is_read_by_the_words_that_it_knows(corpus, tmp_path):
+    save_tiny_folder(tmp_path / "model", SCHEMA)
+    make_older(tmp_path / "model")
+    assert predict.load_processor(str(tmp_path / "model"), None)[0].section_marks == "words"
+    assert run(tmp_path / "model", corpus, tmp_path / "output")["predicted"] == 10

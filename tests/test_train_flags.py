@@ -1,6 +1,7 @@
 """Flags of train.py whose effect is not in the weights alone, and runs that are refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from mmprofile.training_data import SPLITS, load_corpus
 from tests.test_output_files import held
 from tests.test_train import base, corpus, run, same, weights  # noqa: F401
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
+from tests.tiny_folder import make_older
 from tests.tiny_models import tiny_t5_config, tiny_vit_config
 
 
@@ -24,6 +26,17 @@ def test_training_goes_on_from_a_checkpoint(corpus, base, tmp_path):  # noqa: F8
     _, history = run(corpus, tmp_path / "model", model=base[0])
     assert history[0]["train_loss"] < base[2][0]["train_loss"]
     assert (tmp_path / "model" / "modeling_mmprofile.py").is_file()
+
+
+def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_code_of_today(corpus, base, tmp_path):  # noqa: F811
+    older = tmp_path / "older"
+    shutil.copytree(base[0], older)
+    make_older(older)
+    run(corpus, tmp_path / "model", model=older)
+    assert (tmp_path / "model" / "texts_mmprofile.py").is_file()
+    assert "encode_sections" in (tmp_path / "model" / "processing_mmprofile.py").read_text()
+    processor = AutoProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True)
+    assert processor.section_marks == "words"
 
 
 def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811

@@ -1,6 +1,8 @@
 """A folder as training leaves it for the Hub, with a tiny model of random weights."""
 
+import json
 import os
+from pathlib import Path
 
 import torch
 
@@ -30,3 +32,13 @@ def save_tiny_folder(folder: str | os.PathLike, schema: ProfileSchema = SCHEMA, 
         if model.fusion is not None:  # a fresh model listens to photos little
             torch.nn.init.normal_(model.fusion.ffn_out.weight, std=0.3)
     save_hub_folder(model, processor, folder)
+
+
+def make_older(folder: str | os.PathLike) -> None:
+    """The folder as code before sections' marks left it: its processor neither knows of marks nor counts tokens."""
+    folder = Path(folder)
+    settings = json.loads((folder / "processor_config.json").read_text())
+    del settings["section_marks"]
+    (folder / "processor_config.json").write_text(json.dumps(settings))
+    code = (folder / "processing_mmprofile.py").read_text()
+    (folder / "processing_mmprofile.py").write_text(code.replace("encode_sections", "encode_in_older_code"))
