@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .texts_mmprofile import shown
+
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
 CUSTOM_PIPELINES = {
@@ -82,7 +84,7 @@ def encode_user(
     captions = captions if sees.captions else ()
     text = processor.encode_sections(reviews, captions, max_text_tokens=max_text_tokens)
     if not processor.has_words(reviews):
-        raise ValueError(f"a user needs a review with words, got {list(reviews)!r}")
+        raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
     pixels = processor.encode_images([images])["pixel_values"][0] if images and sees.images else None
     return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}
 
@@ -178,7 +180,7 @@ class UserProfilingPipeline(Pipeline):
         if isinstance(users, Mapping | Dataset):
             return super().__call__(users, **options)
         if isinstance(users, str | bytes) or not isinstance(users, Iterable):
-            raise ValueError(f"a user is a dict with {list(USER_FIELDS)}, several are a list, got {users!r}")
+            raise ValueError(f"a user is a dict with {list(USER_FIELDS)}, several are a list, got {shown(users)}")
         if isinstance(users, list | tuple):
             return super().__call__(list(users), **options) if users else []
         # Not by their positions: those of a pandas column are labels, and a view has none.
@@ -192,13 +194,13 @@ class UserProfilingPipeline(Pipeline):
         """`encode_user`'s fields, and the number of images given."""
         if not isinstance(user, Mapping) or "reviews" not in user or not set(user) <= set(USER_FIELDS):
             given = sorted(user) if isinstance(user, Mapping) else user
-            raise ValueError(f"a user is a dict with reviews and perhaps images and captions, got {given!r}")
+            raise ValueError(f"a user is a dict with reviews and perhaps images and captions, got {shown(given)}")
         fields = {name: user[name] for name in USER_FIELDS if name == "reviews" or user.get(name) is not None}
         for name, values in fields.items():
             if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "OU":  # pandas' lists
                 fields[name] = values = values.tolist()
             if not isinstance(values, list | tuple):
-                raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {values!r}")
+                raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {shown(values)}")
         encoded = encode_user(self.processor, seen_by(self.model.config), **fields, max_text_tokens=max_text_tokens)
         return encoded | {"num_images": len(fields.get("images", ()))}
 

@@ -14,7 +14,7 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema
 from .images_mmprofile import Photo, load_rgb
-from .texts_mmprofile import MASK_TOKEN, SECTION_MARKS, EncodedText, clean_text, is_readable, share_tokens
+from .texts_mmprofile import MASK_TOKEN, SECTION_MARKS, EncodedText, clean_text, is_readable, share_tokens, shown
 
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
 
@@ -113,7 +113,9 @@ class MMProfileProcessor(ProcessorMixin):
         """
         if text is not None:
             if reviews is not None:
-                raise ValueError(f"text stands in place of reviews, got reviews={reviews!r} and text={text!r}")
+                raise ValueError(
+                    f"text stands in place of reviews, got reviews={shown(reviews)} and text={shown(text)}"
+                )
             reviews, images = _users_of_text(text, images)
         one, users = _count_users(reviews, profiles)
         arguments = {"reviews": reviews, "captions": captions, "profiles": profiles, "masked": masked}
@@ -121,7 +123,7 @@ class MMProfileProcessor(ProcessorMixin):
         texts = []
         for index, (stories, notes, profile, keys) in enumerate(zip(*columns, strict=True)):
             if profile is None and not self._readable("review", stories or ()):
-                raise ValueError(f"user {index} needs a review with words, or a profile, got {stories!r}")
+                raise ValueError(f"user {index} needs a review with words, or a profile, got {shown(stories)}")
             texts.append(self.encode_text(stories or (), notes or (), profile, keys or (), max_text_tokens))
         data = self.pad_text(texts)
         if images is not None:
@@ -253,7 +255,7 @@ class MMProfileProcessor(ProcessorMixin):
         if isinstance(token_ids, torch.Tensor | np.ndarray):
             token_ids = token_ids.tolist()
         if not all(isinstance(row, list | tuple) for row in token_ids):
-            raise ValueError(f"token ids have the shape (batch, seq), got {token_ids!r}")
+            raise ValueError(f"token ids have the shape (batch, seq), got {shown(token_ids)}")
         rows = [[token for token in row if token >= 0] for row in token_ids]
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [self.profile_schema.parse(text, strict) for text in texts]
@@ -279,10 +281,10 @@ class MMProfileProcessor(ProcessorMixin):
     def _readable(self, kind: str, texts: Sequence[str | None], mask_token: str | None = None) -> list[str]:
         """The texts with single blanks between words, those left out that show nothing; a caption may be None."""
         if not isinstance(texts, list | tuple):
-            raise ValueError(f"a user's {kind}s are a list of texts, got {type(texts).__name__}: {texts!r}")
+            raise ValueError(f"a user's {kind}s are a list of texts, got {type(texts).__name__}: {shown(texts)}")
         for text in texts:
             if not isinstance(text, str) and not (text is None and kind == "caption"):
-                raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {text!r}")
+                raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {shown(text)}")
         special = _any_of(self._special_tokens())
         cleaned = [clean_text(text) for text in texts]
         return [text for text in cleaned if is_readable(special.sub("", text)) or (mask_token and mask_token in text)]
@@ -334,7 +336,7 @@ def _check_spelling(tokenizer, schema: ProfileSchema) -> None:
 def _users_of_text(text: str | Sequence[str], images) -> tuple[list, list | None]:
     """`reviews` and `images` of `text`, and images, as transformers' pipelines have them."""
     if not isinstance(text, str | list | tuple):
-        raise ValueError(f"text is a text, or a list of one for each user, got {type(text).__name__}: {text!r}")
+        raise ValueError(f"text is a text, or a list of one for each user, got {type(text).__name__}: {shown(text)}")
     if isinstance(text, str):
         if images is not None and not isinstance(images, list | tuple):
             images = [images]
@@ -348,9 +350,11 @@ def _users_of_text(text: str | Sequence[str], images) -> tuple[list, list | None
 def _count_users(reviews: list | None, profiles: Mapping | list | None) -> tuple[bool, int]:
     """Whether the arguments of a call are one user's rather than a batch's, and the number of users."""
     if reviews is not None and not isinstance(reviews, list | tuple):
-        raise ValueError(f"reviews are a list of texts, or of such lists, got {type(reviews).__name__}: {reviews!r}")
+        raise ValueError(
+            f"reviews are a list of texts, or of such lists, got {type(reviews).__name__}: {shown(reviews)}"
+        )
     if reviews is None and not isinstance(profiles, Mapping | list | tuple):
-        raise ValueError(f"reviews or profiles are needed, got reviews=None and profiles={profiles!r}")
+        raise ValueError(f"reviews or profiles are needed, got reviews=None and profiles={shown(profiles)}")
     if reviews:
         batched = any(isinstance(review, list | tuple) for review in reviews)
     else:
@@ -374,7 +378,7 @@ def _tokens(segments: Iterable[list[int]]) -> int:
 def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     """(batch, seq), int64, padded on the right."""
     if not rows:
-        raise ValueError(f"a batch has at least one user, got {rows!r}")
+        raise ValueError(f"a batch has at least one user, got {shown(rows)}")
     length = max(map(len, rows))
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.int64)
 

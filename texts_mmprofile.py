@@ -1,5 +1,6 @@
 """What of a user's texts a model reads: cleaned, marked as sections, and shortened where they are too long."""
 
+import reprlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,22 @@ class EncodedText:
         kept = " and ".join(f"{kept} of the {there} tokens of the {name}" for name, kept, there in parts if there)
         note = f"the text was shortened to max_text_tokens={self.limit}: {kept} were read"
         return {"tokens_left_out": left_out, "problems": [note] if left_out else []}
+
+
+class _Shown(reprlib.Repr):
+    def __init__(self):
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
+    def repr_bytes(self, value, level: int) -> str:
+        return f"<{len(value)} bytes>"
+
+    repr_bytearray = repr_memoryview = repr_bytes
+
+
+def shown(value) -> str:
+    """What was given, for an error: a line of it at most, and of a file's bytes only their number."""
+    return _Shown().repr(value)
 
 
 def clean_text(text: str | None) -> str:

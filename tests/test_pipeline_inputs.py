@@ -128,6 +128,27 @@ def test_what_holds_no_users_is_refused(profiler, wrong):
         profiler(wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reviews": ["good"], "images": b"secret" * 99},
+        {"reviews": ["good"], "images": [b"secret" * 99]},
+        {"reviews": ["good"], "images": [{"bytes": b"secret" * 99}]},
+        {"reviews": b"secret" * 99},
+        {"reviews": [b"secret"]},
+        {"reviews": ["good"], "captions": [b"secret"]},
+        {"photos": [b"secret" * 99]},
+        [b"secret" * 99],
+        b"secret" * 99,
+    ],
+    ids=str,
+)
+def test_an_error_quotes_no_bytes_of_a_file(profiler, wrong):
+    with pytest.raises(ValueError) as error:
+        profiler(wrong)
+    assert "secret" not in str(error.value) and len(str(error.value)) < 300
+
+
 def test_a_model_that_is_an_object_is_taken_with_its_processor(folder, scores):
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
