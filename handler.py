@@ -39,7 +39,12 @@ MAX_PHOTO_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
 MAX_PROFILES = 50
 MAX_DECODER_CALLS = 100  # far: of the demo's users none needs over 12, or 37 for half of the mass. `exact` tells
-M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 8_000_000  # of malloc.h; a model's own are smaller
+# glibc learns to keep freed blocks of up to 32 MB, each thread by itself: 24 large photos on four threads left 1 GB.
+# A fixed limit stops this, and a photo in one block, not Pillow's of 16 MB, is mostly above it. A lower limit would
+# make a model's layers slower.
+M_MMAP_THRESHOLD, KEPT_BLOCK = -3, 30_000_000  # the first of malloc.h
+PHOTO_BLOCK = 2**30
+LARGE_PIXELS = 1_000_000  # of a photo after which memory is returned
 DECODERS = 4  # photos decoded at a time, whatever the number of threads
 
 DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
@@ -93,8 +98,7 @@ class User:
 
 
 class EndpointHandler:
-    """Answers requests with a model and its processor, in a process that is for it: cuDNN's attention is switched off,
-    and memory of large blocks goes back to the system.
+    """Answers requests with a model and its processor, in a process that is for it: cuDNN's attention is switched off.
 
     Args:
         path: the folder of the model's repository, with its code, or its Hub name.
@@ -109,7 +113,7 @@ class EndpointHandler:
         path, hub = str(path) or ".", {"revision": revision}
         self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True, **hub)
         self.processor.max_image_pixels = min(self.processor.max_image_pixels, MAX_PIXELS)
-        _return_large_blocks()
+        _keep_little_memory()
         torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each request has its own
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True, **hub).to(device)
@@ -190,10 +194,17 @@ class EndpointHandler:
                         f"{opened.name} has {opened.image.width} x {opened.image.height} pixels; a photo has up to"
                         f" {MAX_PIXELS}, a WebP a third less"
                     )
-                with self._decoding.take(opened.cost):
+                cost = opened.cost
+                with self._decoding.take(cost):
                     photo = opened.to_rgb(self.processor.max_image_pixels)
                     del opened
-                    yield photo
+                    try:
+                        yield photo
+                    finally:
+                        if photo is not content:  # whoever still holds it: its pixels make room for the next
+                            photo.close()
+                        if cost > LARGE_PIXELS:
+                            _return_memory()
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from None
 
@@ -238,11 +249,17 @@ class EndpointHandler:
         return self.processor.encode_sections((), captions, profile, masked=schema.keys)
 
 
-def _return_large_blocks():
-    """Has freed photos' memory go back to the system. glibc would learn to keep blocks of up to 32 MB, of each thread
-    by itself: 24 photos on four threads left 1 GB."""
+def _keep_little_memory():
     with suppress(OSError, AttributeError, TypeError):  # another C library has no such switch, or no need
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK)
+    with suppress(AttributeError):  # another Pillow
+        Image.core.set_block_size(PHOTO_BLOCK)
+
+
+def _return_memory():
+    """Has what is free go back to the system."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Budget:
