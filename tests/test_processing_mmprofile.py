@@ -139,18 +139,18 @@ def tokens(*ids: int, times: int = 1) -> list[list[int]]:
     return [list(ids) for _ in range(times)]
 
 
-def test_reviews_and_captions_are_shortened_in_proportion_and_neither_below_a_third_of_the_budget():
+def test_reviews_and_captions_are_shortened_in_proportion_and_neither_below_a_quarter_of_the_budget():
     long, short = tokens(*range(100), times=3), tokens(*range(20), times=3)
 
     def kept(reviews, captions, budget):
         return [[len(segment) for segment in kind] for kind in share_tokens(reviews, captions, budget)]
 
     assert kept(long, short, 360) == [[100] * 3, [20] * 3]
-    assert kept(long, short, 300) == [[80] * 3, [20] * 3]  # these captions need less than a third
-    assert kept(long, long, 300) == [[50] * 3, [50] * 3]
-    assert kept(long, short * 5, 240) == [[40] * 3, [8] * 15]  # in proportion
-    assert kept(long * 5, short * 5, 300) == [[32] * 6 + [8], [8] * 12 + [4]]  # 100 for captions, not 50
-    assert kept(short, long * 5, 90) == [[20, 10], [8] * 7 + [4]]
+    assert kept(long, short, 270) == [[70] * 3, [20] * 3]  # these captions need less than a quarter
+    assert kept(long, long, 390) == [[65] * 3, [65] * 3]
+    assert kept(long, short * 5, 390) == [[65] * 3, [13] * 15]  # in proportion
+    assert kept(long * 5, short * 5, 400) == [[64] * 4 + [44], [8] * 12 + [4]]  # 100 for captions, not 66
+    assert kept(short, long * 5, 80) == [[20], [8] * 7 + [4]]
     assert kept(tokens(1, 2, times=300), [], 40) == [[2] * 20, []]
 
 
