@@ -92,7 +92,7 @@ class JointTrainingArguments:
         600, "longest input text; what is longer has its reviews and captions shortened, neither below a quarter of it"
     )
     forged_lines: float = _flag(
-        0.2, "share of the users into whose texts another user's profile is written, to be ignored; the paper: 0"
+        0.5, "share of the users into whose texts another user's profile is written, to be ignored; the paper: 0"
     )
 
     batch_size: int = _flag(4, "users a step and process")
