@@ -120,7 +120,7 @@ def test_a_file_of_a_folder_that_is_wrong_is_named(tmp_path, spoil, message):
         ("users.parquet", b"PAR1PAR1", "is not a whole Parquet file$"),
         ("users.parquet", b"no Parquet", "is no Parquet file$"),
         ("users.arrow", b"no Arrow", "cannot be read"),
-        ("users.jsonl", gzip.compress(b"{}"), r"is packed \(gzip\); unpack it first$"),
+        ("users.jsonl", gzip.compress(b"{}", mtime=0), r"is packed \(gzip\); unpack it first$"),
         ("users.json", json.dumps(rows()).encode(), "'.*users.json' is one JSON value; .* a line for each user"),
         ("users.json", json.dumps(rows(), indent=2).encode(), "is one JSON value; .* a line for each user"),
         ("users.json", json.dumps(rows()[0], indent=2).encode(), "is one JSON value; .* a line for each user"),
