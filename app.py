@@ -284,6 +284,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if not options.model:
         parser.error("--model is needed, or the environment variable MODEL_ID")
+    if options.revision is not None and Path(options.model).is_dir():
+        parser.error(f"--revision {options.revision} is for a model of the Hub, {options.model!r} is a folder")
     try:
         app = build_app(options.model, options.revision)
     except (OSError, ValueError, ImportError) as error:

@@ -267,7 +267,7 @@ class _Answer:
 
     def __init__(self, scope, send):
         self.plain = scope["path"].rstrip("/").endswith(UPLOAD)  # the page shows it as it comes
-        self.send, self.status, self.started = send, None, False
+        self.send, self.status, self.started, self.ended = send, None, False, False
 
     async def __call__(self, message):
         if message["type"] == "http.response.start" and not self.started:
@@ -276,11 +276,15 @@ class _Answer:
                 return await self.refuse(status)
             self.started = True
         if self.status is None:
+            self.ended = message["type"] == "http.response.body" and not message.get("more_body")
             await self.send(message)
 
     async def refuse(self, status: int):
-        """If nothing was sent yet."""
+        """A sentence if nothing was sent yet; what was begun is ended."""
         if self.started:
+            if not self.ended:
+                self.ended = True
+                await self.send({"type": "http.response.body", "body": b""})
             return
         self.started, self.status = True, status
         sentence = SENTENCES.get(status, NOT_READ if status < 500 else FAILED)
@@ -288,6 +292,7 @@ class _Answer:
         kind = b"text/plain; charset=utf-8" if self.plain else b"application/json"
         headers = [(b"content-type", kind), (b"content-length", str(len(body.encode())).encode())]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        self.ended = True
         await self.send({"type": "http.response.body", "body": body.encode()})
 
 

@@ -63,13 +63,20 @@ def table_kind(path: Path) -> str | None:
 
 def check_parquet(paths: Iterable[Path]) -> None:
     """Raises a `ValueError` that names the first file which is not whole, or does not fit those before it."""
-    columns, labels = {}, {}  # -> the first file that has them
+    columns, labels, kinds = {}, {}, {}  # -> the first file that has them
     for path in paths:
         table_kind(path)
         try:
-            schema = pq.read_schema(path)
+            schema, metadata = pq.read_schema(path), pq.read_metadata(path)
         except pa.ArrowException:
             raise ValueError(f"{str(path)!r} is not a whole Parquet file") from None
+        if metadata.num_row_groups and not metadata.num_rows:  # which `datasets` cannot read
+            raise ValueError(f"{str(path)!r} has no rows; a corpus is without it")
+        if kind := _photo_kind(schema):
+            kinds.setdefault(kind, path)
+        if len(kinds) > 1:
+            found = " and ".join(f"{kind} in {str(path)!r}" for kind, path in kinds.items())
+            raise ValueError(f"photos are written in one way in all files of a corpus, got {found}")
         columns.setdefault(tuple(sorted(schema.names)), path)
         written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         if profile := (written.get("info", {}).get("features") or {}).get("profile"):
@@ -80,6 +87,18 @@ def check_parquet(paths: Iterable[Path]) -> None:
         if len(labels) > 1:
             found = " and ".join(repr(str(path)) for path in labels.values())
             raise ValueError(f"the files of a corpus have the same class labels, those of {found} differ")
+
+
+def _photo_kind(schema: pa.Schema) -> str | None:
+    """How a file has its photos; None where it has none, or no column of reviews."""
+    try:
+        photo = schema.field("reviews").type.value_type.field("images").type.value_type
+    except (KeyError, AttributeError):
+        return None
+    if pa.types.is_null(photo):
+        return None
+    is_bytes = pa.types.is_binary(photo) or pa.types.is_large_binary(photo)
+    return "structs" if pa.types.is_struct(photo) else "bytes" if is_bytes else "paths"
 
 
 def _load(name: str, config: str | None) -> DatasetDict:

@@ -34,7 +34,7 @@ MAX_TEXTS = 200  # reviews, or captions, of a user
 MAX_CHARACTERS = 100_000  # of a user's reviews and captions; the model reads a few thousand
 MAX_PHOTOS = 64  # of all users; one user's are bounded by the processor's max_images
 MAX_PHOTO_BYTES = 10_000_000
-# Of a photo, read from its header, and of all that are decoded at a time: at most 370 MB. A WebP's count half as much
+# Of a photo, read from its header, and of all that are decoded at a time: at most 430 MB. A WebP's count half as much
 # again.
 MAX_PIXELS = 25_000_000
 MAX_PROFILES = 50
@@ -45,7 +45,7 @@ MAX_DECODER_CALLS = 100  # far: of the demo's users none needs over 12, or 37 fo
 M_MMAP_THRESHOLD, KEPT_BLOCK = -3, 30_000_000  # the first of malloc.h
 PHOTO_BLOCK = 2**30
 LARGE_PIXELS = 1_000_000  # of a photo after which memory is returned
-DECODERS = 4  # photos decoded at a time, whatever the number of threads
+DECODERS = 2  # photos read at a time, whatever the number of threads: each is there as base64, as bytes and as a file
 
 DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
 USER_FIELDS = ("reviews", "images", "captions")

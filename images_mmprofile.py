@@ -110,7 +110,8 @@ def open_photo(photo: Photo) -> OpenedPhoto:
     elif isinstance(photo, bytes | bytearray | memoryview):
         name, content = f"the image of {len(photo)} bytes", bytes(photo)
     elif not isinstance(photo, str | os.PathLike):
-        raise ValueError(f"an image is a PIL image, a path, bytes or an array, got {type(photo).__name__}")
+        given = "nothing" if photo is None else type(photo).__name__
+        raise ValueError(f"an image is a PIL image, a path, bytes or an array, got {given}")
     elif not os.path.isfile(photo):  # nor is a folder, a device or a URL
         raise ValueError(f"there is no local image file {os.fspath(photo)!r}")
     else:
@@ -214,7 +215,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         if strip.mode.startswith("I"):  # Pillow's own conversion clips these at 255
-            strip = Image.fromarray((np.clip(np.asarray(strip), 0, 65535) / 257).round().astype(np.uint8))
+            grey = np.clip(np.asarray(strip), 0, 65535)
+            white = grey == image.info.get("transparency", -1)
+            strip = Image.fromarray(np.where(white, 255, (grey / 257).round()).astype(np.uint8))
         elif strip.has_transparency_data:
             strip = strip.convert("RGBA")
             strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)

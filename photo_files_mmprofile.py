@@ -120,8 +120,9 @@ def _read_png(content: bytes) -> tuple[bytes, int]:
 
 def _webp_orientation(content: bytes) -> int:
     place, exif, xmp = 12, None, None
+    end = min(len(content), 8 + struct.unpack_from("<I", content, 4)[0])  # what follows is none of the photo's
     for _ in range(MAX_PARTS):
-        if place + 8 > len(content):
+        if place + 8 > end:
             return exif_orientation(exif, xmp)
         kind, size = struct.unpack_from("<4sI", content, place)
         if kind == b"EXIF" and exif is None:

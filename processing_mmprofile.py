@@ -4,6 +4,7 @@ Shapes: batch = users, seq = tokens of the longest text, images = photos of the 
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -195,7 +196,7 @@ class MMProfileProcessor(ProcessorMixin):
     def has_words(self, texts: Iterable[str | None]) -> bool:
         """Whether there is anything to read in the texts, as `encode_text` reads them."""
         special = _any_of(self._special_tokens())
-        return any(is_readable(special.sub("", clean_text(text))) for text in texts)
+        return any(_shows(clean_text(text), special) for text in texts)
 
     def pad_text(self, token_ids: list[list[int]]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (batch, seq), int64, padded on the right."""
@@ -279,15 +280,19 @@ class MMProfileProcessor(ProcessorMixin):
         return super().to_dict() | {"profile_schema": self.profile_schema.to_list()}
 
     def _readable(self, kind: str, texts: Sequence[str | None], mask_token: str | None = None) -> list[str]:
-        """The texts with single blanks between words, those left out that show nothing; a caption may be None."""
+        """The texts with single blanks between words, without those that show nothing; a caption may be None.
+
+        What is said again is left out too, so that copies of one text cannot push the others out.
+        """
         if not isinstance(texts, list | tuple):
             raise ValueError(f"a user's {kind}s are a list of texts, got {type(texts).__name__}: {shown(texts)}")
         for text in texts:
             if not isinstance(text, str) and not (text is None and kind == "caption"):
                 raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {shown(text)}")
-        special = _any_of(self._special_tokens())
-        cleaned = [clean_text(text) for text in texts]
-        return [text for text in cleaned if is_readable(special.sub("", text)) or (mask_token and mask_token in text)]
+        special, cleaned = _any_of(self._special_tokens()), [clean_text(text) for text in texts]
+        if mask_token is not None:  # of masked captions many are equal
+            return [text for text in cleaned if _shows(text, special) or mask_token in text]
+        return [text for text in dict.fromkeys(cleaned) if _shows(text, special)]
 
     def _special_tokens(self) -> frozenset[str]:
         """What no text may hold; unknown words it may. What the mask and the marks are counts as special in any
@@ -314,6 +319,11 @@ class MMProfileProcessor(ProcessorMixin):
 
 
 @lru_cache(maxsize=8)
+def _shows(text: str, special: re.Pattern) -> bool:
+    """Whether anything is left to read without special tokens, also such as a tokenizer's normalisation makes."""
+    return is_readable(special.sub("", unicodedata.normalize("NFKC", text)))
+
+
 def _any_of(tokens: frozenset[str]) -> re.Pattern:
     return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
 

@@ -13,9 +13,9 @@ SECTION_MARKS = {
     "sentinels": {"review": "<extra_id_99>", "caption": "<extra_id_98>", "profile": "<extra_id_97>"},
     "words": {"review": "Review:", "caption": "Photo:", "profile": "Profile:"},
 }
-# What is left of texts that are cut. Pieces of reviews of 14 tokens, or of 32, told the demo's model fewer of the
-# stars than three reviews do; so it is as good on ten reviews with thirty captions.
-MIN_SHARE = 1 / 4  # of the tokens, for reviews and for captions
+# Of a text that is too long: a model tells little by pieces of reviews, so that some are rather left out than all cut
+# short, and captions have a quarter of the tokens beside them, and what the reviews leave.
+CAPTIONS_SHARE = 1 / 4
 MIN_REVIEW, MIN_CAPTION = 64, 8  # tokens of each; where there are too many texts, the first are read
 # Letters by their Unicode category that show nothing.
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
@@ -110,10 +110,9 @@ def _even_length(segments: Sequence[list[int]], budget: int) -> int:
 def share_tokens(
     reviews: Sequence[list[int]], captions: Sequence[list[int]], budget: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Reviews and captions that fit into a budget together.
+    """Reviews and captions that fit into a budget together, each kind shortened by `truncate_evenly`.
 
-    What is too long is shortened in proportion, but neither kind below `MIN_SHARE` of the budget as long as it has so
-    much; within a kind see `truncate_evenly`.
+    Captions have `CAPTIONS_SHARE` of the budget and reviews the rest, or what the other kind does not need.
 
     Args:
         reviews: token ids of each.
@@ -122,9 +121,7 @@ def share_tokens(
     """
     told, shown = sum(map(len, reviews)), sum(map(len, captions))
     if told + shown > budget:
-        least = int(budget * MIN_SHARE)
-        part = budget * shown // (told + shown)
-        part = max(min(shown, least), min(part, budget - min(told, least)))
+        part = max(min(shown, int(budget * CAPTIONS_SHARE)), budget - told)
         captions = truncate_evenly(captions, part, MIN_CAPTION)
         reviews = truncate_evenly(reviews, budget - sum(map(len, captions)), MIN_REVIEW)
     return list(reviews), list(captions)

@@ -77,10 +77,11 @@ def hub_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
 def say_what_is_shortened(split: Dataset, processor, arguments: JointTrainingArguments) -> None:
     found = shortened_texts(evaluation_loader(split, processor, arguments))
     if found["users"]:
+        kinds = [name for name in ("reviews", "captions") if f"{name}_read" in found]
+        read = " and ".join(f"{found[f'{name}_read']:.0%} of the {name}' tokens" for name in kinds)
         print(
             f"the texts of {found['users']} of {len(split)} development users do not fit in"
-            f" max_text_tokens={processor.max_text_tokens}: {found['reviews_read']:.0%} of all reviews' tokens and"
-            f" {found['captions_read']:.0%} of the captions' are read"
+            f" max_text_tokens={processor.max_text_tokens}: {read} are read"
         )
 
 

@@ -89,7 +89,8 @@ class JointTrainingArguments:
     num_reviews: int = _flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
     num_images: int = _flag(1, "photos of a review, drawn anew each epoch (Figure 5)")
     max_text_tokens: int = _flag(
-        600, "longest input text; what is longer has its reviews and captions shortened, neither below a quarter of it"
+        600,
+        "longest input text; of a longer one captions keep a quarter, reviews the rest, or what the others leave",
     )
     forged_lines: float = _flag(
         0.5, "share of the users into whose texts another user's profile is written, to be ignored; the paper: 0"

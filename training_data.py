@@ -159,11 +159,12 @@ def shortened_texts(loader: DataLoader) -> dict[str, float]:
 
     Returns:
         `users` whose texts were shortened, and the shares `reviews_read` and `captions_read` of all users' tokens,
-        from 0 to 1.
+        from 0 to 1; the latter where there are captions.
     """
     texts = [loader.collate_fn.encode_text(example) for example in loader.dataset]
     found: dict[str, float] = {"users": sum(text.shortening["tokens_left_out"] > 0 for text in texts)}
     for kind in ("reviews", "captions"):
         read, there = (sum(getattr(text, kind)[place] for text in texts) for place in (0, 1))
-        found[f"{kind}_read"] = read / there if there else 1.0
+        if there:
+            found[f"{kind}_read"] = read / there
     return found

@@ -52,3 +52,9 @@ def test_page_and_handler_are_of_the_revision(commits, tmp_path, monkeypatch):
 def test_a_revision_that_is_not_there_ends_the_start_with_a_sentence(commits):
     with pytest.raises(SystemExit, match="The model 'user/paged' cannot be loaded: .*v9"):
         app.main(["--model", "user/paged", "--revision", "v9"])
+
+
+def test_a_folder_has_no_revision(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        app.main(["--model", str(tmp_path), "--revision", "main"])
+    assert "--revision main is for a model of the Hub" in capsys.readouterr().err

@@ -4,6 +4,8 @@ import gzip
 import json
 
 import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -49,6 +51,27 @@ def test_a_file_of_any_split_is_its_users(tmp_path, name):
     else:
         tiny_dataset(3).to_parquet(tmp_path / name)
     assert len(open_all(tmp_path / name)) == len(open_all(tmp_path / name, "any")) == 3
+
+
+def photos_as(type_: pa.DataType, photo) -> pa.Table:
+    reviews = pa.list_(
+        pa.struct([("text", pa.string()), ("images", pa.list_(type_)), ("captions", pa.list_(pa.string()))])
+    )
+    values = [[{"text": "a place", "images": [photo], "captions": [None]}]]
+    return pa.table({"user_id": [str(photo)], "reviews": pa.array(values, reviews)})
+
+
+def test_files_that_have_their_photos_in_other_ways_are_told_by_both_names(tmp_path):
+    pq.write_table(photos_as(pa.binary(), png(3)["bytes"]), tmp_path / "test-0.parquet")
+    pq.write_table(photos_as(pa.string(), "a.png"), tmp_path / "test-1.parquet")
+    with pytest.raises(ValueError, match="one way in all files .*, got bytes in .*test-0.* paths in .*test-1"):
+        open_all(tmp_path)
+
+
+def test_a_file_of_no_rows_is_told_in_a_sentence(tmp_path):
+    pq.write_table(photos_as(pa.string(), "a.png").slice(0, 0), tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match="none.parquet' has no rows"):
+        open_all(tmp_path / "none.parquet")
 
 
 def test_a_folder_of_save_to_disk_is_a_corpus(tmp_path):

@@ -5,6 +5,7 @@ import struct
 import time
 import tracemalloc
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -125,3 +126,16 @@ def test_a_file_is_not_read_before_its_size_is_looked_at(tmp_path):
 
 def test_a_webp_costs_half_as_much_again():
     assert open_photo(saved(WIDE, "JPEG")).cost == 48 * 32 and open_photo(saved(WIDE, "WEBP")).cost == 72 * 32
+
+
+def test_what_follows_a_webp_is_none_of_it():
+    assert open_photo(saved(WIDE, "WEBP") + b"\0" * 400_000).to_rgb(10_000).size == WIDE.size
+
+
+def test_the_transparent_grey_of_16_bits_is_white_as_that_of_8():
+    grey = np.full((4, 4), 30_000, np.uint16)
+    grey[:2] = 0
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG", transparency=0)
+    rgb = np.asarray(open_photo(file.getvalue()).to_rgb(10_000))
+    assert rgb[:2].min() == 255 and (rgb[2:] == round(30_000 / 257)).all()

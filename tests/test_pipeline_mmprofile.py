@@ -91,7 +91,10 @@ def test_a_fresh_process_finds_the_pipeline_in_what_the_pipeline_saved(profiler,
 
 
 def test_a_text_that_is_too_long_is_shortened_and_the_answer_says_so(profiler):
-    short, long = profiler([{"reviews": ["kind staff"]}, {"reviews": ["kind staff"] * 30}], max_text_tokens=20)
+    short, long = profiler(
+        [{"reviews": ["kind staff"]}, {"reviews": [f"kind staff {number}" for number in range(30)]}],
+        max_text_tokens=20,
+    )
     assert (short["tokens_left_out"], short["problems"]) == (0, [])
     assert long["tokens_left_out"] > 0 and "shortened to max_text_tokens=20" in long["problems"][0]
 

@@ -90,7 +90,8 @@ def test_settings_that_name_no_marks_keep_the_words_that_their_model_was_trained
 
 
 @pytest.mark.parametrize(
-    "nothing", ["", " \n", "</s>", "</s> <pad>", "\u200b", "\u2060\ufeff", "\u3164", "\u0301", "\x00"]
+    "nothing",
+    ["", " \n", "</s>", "</s> <pad>", "\u200b", "\u2060\ufeff", "\u3164", "\u0301", "\x00", "\uff1c/s\uff1e"],
 )
 def test_a_text_that_shows_nothing_is_none(processor, nothing):
     assert not processor.has_words([nothing, None])
@@ -139,7 +140,7 @@ def tokens(*ids: int, times: int = 1) -> list[list[int]]:
     return [list(ids) for _ in range(times)]
 
 
-def test_reviews_and_captions_are_shortened_in_proportion_and_neither_below_a_quarter_of_the_budget():
+def test_captions_have_a_quarter_of_the_budget_and_what_the_reviews_leave():
     long, short = tokens(*range(100), times=3), tokens(*range(20), times=3)
 
     def kept(reviews, captions, budget):
@@ -147,11 +148,18 @@ def test_reviews_and_captions_are_shortened_in_proportion_and_neither_below_a_qu
 
     assert kept(long, short, 360) == [[100] * 3, [20] * 3]
     assert kept(long, short, 270) == [[70] * 3, [20] * 3]  # these captions need less than a quarter
-    assert kept(long, long, 390) == [[65] * 3, [65] * 3]
-    assert kept(long, short * 5, 390) == [[65] * 3, [13] * 15]  # in proportion
-    assert kept(long * 5, short * 5, 400) == [[64] * 4 + [44], [8] * 12 + [4]]  # 100 for captions, not 66
-    assert kept(short, long * 5, 80) == [[20], [8] * 7 + [4]]
+    assert kept(long, long, 400) == [[100] * 3, [33] * 3]
+    assert kept(long * 5, short * 5, 400) == [[64] * 4 + [44], [8] * 12 + [4]]
+    assert kept(short, long * 5, 200) == [[20] * 3, [9] * 15]  # these reviews need less than three quarters
+    assert kept(short, long * 5, 80) == [[20] * 3, [8] * 2 + [4]]
     assert kept(tokens(1, 2, times=300), [], 40) == [[2] * 20, []]
+
+
+def test_a_text_that_is_said_again_counts_once_and_masked_captions_as_often_as_they_are(processor):
+    once = processor.encode_text(["a b", "c"], ["d", "e"])
+    assert processor.encode_text(["a b", "c", " a  b", "c"], ["d", "e", "d"]) == once
+    masked = processor.encode_text([], ["<extra_id_0>", "<extra_id_0>"], PROFILE, keep_masks=True)
+    assert masked.count(MASK) == 2
 
 
 def test_a_shortened_text_says_what_was_read_of_it(processor):
