@@ -24,11 +24,11 @@ def first_gradients(output):
 
 
 def assert_gradients_close(ones, others):
-    """To a hundred-thousandth of the largest: the order of 32-bit sums differs."""
+    """To a few hundred-thousandths of the largest: the order of 32-bit sums differs."""
     assert ones.keys() == others.keys() and len(ones) > 80
     largest = max(gradient.abs().max().item() for gradient in ones.values())
     for number, gradient in ones.items():
-        torch.testing.assert_close(others[number], gradient, rtol=0, atol=1e-5 * largest)
+        torch.testing.assert_close(others[number], gradient, rtol=0, atol=3e-5 * largest)
 
 
 @pytest.mark.parametrize("group_by_length", [False, True])
