@@ -110,8 +110,7 @@ def open_photo(photo: Photo) -> OpenedPhoto:
     elif isinstance(photo, bytes | bytearray | memoryview):
         name, content = f"the image of {len(photo)} bytes", bytes(photo)
     elif not isinstance(photo, str | os.PathLike):
-        given = "nothing" if photo is None else type(photo).__name__
-        raise ValueError(f"an image is a PIL image, a path, bytes or an array, got {given}")
+        raise ValueError(f"an image is a PIL image, a path, bytes or an array, got {type(photo).__name__}")
     elif not os.path.isfile(photo):  # nor is a folder, a device or a URL
         raise ValueError(f"there is no local image file {os.fspath(photo)!r}")
     else:
