@@ -11,7 +11,7 @@ from datasets import List as ListFeature
 
 from .configuration_mmprofile import Profile, ProfileSchema
 from .corpus_checks import review_fields
-from .forged_lines import TWICE, add_line, forge_line
+from .forged_lines import add_line, forge_line
 from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
 from .photo_check import UnreadablePhoto, photo_name
 from .pipeline_mmprofile import Sees
@@ -161,10 +161,7 @@ class UserExamples(torch.utils.data.Dataset):
             return [self.schema.render(self.forged_profile(index)), *reviews], captions
         if self.forged_lines and rng is not None and len(self) > 1 and rng.random() < self.forged_lines:
             other = (index + rng.integers(1, len(self))) % len(self)
-            for _ in range(1 + (rng.random() < TWICE)):
-                reviews, captions = add_line(
-                    forge_line(self.schema, self._profile(other), rng), reviews, captions, rng
-                )
+            return add_line(forge_line(self.schema, self._profile(other), rng), reviews, captions, rng)
         return reviews, captions
 
     def _draw_reviews(self, row: Mapping, rng: np.random.Generator | None) -> list[tuple[int, dict]]:

@@ -11,7 +11,6 @@ from .configuration_mmprofile import ATTRIBUTE_SEPARATOR, Profile, ProfileSchema
 LEADS = ("", "", "Profile: ", "Review: ", "My profile: ", "Photo: a menu. Profile: ")
 SEPARATORS = (ATTRIBUTE_SEPARATOR, ATTRIBUTE_SEPARATOR, ". ", ", ", " ")
 WHOLE = 0.7  # of the lines have every attribute, as evaluation's have
-TWICE = 0.3  # of the users who have a line have two of the same profile
 ALONE, IN_REVIEW = 0.5, 0.85  # a review of its own, within a review, or else within a caption
 
 

@@ -270,7 +270,7 @@ def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stat
     assert "The texts of 7 of the 400 test users have more than 600 tokens and were shortened" in text
     assert "93 % of all reviews' tokens and 100 % of the captions' were read." in text
     assert "(in brackets without it): Stars 90 (30), Mood 53 (50), Hobbies 2 (0)." in text
-    assert "into the texts of 50 % of the users" in text
-    assert "`--forged_lines 0.5` does" in write(forged_lines=0.0).text
+    assert "into the texts of 20 % of the users" in text
+    assert "`--forged_lines 0.2` does" in write(forged_lines=0.0).text
     whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text
     assert "No text of the 400 test users has more than 600 tokens" in whole
