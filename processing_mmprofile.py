@@ -318,12 +318,12 @@ class MMProfileProcessor(ProcessorMixin):
         return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()
 
 
-@lru_cache(maxsize=8)
 def _shows(text: str, special: re.Pattern) -> bool:
     """Whether anything is left to read without special tokens, also such as a tokenizer's normalisation makes."""
     return is_readable(special.sub("", unicodedata.normalize("NFKC", text)))
 
 
+@lru_cache(maxsize=8)
 def _any_of(tokens: frozenset[str]) -> re.Pattern:
     return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
 
