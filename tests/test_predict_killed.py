@@ -1,5 +1,6 @@
 """predict.py killed and started again, and in two processes: the same rows as in one go, each user once."""
 
+import json
 import os
 import random
 import signal
@@ -93,6 +94,6 @@ def test_a_run_that_is_killed_again_and_again_has_each_user_once_with_the_same_a
 def test_two_processes_give_the_rows_of_one(flags, whole, tmp_path):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     text = finish(start(tmp_path / "out", flags, torchrun))
-    assert "process 1 of 2" in text
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["num_processes"] == 2
     assert f"{USERS} of {USERS} users predicted, {USERS} of them now" in text
     assert shards_of(tmp_path / "out") == whole
