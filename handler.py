@@ -18,6 +18,7 @@ import re
 import reprlib
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 
@@ -128,7 +129,8 @@ class EndpointHandler:
         )
         self.sees = seen_by(self.model.config)
         self._reading, self._decoding = threading.BoundedSemaphore(DECODERS), _Budget(MAX_PIXELS)
-        self._running = threading.Lock()  # the tokenizer and the model
+        # The tokenizer and the model. One thread: each that computes has helpers and buffers of its own, for good.
+        self._running = ThreadPoolExecutor(1, "mmprofile")
         self({"inputs": "Good."})  # what cannot answer fails here, not at a user's request
 
     def __call__(self, data: Mapping) -> dict | list[dict]:
@@ -155,13 +157,7 @@ class EndpointHandler:
         users = [read_user(item, place) for item, place in zip(inputs if many else [inputs], places, strict=True)]
         self._check_photos(users)
         photos = [self._encode_photos(user, parameters) for user in users]
-        with self._running:
-            texts = [self._encode_text(user, parameters) for user in users]
-            encoded = [
-                {"input_ids": text.ids, "pixel_values": pixels} for text, pixels in zip(texts, photos, strict=True)
-            ]
-            batch = self._pad_users(self.processor, encoded)
-            answers = self._profile_users(self.model, self.processor.tokenizer, batch, **parameters.search)
+        texts, answers = self._running.submit(self._profile, users, photos, parameters).result()
         for user, text, answer in zip(users, texts, answers, strict=True):
             answer |= text.shortening
             if "error" in answer and not many:
@@ -189,12 +185,12 @@ class EndpointHandler:
                     yield None
                     return
                 opened = self._open_photo(content)
-                if opened.cost > MAX_PIXELS:
+                cost, (width, height) = opened.cost, opened.size
+                if cost > MAX_PIXELS:
                     raise ValueError(
-                        f"{opened.name} has {opened.image.width} x {opened.image.height} pixels; a photo has up to"
-                        f" {MAX_PIXELS}, a WebP a third less"
+                        f"{opened.name} has {width} x {height} pixels; a photo has up to {MAX_PIXELS}, a WebP a third"
+                        " less"
                     )
-                cost = opened.cost
                 with self._decoding.take(cost):
                     photo = opened.to_rgb(self.processor.max_image_pixels)
                     del opened
@@ -207,6 +203,12 @@ class EndpointHandler:
                             _return_memory()
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from None
+
+    def _profile(self, users: list[User], photos: list[torch.Tensor | None], parameters: Parameters):
+        texts = [self._encode_text(user, parameters) for user in users]
+        encoded = [{"input_ids": text.ids, "pixel_values": pixels} for text, pixels in zip(texts, photos, strict=True)]
+        batch = self._pad_users(self.processor, encoded)
+        return texts, self._profile_users(self.model, self.processor.tokenizer, batch, **parameters.search)
 
     def _check_photos(self, users: list[User]):
         """Their numbers, before any is decoded."""
@@ -346,8 +348,8 @@ def read_photo(image) -> bytes | Image.Image:
         # A third more than the bytes; lines of base64 may be broken.
         if len(image) - start > 1.4 * MAX_PHOTO_BYTES:
             raise ValueError(f"a photo has up to {MAX_PHOTO_BYTES} bytes, got {len(image)} characters of base64")
-        try:
-            image = base64.b64decode("".join(image[start:].split()), validate=True)
+        try:  # in bytes: the words of what is mostly spaces would take twenty times its memory
+            image = base64.b64decode(image[start:].encode("ascii").translate(None, b" \t\r\n\f\v"), validate=True)
         except (binascii.Error, ValueError):
             raise ValueError(f"a photo is base64, no URL or path, got {len(image)} characters that are not") from None
     if not isinstance(image, bytes | bytearray | Image.Image):

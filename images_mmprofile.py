@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile
 
-from .photo_files_mmprofile import FORMATS, MAX_BYTES, exif_orientation, read_photo_file
+from .photo_files_mmprofile import FORMATS, MAX_BYTES, exif_orientation, read_photo_file, webp_size
 
 Photo = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
 
 # Resizing holds numbers for each pixel of a side.
 MAX_SIDE = 65_535
 STRIP_PIXELS = 1_000_000
-# Format -> the memory that decoding takes, of that of the others; measured. A WebP's library holds two more photos.
-COSTS = {"WEBP": 1.5}
+WEBP_COST = 1.5  # the memory that decoding takes, of that of the others; measured
 # EXIF orientation -> what makes the photo upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,29 +52,34 @@ class OpenedPhoto:
     """A photo whose header is read.
 
     Args:
-        image: as Pillow has it, decoded or not.
+        image: as Pillow has it, decoded or not; of a WebP its file, as Pillow's opening one takes the memory.
         name: what errors call it.
         orientation: EXIF's, 1 to 8.
+        size: width and height.
     """
 
-    image: Image.Image
+    image: Image.Image | bytes
     name: str
     orientation: int
+    size: tuple[int, int]
 
     @property
     def cost(self) -> int:
-        """Pixels whose decoding takes as much memory, about 15 bytes each."""
-        return int(self.image.width * self.image.height * COSTS.get(self.image.format, 1))
+        """Pixels whose decoding takes as much memory, about 15 bytes each. A WebP's library holds two more photos."""
+        return int(self.size[0] * self.size[1] * (WEBP_COST if isinstance(self.image, bytes) else 1))
 
     def to_rgb(self, max_pixels: int) -> Image.Image:
         """Decoded and upright; errors as of `load_rgb`."""
-        image, name = self.image, self.name
-        if not 0 < image.width * image.height <= max_pixels or max(image.size) > MAX_SIDE:
+        name, (width, height) = self.name, self.size
+        if not 0 < width * height <= max_pixels or max(width, height) > MAX_SIDE:
             raise ValueError(
-                f"{name} has {image.width} x {image.height} pixels; it may have 1 to {max_pixels} (max_image_pixels)"
-                f" and {MAX_SIDE} on a side"
+                f"{name} has {width} x {height} pixels; it may have 1 to {max_pixels} (max_image_pixels) and"
+                f" {MAX_SIDE} on a side"
             )
         try:
+            image = self.image if isinstance(self.image, Image.Image) else _open(self.image, name)
+            if image.size != self.size:
+                raise ValueError("its header contradicts itself")
             rgb = _to_rgb(image)
         except DECODER_ERRORS as error:
             raise ValueError(f"{name} is broken{_reason(error)}") from None
@@ -106,7 +110,8 @@ def open_photo(photo: Photo) -> OpenedPhoto:
         name = f"the {photo.mode} image"
         content = _undecoded(photo, name)
         if content is None:
-            return OpenedPhoto(photo, name, exif_orientation(photo.info.get("exif"), photo.info.get("xmp")))
+            orientation = exif_orientation(photo.info.get("exif"), photo.info.get("xmp"))
+            return OpenedPhoto(photo, name, orientation, photo.size)
     elif isinstance(photo, bytes | bytearray | memoryview):
         name, content = f"the image of {len(photo)} bytes", bytes(photo)
     elif not isinstance(photo, str | os.PathLike):
@@ -115,8 +120,7 @@ def open_photo(photo: Photo) -> OpenedPhoto:
         raise ValueError(f"there is no local image file {os.fspath(photo)!r}")
     else:
         name, content = f"image {os.fspath(photo)!r}", _read_file(photo)
-    image, orientation = _identify(content, name)
-    return OpenedPhoto(image, name, orientation)
+    return _identify(content, name)
 
 
 def image_from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
@@ -181,18 +185,24 @@ def _undecoded(image: Image.Image, name: str) -> bytes | None:
     return content
 
 
-def _identify(content: bytes, name: str) -> tuple[Image.Image, int]:
-    """Reads the header; the image, not decoded, and its orientation."""
+def _identify(content: bytes, name: str) -> OpenedPhoto:
     if not content:
         raise ValueError(f"{name} is empty")
     if len(content) > MAX_BYTES:
         raise ValueError(f"{name} has more than {MAX_BYTES} bytes")
     try:
         content, orientation = read_photo_file(content)
+        if content.startswith(b"RIFF"):
+            return OpenedPhoto(content, name, orientation, webp_size(content))
     except ValueError as error:
         raise ValueError(f"{name} is {error}") from None
+    image = _open(content, name)
+    return OpenedPhoto(image, name, orientation, image.size)
+
+
+def _open(content: bytes, name: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS), orientation
+        return Image.open(io.BytesIO(content), formats=FORMATS)
     except DECODER_ERRORS as error:
         raise ValueError(f"{name} is broken or too large{_reason(error)}") from None
 

@@ -133,6 +133,24 @@ def _webp_orientation(content: bytes) -> int:
     raise ValueError(f"a WebP of more than {MAX_PARTS} chunks")
 
 
+def webp_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a WebP, from its first chunk, as its library reads them.
+
+    Raises:
+        ValueError: if they are not there.
+    """
+    kind, data = content[12:16], content[20:30]
+    if kind == b"VP8X" and len(data) == 10:
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L" and len(data) >= 5:
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(data) == 10:
+        width, height = struct.unpack_from("<HH", data, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    raise ValueError("broken: its header is truncated")
+
+
 def _read_gif(content: bytes) -> bytes:
     """The first picture, on the canvas and with the transparent colour that the file says."""
     place = 13 + (3 << (content[10] & 7) + 1 if content[10] & 0x80 else 0)

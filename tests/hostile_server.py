@@ -10,7 +10,9 @@ import base64
 import json
 import random
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gradio
@@ -44,20 +46,31 @@ def requests_of_bombs(rng: random.Random, bombs: dict[str, bytes]):
         yield {"inputs": {"reviews": ["good"], "images": [photo]}}
 
 
-def ask(handler, count: int, bombs: dict[str, bytes], bombs_that_are_large: dict[str, bytes]) -> list[str]:
-    """What the handler said to each of them."""
+def hostile_requests(count: int, bombs: dict[str, bytes], bombs_that_are_large: dict[str, bytes]):
     rng = random.Random(1)
     small, big = requests_of_bombs(rng, bombs), requests_of_bombs(rng, bombs_that_are_large)
-    said = []
     for number, request in enumerate(malformed_requests(count, seed=1)):
-        if number % 10 == 3:
-            request = next(big if number % 50 == 3 else small)
-        try:
-            answer = handler(request)
-            said.append(answer["text"])
-        except ValueError as error:
-            said.append(str(error))
-    return said
+        yield next(big if number % 50 == 3 else small) if number % 10 == 3 else request
+
+
+def ask(handler, requests, clients: int = 4) -> list[str]:
+    """What the handler said to each of them."""
+    turn = threading.Lock()
+
+    def call(_) -> list[str]:
+        said = []
+        while True:
+            with turn:
+                request = next(requests, None)
+            if request is None:
+                return said
+            try:
+                said.append(handler(request)["text"])
+            except ValueError as error:
+                said.append(str(error))
+
+    with ThreadPoolExecutor(clients) as threads:
+        return [text for said in threads.map(call, range(clients)) for text in said]
 
 
 def main(folder: str, count: int) -> None:
@@ -72,7 +85,7 @@ def main(folder: str, count: int) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     idle, start = megabytes("VmRSS"), time.time()
     print(url, flush=True)
-    said = ask(profiler.handler, count, bombs, bombs_that_are_large)
+    said = ask(profiler.handler, hostile_requests(count, bombs, bombs_that_are_large))
     sys.stdin.readline()
     seconds = time.time() - start
     peak = megabytes("VmHWM")

@@ -70,6 +70,7 @@ def large() -> Iterator[tuple[str, bytes]]:
         "progressive JPEG",
         saved(Image.new("RGB", (SIDE, SIDE)), "JPEG", progressive=True, subsampling=0, exif=rotated()),
     )
+    yield "JPEG of noise", saved(Image.effect_noise((SIDE, SIDE), 40).convert("RGB"), "JPEG", quality=45)
     yield "JPEG of CMYK", saved(Image.new("CMYK", (SIDE, SIDE)), "JPEG", progressive=True, exif=rotated())
     yield "PNG", saved(Image.new("RGB", (SIDE, SIDE)), "PNG", compress_level=1, exif=rotated())
     yield "PNG of RGBA", saved(Image.new("RGBA", (SIDE, SIDE)), "PNG", compress_level=1, exif=rotated())
