@@ -23,8 +23,8 @@ KILLS = 24
 FLAGS = "--batch_size 2 --num_epochs 3 --num_beams 1 --learning_rate 0.01 --save_steps 1 --checkpoints_total_limit 2"
 
 
-def train_silently(argv):
-    sink = os.open(os.devnull, os.O_WRONLY)
+def train_into(log, argv):
+    sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     torch.set_num_threads(1)
@@ -75,14 +75,19 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_the_run_left_alone(t
     start.set_forkserver_preload(["train", "tests.conftest"])
 
     def launch(output):
-        process = start.Process(target=train_silently, args=([*argv, "--output_dir", str(output)],))
+        process = start.Process(target=train_into, args=(f"{output}.log", [*argv, "--output_dir", str(output)]))
         process.start()
         return process
 
+    def finish(output):
+        process = launch(output)
+        process.join()
+        assert process.exitcode == 0, Path(f"{output}.log").read_text()
+
     argv += ["--resume_from_checkpoint", "auto"]
-    launch(tmp_path / "warm").join()
+    finish(tmp_path / "warm")
     started = time.monotonic()
-    launch(tmp_path / "whole").join()
+    finish(tmp_path / "whole")
     whole = time.monotonic() - started
     # A process of another kind and with another order of sets.
     command = [sys.executable, ROOT / "train.py", *argv, "--output_dir", tmp_path / "alone"]
@@ -104,7 +109,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_the_run_left_alone(t
             found.add(tuple(path.name for path in list_checkpoints(output)))
             for path in list_checkpoints(output):  # whole, whenever the kill came
                 torch.load(path / "optimizer.bin", weights_only=True)
-        assert process.exitcode == 0
+        assert process.exitcode == 0, Path(f"{output}.log").read_text()
         assert equal(trained(output), expected)
     print(
         f"{kills} kills in {rounds} runs, {whole:.1f} s each; with {len(found)} sets of checkpoints", file=sys.stderr
