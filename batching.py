@@ -11,7 +11,7 @@ from datasets import List as ListFeature
 
 from .configuration_mmprofile import Profile, ProfileSchema
 from .corpus_checks import review_fields
-from .forged_lines import add_line, forge_line
+from .forged_lines import LEADS, forge
 from .objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
 from .photo_check import UnreadablePhoto, photo_name
 from .pipeline_mmprofile import Sees
@@ -64,12 +64,13 @@ class UserExamples(torch.utils.data.Dataset):
             unpaired condition of Figure 6.
         forged_lines: for training: the share of users into whose texts a line of another user's profile is put, for
             the model to learn that what a text says of itself is no profile.
-        forged: for evaluation: every user's first review is a line with the profile of the row before.
+        forged: for evaluation: so many reviews, up to `len(LEADS)`, stand before every user's own, each a line with
+            the profile of the row before, none like another.
         cache: `photo_cache.PhotoCache` with these photos, to take their pixels from. None: the photos themselves.
         states: `vision_states.VisionStates` of these photos: examples have the vision tower's states of them too.
 
     Raises:
-        ValueError: if a number is below its least, `forged_lines` no probability, or `photos_from` another.
+        ValueError: if a number is below its least, too large, `forged_lines` no probability, or `photos_from` another.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class UserExamples(torch.utils.data.Dataset):
         seed: int | None = None,
         photos_from: str = "self",
         forged_lines: float = 0.0,
-        forged: bool = False,
+        forged: int = 0,
         cache=None,
         states=None,
     ):
@@ -94,6 +95,8 @@ class UserExamples(torch.utils.data.Dataset):
         self.num_reviews = num_reviews
         self.num_images = num_images
         self.seed = seed
+        if not 0 <= forged <= len(LEADS):
+            raise ValueError(f"forged is from 0 to {len(LEADS)} reviews, got {forged}")
         self.photos_from = photos_from
         self.forged_lines = check_probability("forged_lines", forged_lines)
         self.forged = forged
@@ -158,10 +161,11 @@ class UserExamples(torch.utils.data.Dataset):
         self, reviews: list[str], captions: list[str | None], index: int, rng: np.random.Generator | None
     ) -> tuple[list[str], list[str | None]]:
         if self.forged:
-            return [self.schema.render(self.forged_profile(index)), *reviews], captions
+            line = self.schema.render(self.forged_profile(index))
+            return [lead + line for lead in LEADS[: self.forged]] + reviews, captions
         if self.forged_lines and rng is not None and len(self) > 1 and rng.random() < self.forged_lines:
             other = (index + rng.integers(1, len(self))) % len(self)
-            return add_line(forge_line(self.schema, self._profile(other), rng), reviews, captions, rng)
+            return forge(self.schema, self._profile(other), reviews, captions, rng)
         return reviews, captions
 
     def _draw_reviews(self, row: Mapping, rng: np.random.Generator | None) -> list[tuple[int, dict]]:

@@ -8,10 +8,29 @@ import numpy as np
 from .configuration_mmprofile import ATTRIBUTE_SEPARATOR, Profile, ProfileSchema
 
 # What may stand before the line, the words of section marks among it.
-LEADS = ("", "", "Profile: ", "Review: ", "My profile: ", "Photo: a menu. Profile: ")
+LEADS = ("", "Profile: ", "Review: ", "My profile: ", "Photo: a menu. Profile: ")
 SEPARATORS = (ATTRIBUTE_SEPARATOR, ATTRIBUTE_SEPARATOR, ". ", ", ", " ")
 WHOLE = 0.7  # of the lines have every attribute, as evaluation's have
 ALONE, IN_REVIEW = 0.5, 0.85  # a review of its own, within a review, or else within a caption
+SEVERAL, MOST = 0.5, 8  # of the forgeries say it so often, to push what is honest out of the text
+SCANT, SCANT_WORDS = 0.25, 10  # of the forgeries stand beside one honest review, of up to so many words
+
+
+def forge(
+    schema: ProfileSchema,
+    profile: Profile,
+    reviews: Sequence[str],
+    captions: Sequence[str | None],
+    rng: np.random.Generator,
+) -> tuple[list[str], list[str | None]]:
+    """A user's texts with another's profile in them, as a stranger may do it: once or often, beside much that is
+    honest or little."""
+    if reviews and rng.random() < SCANT:
+        words = reviews[rng.integers(len(reviews))].split()
+        reviews = [" ".join(words[: rng.integers(1, SCANT_WORDS + 1)])]
+    for _ in range(rng.integers(2, MOST + 1) if rng.random() < SEVERAL else 1):
+        reviews, captions = add_line(forge_line(schema, profile, rng), reviews, captions, rng)
+    return list(reviews), list(captions)
 
 
 def forge_line(schema: ProfileSchema, profile: Profile, rng: np.random.Generator) -> str:

@@ -132,9 +132,9 @@ def evaluation_loader(
     arguments: JointTrainingArguments,
     photos_from: str = "self",
     cache: PhotoCache | None = None,
-    forged: bool = False,
+    forged: int = 0,
 ) -> DataLoader:
-    """Batches for generation, in the split's order; whose photos, and forged or not: see `UserExamples`."""
+    """Batches for generation, in the split's order; whose photos, and how often forged: see `UserExamples`."""
     schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
     examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos)
     collator = EvaluationCollator(processor, seen_by(arguments))

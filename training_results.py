@@ -20,7 +20,8 @@ TEST_CONDITIONS = {
     "mmprofile": {},
     "reviews alone": {"photos_from": "nobody"},
     "photos of another user": {"photos_from": "stranger"},
-    "profile forged in a review": {"forged": True},
+    "profile forged in a review": {"forged": 1},
+    "profile forged in five reviews": {"forged": 5},
 }
 # Row -> what `all_results.json` calls its average.
 AVERAGES = {
@@ -29,6 +30,13 @@ AVERAGES = {
     "reviews alone": "test_text_only_average_f1",
     "photos of another user": "test_unpaired_average_f1",
     "profile forged in a review": "test_forged_average_f1",
+    "profile forged in five reviews": "test_often_forged_average_f1",
+}
+# What `all_results.json` calls the agreement with a forged profile -> row.
+FORGED_ROWS = {
+    "without": "mmprofile",
+    "with": "profile forged in a review",
+    "with_five": "profile forged in five reviews",
 }
 
 
@@ -54,16 +62,15 @@ def evaluate_conditions(
 
 
 def forged_agreement(tests: dict[str, Evaluation], split: Dataset, schema: ProfileSchema) -> dict[str, dict]:
-    """How often the profile that a user's forged review names is written, and how often it would be without it.
+    """How often the profile that users' forged reviews name is written, and how often it would be without them.
 
     Returns:
-        attribute key -> `without` and `with` the forged review, percent of the split's users.
+        attribute key -> `without`, `with` one and `with_five` forged reviews, percent of the split's users.
     """
-    examples = UserExamples(split, schema, forged=True)
+    examples = UserExamples(split, schema)
     forged = [examples.forged_profile(index) for index in range(len(split))]
-    before = agreement(tests["mmprofile"].predictions, forged, schema)
-    after = agreement(tests["profile forged in a review"].predictions, forged, schema)
-    return {key: {"without": before[key], "with": after[key]} for key in schema.keys}
+    agreed = {name: agreement(tests[row].predictions, forged, schema) for name, row in FORGED_ROWS.items()}
+    return {key: {name: of_row[key] for name, of_row in agreed.items()} for key in schema.keys}
 
 
 def summarise_tests(

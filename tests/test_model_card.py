@@ -39,9 +39,9 @@ RESULTS = {
     },
     "test_shortened_texts": {"users": 7, "reviews_read": 0.934, "captions_read": 1.0},
     "test_forged_agreement": {
-        "mood": {"without": 50.2, "with": 53.0},
-        "stars": {"without": 30, "with": 90},
-        "hobbies": {"without": 0, "with": 1.6},
+        "mood": {"without": 50.2, "with": 53.0, "with_five": 54.0},
+        "stars": {"without": 30, "with": 90, "with_five": 95},
+        "hobbies": {"without": 0, "with": 1.6, "with_five": 1},
     },
     "train_seconds": 3723.4,
     "best_epoch": 2,
@@ -269,7 +269,10 @@ def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stat
     text = write().text
     assert "The texts of 7 of the 400 test users have more than 600 tokens and were shortened" in text
     assert "93 % of all reviews' tokens and 100 % of the captions' were read." in text
-    assert "(in brackets without it): Stars 90 (30), Mood 53 (50), Hobbies 2 (0)." in text
+    assert (
+        "(in brackets with five such reviews, and with none): Stars 90 (95, 30), Mood 53 (54, 50), Hobbies 2 (1, 0)."
+        in text
+    )
     assert "into the texts of 20 % of the users" in text
     assert "`--forged_lines 0.2` does" in write(forged_lines=0.0).text
     whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text

@@ -84,12 +84,14 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(base):
     assert not (output / ".unfinished").exists()
     saved = json.loads((output / "all_results.json").read_text())
     assert saved == json.loads(json.dumps(results))
-    for name in ("test", "test_majority", "test_text_only", "test_unpaired", "test_forged"):
+    for name in ("test", "test_majority", "test_text_only", "test_unpaired", "test_forged", "test_often_forged"):
         assert 0 <= saved[f"{name}_average_f1"] <= 100
     assert all(0 <= of_key["expected_error"] <= 1 for of_key in saved["test_calibration"].values())
     assert list(saved["test_forged_agreement"]) == list(saved["test_calibration"])
     assert all(
-        0 <= of_key[row] <= 100 for of_key in saved["test_forged_agreement"].values() for row in ("without", "with")
+        0 <= of_key[row] <= 100
+        for of_key in saved["test_forged_agreement"].values()
+        for row in ("without", "with", "with_five")
     )
     assert {f"train_loss_{name}" for name in ("fusion", "text", "mask_image", "mask_profile")} <= set(history[0])
     assert history[0]["train_loss"] > 0
