@@ -14,7 +14,7 @@ from dataset_script.raw_files import Ledger, plain_lines
 ARRAY = "is one JSON array; an object a line is needed"
 SEVERAL = "has JSON objects over several lines; an object a line is needed"
 TOGETHER = "has several JSON objects in a line; an object a line is needed"
-NONE = "begins with 3 lines of which none is a JSON object; an object a line is needed"
+NONE = "has no JSON object in its first lines; an object a line is needed"
 
 
 def as_array(lines):
@@ -47,7 +47,7 @@ OTHER_FORMS = {
     lambda lines: b'[["r0", "some words"], ["r1", "some words"]]': ARRAY,
     lambda lines: (
         b'{"records": [' + b", ".join(lines) + b"]}"
-    ): "is one JSON object around a list; an object a line is",
+    ): "is one JSON object around a list; an object",
     lambda lines: b"".join(lines): TOGETHER,
     lambda lines: b" ".join(2000 * lines): TOGETHER,
     lambda lines: b", ".join(lines): TOGETHER,
@@ -99,6 +99,7 @@ FIRST_LINES = [
     b"[1, 2]",
     b"{}",
     b"\xff",
+    b"<html>",
 ]
 
 
