@@ -45,9 +45,7 @@ OTHER_FORMS = {
     as_one_object: SEVERAL,
     lambda lines: b"[" + b", ".join(lines) + b"]": ARRAY,
     lambda lines: b'[["r0", "some words"], ["r1", "some words"]]': ARRAY,
-    lambda lines: (
-        b'{"records": [' + b", ".join(lines) + b"]}"
-    ): "is one JSON object around a list; an object",
+    lambda lines: b'{"records": [' + b", ".join(lines) + b"]}": "is one JSON object around a list; an object",
     lambda lines: b"".join(lines): TOGETHER,
     lambda lines: b" ".join(2000 * lines): TOGETHER,
     lambda lines: b", ".join(lines): TOGETHER,
