@@ -8,18 +8,23 @@ FILE gets each run's figures as it ends; started again the benchmark goes on wit
 means with standard errors: of the average Macro-F1, and of how often a forged profile is believed.
 """
 
-import argparse
-import statistics
 import sys
-import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.arguments import seeds_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    seeds_parser(__doc__).parse_known_args()
+
+import statistics
+import tempfile
+
+import train
+from mmprofile.output_files import read_json, write_json
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-import train  # noqa: E402
-from mmprofile.output_files import read_json, write_json  # noqa: E402
-
 KEPT = ("test_average_f1", "test_text_only_average_f1", "test_unpaired_average_f1", "test_forged_average_f1")
 
 
@@ -48,13 +53,7 @@ def report(found: dict) -> None:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, help="JSON file of the figures")
-    parser.add_argument("--dataset", default="outputs/corpus", help="the demo's corpus")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--name", default="default", help="what FILE calls runs with these flags")
-    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="of train.py, last of all")
-    options = parser.parse_args(argv)
+    options = seeds_parser(__doc__).parse_args(argv)
     path = Path(options.output)
     found = read_json(path) if path.exists() else {}
     runs = found.setdefault(options.name, {})
