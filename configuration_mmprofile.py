@@ -1,6 +1,7 @@
 """What a profile is (`ProfileSchema`) and what the model is (`MMProfileConfig`)."""
 
 import copy
+import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from string import capwords
@@ -159,14 +160,14 @@ class ProfileSchema:
                 is not its count.
         """
         if not isinstance(profile, Mapping) or set(profile) != set(self.keys):
-            given = sorted(profile) if isinstance(profile, Mapping) else profile
-            raise ValueError(f"a profile has the attributes {list(self.keys)}, got {given!r}")
+            given = sorted(profile, key=str) if isinstance(profile, Mapping) else profile
+            raise ValueError(f"a profile has the attributes {list(self.keys)}, got {reprlib.repr(given)}")
         checked = {attribute.key: _checked_value(attribute, profile[attribute.key]) for attribute in self.attributes}
         for attribute in self.attributes:
             if checked[attribute.key] is None:
                 raise ValueError(
                     f"{attribute.name} takes {attribute.count} of {list(attribute.values)},"
-                    f" got {profile[attribute.key]!r}"
+                    f" got {reprlib.repr(profile[attribute.key])}"
                 )
         return checked
 

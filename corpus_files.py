@@ -1,12 +1,12 @@
 """From a name to a corpus' splits; what is wrong with the files is said in a sentence, before they are read."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, load_dataset_builder, load_from_disk
+from datasets import Dataset, DatasetDict, Features, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from .corpus_columns import unified
@@ -101,6 +101,26 @@ def _photo_kind(schema: pa.Schema) -> str | None:
     return "structs" if pa.types.is_struct(photo) else "bytes" if is_bytes else "paths"
 
 
+def joint_features(paths: Sequence[Path]) -> Features | None:
+    """What holds the columns of all Parquet files, where the first file's types, which `datasets` takes, do not: of
+    nothing but nulls there is no type, in one file no photo may have bytes, in another none a path."""
+    schemas = [pq.read_schema(path) for path in paths]
+    try:
+        merged = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
+    except pa.ArrowException:  # `open_corpus` says so
+        return None
+    wider = [
+        name
+        for name in merged.names
+        if merged.field(name).type != schemas[0].field(name).type
+        and (name in ("user_id", "reviews") or pa.types.is_null(schemas[0].field(name).type))
+    ]
+    if not wider:
+        return None
+    held = Features.from_arrow_schema(pa.schema([merged.field(name) for name in wider]))
+    return Features(Features.from_arrow_schema(schemas[0]) | held)
+
+
 def _load(name: str, config: str | None) -> DatasetDict:
     path = Path(name)
     if any((path / file).is_file() for file in SAVED):
@@ -109,6 +129,9 @@ def _load(name: str, config: str | None) -> DatasetDict:
     kind = table_kind(path) if path.is_file() else None
     builder = load_dataset_builder(kind, data_files=name) if kind else load_dataset_builder(name, config)
     files = [Path(file) for split in (builder.config.data_files or {}).values() for file in split]
-    check_parquet(path for path in files if path.suffix == ".parquet" and path.is_file())
+    files = [path for path in files if path.suffix == ".parquet" and path.is_file()]
+    check_parquet(files)
+    if features := joint_features(files):
+        builder = load_dataset_builder(name, config, features=features)
     builder.download_and_prepare()  # what `load_dataset` does with a builder
     return builder.as_dataset()

@@ -1,6 +1,7 @@
 """Evaluation by generation: Macro-F1 of the profiles that a model writes, beside the majority class, and how probable
 it takes them to be."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from .configuration_mmprofile import Profile, ProfileSchema
+from .pipeline_mmprofile import profile_users
 
 METRIC = str(Path(__file__).parent / "metrics" / "profile_f1")
 
@@ -124,22 +126,33 @@ def evaluate_probabilities(
 ) -> list[dict]:
     """What `generate_profiles` answers for each user of a prepared loader, over all processes.
 
+    A user of whom the model computes what is not finite ends no run of hours: none of the values is right then, and a
+    warning says so.
+
     Args:
         as `evaluate_model`.
 
     Returns:
-        A row a user, as `prediction_plots.calibration` takes it: `profile`, `probabilities` and `truth`.
+        A row a user, as `prediction_plots.calibration` takes it: `profile`, `probabilities`, `truth`, and `problem`,
+        None or a sentence; then the profile has no values.
     """
     model.eval()
-    rows = []
+    rows, nothing = [], {key: [] for key in processor.profile_schema.keys}
     for batch in _batches(loader, accelerator, name, check):
         truths = processor.decode_profiles(_without_ignored(batch.pop("labels"), processor))
-        found = model.generate_profiles(**batch, tokenizer=processor.tokenizer)
+        found = profile_users(model, processor.tokenizer, batch)
         answers = [
-            {"profile": one.profile, "probabilities": one.probabilities, "truth": truth}
+            {
+                "profile": one.get("profile", nothing),
+                "probabilities": one.get("probabilities"),
+                "truth": truth,
+                "problem": one.get("error"),
+            }
             for one, truth in zip(found, truths, strict=True)
         ]
         rows += accelerator.gather_for_metrics(answers, use_gather_object=True)
+    if (problems := list(filter(None, (row["problem"] for row in rows)))) and accelerator.is_main_process:
+        warnings.warn(f"{name}: {len(problems)} of {len(rows)} users count as wrong: {problems[0]}", stacklevel=2)
     return rows
 
 

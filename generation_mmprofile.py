@@ -8,6 +8,7 @@ from math import inf
 import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import ModelOutput
 
 from .configuration_mmprofile import ProfileSchema
 from .linear_mmprofile import fast_linears
@@ -15,6 +16,7 @@ from .profile_branches_mmprofile import branch_table
 from .profile_predictions_mmprofile import ProfilePrediction
 from .profile_search_mmprofile import ProfileSearch, SearchLimits
 from .profile_trie_mmprofile import ProfileTrie, profile_trie
+from .texts_mmprofile import shown
 from .tree_decoder_mmprofile import NotFiniteError, TreeDecoder
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
@@ -80,7 +82,8 @@ class ProfileGenerationMixin:
             One prediction a user.
 
         Raises:
-            ValueError: if a number is out of range, no input is given, or the tokenizer or the mask does not fit.
+            ValueError: if a number is out of range, no input is given, or the encoder's outputs, the tokenizer or the
+                mask do not fit.
             NotFiniteError: a ValueError, if the model's logits for some users are not finite, as where they overflow
                 in 16 bits. It has the `users`, and the others' `predictions`, with None for these.
         """
@@ -100,8 +103,8 @@ class ProfileGenerationMixin:
             min_coverage,
         )
         limits.check(trie.longest)
-        if isinstance(encoder_outputs, tuple | list):
-            encoder_outputs = BaseModelOutput(last_hidden_state=encoder_outputs[0])
+        if encoder_outputs is not None:
+            encoder_outputs = checked_encoder_outputs(encoder_outputs, self.text_model.config.d_model)
         if not len(input_ids if encoder_outputs is None else encoder_outputs.last_hidden_state):
             return []
         if encoder_outputs is None:
@@ -149,6 +152,23 @@ class ProfileGenerationMixin:
             break
         failed = [user for user, prediction in enumerate(predictions) if prediction is None]
         return predictions, NotFiniteError(failed, dtype) if failed else None
+
+
+def checked_encoder_outputs(given, d_model: int) -> ModelOutput:
+    """What skips the encoder; of a tuple a `BaseModelOutput`, as T5 makes it.
+
+    Raises:
+        ValueError: if it has no state (batch, seq, d_model).
+    """
+    outputs = BaseModelOutput(*given[:3]) if isinstance(given, tuple | list) else given
+    state = outputs.get("last_hidden_state") if isinstance(outputs, ModelOutput) else None
+    if not isinstance(state, torch.Tensor) or state.ndim != 3 or state.shape[2] != d_model:
+        found = f"a state {tuple(state.shape)}" if isinstance(state, torch.Tensor) else shown(given)
+        raise ValueError(
+            "encoder_outputs are what `encode` returns, or a tuple that begins with the state (batch, seq,"
+            f" d_model={d_model}), got {found}"
+        )
+    return outputs
 
 
 def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:

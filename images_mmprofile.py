@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,13 @@ from PIL import Image, ImageFile
 
 from .photo_files_mmprofile import FORMATS, MAX_BYTES, exif_orientation, read_photo_file, webp_size
 
-Photo = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
+Photo = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes | Mapping
 
 # Resizing holds numbers for each pixel of a side.
 MAX_SIDE = 65_535
+SHOWN_PATH = 300  # characters; what is longer may be a file's content
+# A path may hold colons; pathlib makes one slash of two.
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
 STRIP_PIXELS = 1_000_000
 WEBP_COST = 1.5  # the memory that decoding takes, of that of the others; measured
 # EXIF orientation -> what makes the photo upright.
@@ -91,8 +95,10 @@ def load_rgb(photo: Photo, max_pixels: int) -> Image.Image:
 
     Args:
         photo: a PIL image; the path of a local file or the bytes of one (of an animation the first frame counts); or
-            an array as `image_from_array` takes it. A URL is never fetched. A path may be absolute or hold `..`, on
-            purpose: it is the caller's, never a stranger's. Files are of `FORMATS`, of up to `MAX_BYTES`.
+            an array as `image_from_array` takes it; or `{"bytes": ..., "path": ...}`, as `datasets` has a photo that
+            is not decoded, in which the path counts where there are no bytes. A URL is never fetched. A path may be
+            absolute or hold `..`, on purpose: it is the caller's, never a stranger's. Files are of `FORMATS`, of up to
+            `MAX_BYTES`.
         max_pixels: the most pixels, compared with the header before anything is decoded.
 
     Raises:
@@ -104,6 +110,10 @@ def load_rgb(photo: Photo, max_pixels: int) -> Image.Image:
 
 def open_photo(photo: Photo) -> OpenedPhoto:
     """The photo, its header read; arguments and errors as of `load_rgb`."""
+    if isinstance(photo, Mapping) and set(photo) == {"bytes", "path"}:
+        photo = photo["path"] if photo["bytes"] is None else photo["bytes"]
+    if photo is None:
+        raise ValueError("there is no photo, but null (None) in its place; leave it out")
     if isinstance(photo, np.ndarray | torch.Tensor):
         photo = image_from_array(photo)
     if isinstance(photo, Image.Image):
@@ -116,8 +126,11 @@ def open_photo(photo: Photo) -> OpenedPhoto:
         name, content = f"the image of {len(photo)} bytes", bytes(photo)
     elif not isinstance(photo, str | os.PathLike):
         raise ValueError(f"an image is a PIL image, a path, bytes or an array, got {type(photo).__name__}")
-    elif not os.path.isfile(photo):  # nor is a folder, a device or a URL
-        raise ValueError(f"there is no local image file {os.fspath(photo)!r}")
+    elif not os.path.isfile(photo):  # nor is a folder or a device
+        path = os.fsdecode(photo)
+        if is_address(path):
+            raise ValueError(f"an image is a local file or its bytes, no address is fetched, got {shown_path(path)}")
+        raise ValueError(f"there is no local image file {shown_path(path)}")
     else:
         name, content = f"image {os.fspath(photo)!r}", _read_file(photo)
     return _identify(content, name)
@@ -150,6 +163,18 @@ def image_from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
     if array.dtype != np.uint8:
         raise ValueError(f"an image array is uint8, or floats in 0..1, got {array.dtype}")
     return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array))
+
+
+def is_address(path: str) -> bool:
+    """Whether it is a URL, of the web or of data, and no path."""
+    return ADDRESS.match(path) is not None
+
+
+def shown_path(path: str) -> str:
+    """A path or an address, for an error; without what may be a photo itself, in base64."""
+    if path[:5].lower() == "data:":
+        path = path.partition(",")[0]
+    return repr(path) if len(path) <= SHOWN_PATH else f"of {len(path)} characters"
 
 
 def _read_file(path: str | os.PathLike) -> bytes:

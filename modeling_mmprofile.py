@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils import TransformersKwargs, cached_file, logging
 
 from .configuration_mmprofile import MMProfileConfig
-from .generation_mmprofile import ProfileGenerationMixin
+from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 
 logger = logging.get_logger(__name__)
@@ -424,7 +424,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             num_items_in_batch: divide the summed loss by this number (the Trainer's, over accumulated batches).
 
         Raises:
-            ValueError: if photos are not of as many users as the text, or the mask is not of the photos' shape.
+            ValueError: if photos are not of as many users as the text, the mask is not of the photos' shape, or
+                `encoder_outputs` have no state.
             TypeError: if there is an argument that neither this model nor T5 knows.
         """
         _refuse_unknown(kwargs)
@@ -432,6 +433,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             encoder_outputs = self.encode(
                 input_ids, attention_mask, pixel_values, image_mask, inputs_embeds, output_fusion, **kwargs
             )
+        else:
+            encoder_outputs = checked_encoder_outputs(encoder_outputs, self.config.text_config.d_model)
         if isinstance(encoder_outputs, FusedEncoderOutput):
             attention_mask = encoder_outputs.attention_mask
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:

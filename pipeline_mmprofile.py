@@ -7,6 +7,7 @@ Shapes: batch = users, seq = tokens, images = photos of the user who has most.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -154,7 +155,9 @@ def _answer(found, schema) -> dict:
 class UserProfilingPipeline(Pipeline):
     """Writes the profiles of users, each from `{"reviews": [...], "images": [...], "captions": [...]}`.
 
-    `images` and `captions` may be left out. An image is a path, bytes, a PIL image or an array; no URL is fetched.
+    `images` and `captions` may be left out. An image is a path, bytes, a PIL image, an array, or a dict as `datasets`
+    has one that is not decoded; no URL is fetched. A row of pandas is a user too, and one of `datasets` in its format
+    "pandas", "numpy" or "torch".
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
     `handler.py` and `app.py` do. What the model was not trained to see (`seen_by`) is not used. Parameters, of the
     constructor or of a call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and `num_workers`.
@@ -177,6 +180,9 @@ class UserProfilingPipeline(Pipeline):
             ValueError: if a user's entries are not valid, with the position of the user among several; or if what the
                 model computes of a single user is not finite, of several that one's answer is an `error`.
         """
+        users = _without_pandas(users)
+        if isinstance(users, np.ndarray | torch.Tensor) and not users.ndim:
+            users = users.item()
         if isinstance(users, Mapping | Dataset):
             return super().__call__(users, **options)
         if isinstance(users, str | bytes) or not isinstance(users, Iterable):
@@ -192,13 +198,15 @@ class UserProfilingPipeline(Pipeline):
 
     def preprocess(self, user: Mapping, max_text_tokens: int | None = None) -> dict:
         """`encode_user`'s fields, and the number of images given."""
+        user = _without_pandas(user)
+        if isinstance(user, list) and len(user) == 1:  # a row of `datasets` is a frame of one
+            (user,) = user
         if not isinstance(user, Mapping) or "reviews" not in user or not set(user) <= set(USER_FIELDS):
-            given = sorted(user) if isinstance(user, Mapping) else user
+            given = sorted(user, key=str) if isinstance(user, Mapping) else user
             raise ValueError(f"a user is a dict with reviews and perhaps images and captions, got {shown(given)}")
-        fields = {name: user[name] for name in USER_FIELDS if name == "reviews" or user.get(name) is not None}
+        fields = {name: user[name] for name in USER_FIELDS if name == "reviews" or not _is_null(user.get(name))}
         for name, values in fields.items():
-            if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "OU":  # pandas' lists
-                fields[name] = values = values.tolist()
+            fields[name] = values = _as_list(name, values)
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {shown(values)}")
         encoded = encode_user(self.processor, seen_by(self.model.config), **fields, max_text_tokens=max_text_tokens)
@@ -265,6 +273,29 @@ class _EncodedStream(IterableDataset):
             with _named(index):
                 encoded = self.encode(user, **self.parameters)
             yield encoded
+
+
+def _without_pandas(users):
+    """A frame as a list of users, a row as one; anything else as it is."""
+    pandas = sys.modules.get("pandas")  # which made it, if it is of pandas
+    if pandas is not None and isinstance(users, pandas.DataFrame):
+        return users.to_dict("records")
+    if pandas is not None and isinstance(users, pandas.Series) and "reviews" in users.index:
+        return users.to_dict()
+    return users
+
+
+def _is_null(value) -> bool:
+    return value is None or (isinstance(value, float) and value != value)  # pandas' nan
+
+
+def _as_list(name: str, values):
+    """Arrays that stand for a list, as pandas and the formats of `datasets` have them, as one."""
+    if isinstance(values, np.ndarray) and values.ndim == 1 and (values.dtype.kind in "OU" or not len(values)):
+        return values.tolist()
+    if name == "images" and isinstance(values, np.ndarray | torch.Tensor) and values.ndim == 4:  # photos of one size
+        return list(values)
+    return values
 
 
 @contextmanager

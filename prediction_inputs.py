@@ -6,7 +6,7 @@ a `ValueError` before any work. What is wrong with one user (no review, a broken
 
 import hashlib
 import json
-import textwrap
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,20 @@ from .corpus_checks import COLUMNS, labels_schema
 from .corpus_columns import is_text_profile, unified
 from .corpus_digest import corpus_digest, update_by_file
 from .corpus_files import open_corpus, table_kind
+from .images_mmprofile import is_address, shown_path
+from .texts_mmprofile import shown
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
-SHOWN_CHARACTERS = 200  # of what is refused
+# What JSON has, in words: what is refused is not quoted, it may be a whole user or a file.
+JSON_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 PROBED_USERS = 100  # whose photos are looked for before the work starts
 
 
@@ -156,7 +167,7 @@ class LineUsers:
         with open(self.path, "rb") as file:
             file.seek(self.offsets[index])
             fields = self._parse(file.readline(), f"user {self.ids[index]!r}")
-        images = [str(self.path.parent / name) for name in fields["images"]]
+        images = [name if is_address(name) else str(self.path.parent / name) for name in fields["images"]]
         return User(
             user_id=fields["user_id"],
             reviews=fields["reviews"],
@@ -179,23 +190,30 @@ class LineUsers:
         try:
             fields = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{where} is not JSON: {error}") from None
+            reason = "no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+            raise ValueError(f"{where} is not JSON: {reason}") from None
         except RecursionError:
             raise ValueError(f"{where} has too many brackets in one another") from None
-        if not isinstance(fields, dict) or not {"user_id", "reviews"} <= set(fields) <= set(LINE_FIELDS):
-            given = list(fields) if isinstance(fields, dict) else fields
-            raise ValueError(
-                f"{where} needs user_id and reviews and may have {list(LINE_FIELDS[2:])}, got {_shown(given)}"
-            )
+        if not isinstance(fields, dict):
+            raise ValueError(f"{where} needs an object with user_id and reviews, got {JSON_KINDS[type(fields)]}")
+        if missing := [name for name in LINE_FIELDS[:2] if name not in fields]:
+            raise ValueError(f"{where} needs user_id and reviews, {' and '.join(missing)} missing")
+        if unknown := [name for name in fields if name not in LINE_FIELDS]:
+            may_have = ", ".join(LINE_FIELDS[2:])
+            raise ValueError(f"{where} may have {may_have} beside user_id and reviews, got {shown(unknown)}")
         given = {name: value for name, value in fields.items() if value is not None}
         fields = {"user_id": None, "reviews": [], "images": [], "captions": [], "profile": None} | given
-        if isinstance(fields["user_id"], str) and not _is_unicode(fields["user_id"]):
-            raise ValueError(f"{where}: a user_id has no lone surrogates, got {fields['user_id']!r}")
-        texts, captions = [fields["reviews"], fields["images"]], fields["captions"]
-        if not all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in texts):
-            raise ValueError(f"{where}: reviews and images are lists of texts, got {_shown(texts)}")
-        if not isinstance(captions, list) or not all(text is None or isinstance(text, str) for text in captions):
-            raise ValueError(f"{where}: captions are a list of texts, got {_shown(captions)}")
+        if not isinstance(fields["user_id"], str):
+            raise ValueError(f"{where}: a user_id is a text, got {JSON_KINDS[type(fields['user_id'])]}")
+        if not _is_unicode(fields["user_id"]):
+            raise ValueError(f"{where}: a user_id has no lone surrogates, got {shown(fields['user_id'])}")
+        for name, of in (("reviews", "texts"), ("images", "paths"), ("captions", "texts")):
+            if not isinstance(fields[name], list):
+                raise ValueError(f"{where}: {name} are a list of {of}, got {JSON_KINDS[type(fields[name])]}")
+            for number, value in enumerate(fields[name], 1):
+                if not isinstance(value, str) and not (name == "captions" and value is None):
+                    kind = JSON_KINDS[type(value)]
+                    raise ValueError(f"{where}: {name} are a list of {of}, number {number} is {kind}")
         if fields["profile"] is not None:
             try:
                 fields["profile"] = self.schema.validate(fields["profile"])
@@ -206,16 +224,13 @@ class LineUsers:
     def look_for_photos(self) -> None:
         """Raises a `ValueError` where not one photo of the first users is there: the paths are wrong."""
         paths = [image for index in range(min(PROBED_USERS, len(self))) for image in self[index].images]
-        if paths and not any(Path(path).is_file() for path in paths):
+        if paths and not any(os.path.isfile(path) for path in paths):
+            hint = f"paths are relative to {str(self.path.parent)!r}"
+            if is_address(paths[0]):
+                hint = "no address is fetched"
             raise ValueError(
-                f"none of the {len(paths)} photos of the first users is there, e.g. {paths[0]!r};"
-                f" paths are relative to {str(self.path.parent)!r}"
+                f"none of the {len(paths)} photos of the first users is there, e.g. {shown_path(paths[0])}; {hint}"
             )
-
-
-def _shown(value) -> str:
-    """What was given, cut: it may be a whole user."""
-    return textwrap.shorten(repr(value), SHOWN_CHARACTERS, placeholder=" ...")
 
 
 def _is_unicode(text: str) -> bool:
@@ -233,9 +248,9 @@ def _checked_ids(ids: list, kind: str) -> list[str]:
     seen: dict[str, int] = {}
     for index, user_id in enumerate(ids):
         if not isinstance(user_id, str):
-            raise ValueError(f"a user_id is a text, got {user_id!r} in {kind} {index}")
+            raise ValueError(f"a user_id is a text, got {shown(user_id)} in {kind} {index}")
         if seen.setdefault(user_id, index) != index:
-            raise ValueError(f"user_id {user_id!r} occurs twice, in {kind}s {seen[user_id]} and {index}")
+            raise ValueError(f"user_id {shown(user_id)} occurs twice, in {kind}s {seen[user_id]} and {index}")
     return ids
 
 

@@ -1,5 +1,6 @@
 """What of a user's texts a model reads: cleaned, marked as sections, and shortened where they are too long."""
 
+import os
 import reprlib
 import unicodedata
 from collections.abc import Sequence
@@ -56,6 +57,10 @@ class _Shown(reprlib.Repr):
         return f"<{len(value)} bytes>"
 
     repr_bytearray = repr_memoryview = repr_bytes
+
+    def repr_instance(self, value, level: int) -> str:
+        plain = isinstance(value, int | float | os.PathLike | None)
+        return super().repr_instance(value, level) if plain else f"<{type(value).__name__}>"
 
 
 def shown(value) -> str:

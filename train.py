@@ -272,7 +272,9 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         of = f"Test split, {len(corpus['test'])} users"
         plot_confusion(tests["mmprofile"].rows, schema, output / "confusion.png", of)
         plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
-        example = example_of_use(rows, corpus["test"], schema, arguments) if arguments.publish_example else None
+        example, told = None, [index for index, row in enumerate(rows) if row["problem"] is None]
+        if arguments.publish_example and told:
+            example = example_of_use([rows[n] for n in told], corpus["test"].select(told), schema, arguments)
         described = describe_corpus(corpus, arguments)
         write_model_card(output, arguments, schema, results, state.history, described, example)
         print(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(results['test_f1'], schema)}\n")

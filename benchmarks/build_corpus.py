@@ -9,23 +9,28 @@ configurations `default` and `full`, the loop, and the derivation of a tenth of 
 grows. The folder is deleted unless --keep.
 """
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.arguments import corpus_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    corpus_parser(__doc__).parse_known_args()
+
 import io
 import json
 import multiprocessing
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset_script.corpus import plan_corpus
 from dataset_script.corpus_config import MMProfileYelpConfig
@@ -185,14 +190,7 @@ def loop(folder: Path) -> dict:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", required=True, help="JSON file for the figures")
-    parser.add_argument("--reviews", type=int, default=6_990_280)
-    parser.add_argument("--photos", type=int, default=2_000)
-    parser.add_argument("--photo_size", type=int, default=330, help="pixels a side")
-    parser.add_argument("--folder", help="where the raw files are written; a temporary folder by default")
-    parser.add_argument("--keep", action="store_true", help="keep the raw files")
-    arguments = parser.parse_args(argv)
+    arguments = corpus_parser(__doc__).parse_args(argv)
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
         for name, reviews in (("tenth", arguments.reviews // 10), ("whole", arguments.reviews)):

@@ -8,18 +8,23 @@ FILE gets each run's figures as it ends; started again the benchmark goes on wit
 means with standard errors: of the average Macro-F1, and of how often a forged profile is believed.
 """
 
-import argparse
-import statistics
 import sys
-import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.arguments import seeds_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    seeds_parser(__doc__).parse_known_args()
+
+import statistics
+import tempfile
+
+import train
+from mmprofile.output_files import read_json, write_json
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-import train  # noqa: E402
-from mmprofile.output_files import read_json, write_json  # noqa: E402
-
 AVERAGES = (
     "test_average_f1",
     "test_text_only_average_f1",
@@ -53,19 +58,11 @@ def report(found: dict) -> None:
                 interval([of_run[row] - of_run["without"] for of_run in agreed if row in of_run])
                 for row in ("with", "with_five")
             )
-            print(
-                f"  {key}: in {once} % of the users more than by chance a forged value is believed, {often} % of five"
-            )
+            print(f"  {key}: a forged value is believed by {once} points more than by chance, of five lines {often}")
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, help="JSON file of the figures")
-    parser.add_argument("--dataset", default="outputs/corpus", help="the demo's corpus")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--name", default="default", help="what FILE calls runs with these flags")
-    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="of train.py, last of all")
-    options = parser.parse_args(argv)
+    options = seeds_parser(__doc__).parse_args(argv)
     path = Path(options.output)
     found = read_json(path) if path.exists() else {}
     runs = found.setdefault(options.name, {})

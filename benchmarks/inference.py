@@ -15,6 +15,16 @@ decoding's; where `generate_profiles` has oneDNN for both, beam search is measur
 the constrained one waits for the device at each beam's `prefix_allowed_tokens_fn`; the plain one does not.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.arguments import inference_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    inference_parser(__doc__).parse_known_args()
+
 import argparse
 import copy
 import io
@@ -24,13 +34,11 @@ import os
 import platform
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 import transformers
@@ -40,15 +48,12 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import predict
 from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.hub_folder import save_hub_folder
 from mmprofile.linear_mmprofile import fast_linears
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users, seen_by
-from mmprofile.prediction_arguments import DTYPES
 from mmprofile.presets import tiny_config, tiny_processor
 from mmprofile.profile_trie_mmprofile import ProfileTrie, profile_trie
 
@@ -347,19 +352,7 @@ def measure_handler(handler, users: list[dict], clients: int, requests: int) -> 
 
 
 def read_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    parser.add_argument("--model", help="a checkpoint's folder or Hub name; default: random weights")
-    parser.add_argument("--revision", help="branch, tag or commit of a Hub model and its code; default: main")
-    parser.add_argument("--size", choices=SIZES, default="base", help="of the random weights")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights, not of the handler's")
-    parser.add_argument("--text_tokens", type=int, default=600, help="of a user; at most what --model reads")
-    parser.add_argument("--photos", type=int, default=3, help="of a user")
-    parser.add_argument("--batch_sizes", type=int, nargs="+", help="of the searches; default: 1 16, on a GPU 128 too")
-    parser.add_argument("--repeats", type=int, default=5, help="of every search")
-    parser.add_argument("--users", type=int, default=64, help="of predict.py")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="of the handler, at once")
-    parser.add_argument("--requests", type=int, default=1, help="of each client")
+    parser = inference_parser(__doc__)
     arguments = parser.parse_args(argv)
     for name in ("text_tokens", "repeats", "users", "requests"):
         if getattr(arguments, name) < 1:

@@ -7,21 +7,28 @@ Flan-T5-base's and ViT-base's widths from random weights, the paper's 600 tokens
 rounds in which every variant has its turn, so that all see the same machine; ratios are what counts on a busy one.
 """
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.arguments import step_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    step_parser(__doc__).parse_known_args()
+
 import json
 import os
 import platform
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 
+from benchmarks.training_bench import Bench, Users, count_flops, medians, timed, to_device
+from benchmarks.training_flags import applicable, compare_flags
 from mmprofile.objectives import OBJECTIVES, JointOutput
 from mmprofile.photo_cache import PhotoCache
-
-from .training_bench import Bench, Users, count_flops, medians, timed, to_device
-from .training_flags import applicable, compare_flags
 
 USERS, EPOCHS = 3000, 10  # of the paper's run
 
@@ -142,27 +149,16 @@ def measure_gpu(bench: Bench, rounds: int) -> dict:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON file of the results")
-    parser.add_argument("--layers", type=int, default=12, help="of each tower, of base width")
-    parser.add_argument("--batch_size", type=int, default=4)
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="tried on a GPU")
-    parser.add_argument("--tokens", type=int, default=600)
-    parser.add_argument("--photos", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    workers = min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
-    parser.add_argument("--workers", type=int, default=workers, help="processes that prepare batches")
-    parser.add_argument(
-        "--matmul_precision",
-        default="high" if device.type == "cuda" else "medium",
-        choices=["highest", "high", "medium"],
-        help="of 32-bit products, as of train.py",
-    )
-    parser.add_argument(
-        "--flags", nargs="*", default=applicable(device), choices=applicable(device), help="to compare"
-    )
+    parser = step_parser(__doc__)
     options = parser.parse_args(argv)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu, flags = device.type == "cuda", applicable(device)
+    if options.workers is None:
+        options.workers = min(8, os.cpu_count() or 1) if on_gpu else 0
+    options.matmul_precision = options.matmul_precision or ("high" if on_gpu else "medium")
+    options.flags = flags if options.flags is None else options.flags
+    if unknown := set(options.flags) - set(flags):
+        parser.error(f"--flags can be {', '.join(flags)} on this device, got {', '.join(sorted(unknown))}")
     torch.backends.cuda.enable_cudnn_sdp(False)  # as train.py
     if options.matmul_precision == "highest":  # nothing to compare it with
         options.flags = [name for name in options.flags if name != "matmul_precision"]

@@ -24,14 +24,19 @@ FILE_PATTERNS = {
     "photos": ("*photos.json", "*photo.json"),
 }
 PHOTO_FOLDER = "photos"
-ARRAY = re.compile(rb"\s*\[\s*\{")  # of objects, at the beginning of a file
+# How files begin: an array of objects, and one object around such an array.
+ARRAY, LIST_WITHIN = re.compile(rb"\s*\[\s*\{"), re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*\{')
 BEGINNING = 2**16  # bytes, by which a file is judged
 # How files begin that hold no text in UTF-8 -> what they are.
 OTHER_FORMS = {
     BOM_UTF16_LE: "UTF-16",
     BOM_UTF16_BE: "UTF-16",
     b"\x1f\x8b": "packed by gzip, once more than its name says",
+    b"PK\3\4": "packed by zip",
+    b"{\0": "UTF-16",
+    b"\0": "UTF-16 or no text",
 }
+NEEDED = "an object a line is needed"
 
 
 @dataclass
@@ -100,8 +105,8 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
     memory and disk, nothing is kept. Both are counted.
 
     Raises:
-        ValueError: if `scratch` has not the space, or the file does not begin with a line: it is one array, objects
-            take several lines, or it is no text in UTF-8.
+        ValueError: if `scratch` has not the space, or the file does not begin with lines of an object each: it is one
+            array, objects take several lines or share one, there is none, or it is no text in UTF-8.
     """
     packed = path.suffix == ".gz"
     start = _beginning(path, packed)
@@ -129,13 +134,26 @@ def _beginning(path: Path, packed: bool) -> bytes:
 
 
 def _check_beginning(name: str, start: bytes) -> None:
-    if ARRAY.match(start):
-        raise ValueError(f"{name} is one JSON array; an object a line is needed (jq -c '.[]' writes so)")
-    if _is_cut_object(start):
-        raise ValueError(f"{name} has JSON objects over several lines; an object a line is needed (jq -c . writes so)")
     for beginning, what in OTHER_FORMS.items():
         if start.startswith(beginning):
             raise ValueError(f"{name} is {what}; lines in UTF-8 are needed")
+    lines = [line.strip() for line in start.split(b"\n") if line.strip()]
+    are_objects = [line.startswith(b"{") for line in lines]
+    if ARRAY.match(start) or (start.lstrip().startswith(b"[") and not any(are_objects)):
+        raise ValueError(f"{name} is one JSON array; {NEEDED} (jq -c '.[]' writes so)")
+    if lines and not any(are_objects):
+        raise ValueError(f"{name} has no JSON object in its first lines; {NEEDED}")
+    if _is_cut_object(start):
+        raise ValueError(f"{name} has JSON objects over several lines; {NEEDED} (jq -c . writes so)")
+    if len(lines) == 1 and LIST_WITHIN.match(start):
+        raise ValueError(f"{name} is one JSON object around a list; {NEEDED} (jq -c '.[][]' writes so)")
+    # One line alone may be broken.
+    if lines and all(behind := [_behind_object(line) for line in lines[:2]]):
+        if behind[0].startswith(b"\r"):
+            raise ValueError(f"{name} ends its lines by CR, without LF; {NEEDED} (tr '\\r' '\\n' writes so)")
+        if behind[0] == b",":
+            raise ValueError(f"{name} has commas behind its JSON objects; {NEEDED} and nothing behind it")
+        raise ValueError(f"{name} has several JSON objects in a line; {NEEDED} (jq -c . writes so)")
 
 
 def _is_cut_object(start: bytes) -> bool:
@@ -151,6 +169,16 @@ def _is_cut_object(start: bytes) -> bool:
     except (ValueError, RecursionError):
         pass
     return False
+
+
+def _behind_object(line: bytes) -> bytes:
+    """What stands behind an object that the line begins with, if this is another one or a comma."""
+    text = line.decode(errors="replace")  # the last line may be cut within a letter
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return b""
+    return text[end:].lstrip(" \t").encode() if text[end:].lstrip()[:1] in ("{", ",") else b""
 
 
 def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:

@@ -111,7 +111,8 @@ def test_a_flag_changes_the_captions(model, corpus, whole, tmp_path, flags):
     run_caption(model, corpus, tmp_path / "out", **flags)
     found, other = captions_of(tmp_path / "out"), captions_of(whole)
     assert found != other and found.keys() == other.keys()
-    assert not any(text.startswith("a photo of") for text in set.union(*found.values()))
+    assert (texts := set.union(*found.values()))
+    assert not any(text.startswith("a photo of") for text in texts)
 
 
 def test_another_batch_size_or_workers_change_nothing(model, corpus, whole, tmp_path):

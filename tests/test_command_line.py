@@ -18,7 +18,7 @@ except SystemExit as end:
     assert not end.code
 print("imported:", *{heavy} & set(sys.modules))
 """
-HEAVY = {"torch", "datasets", "pandas", "accelerate", "gradio", "matplotlib"}
+HEAVY = {"torch", "datasets", "pandas", "duckdb", "ibis", "accelerate", "gradio", "matplotlib"}
 INPUTS = {
     "train.py": ["`reviews`, a list of `text`, `images` and `captions`", "recipes/quickstart.yaml\n", "--revision"],
     "predict.py": ['    {"user_id": "u1", "reviews": ["', "--split test --output out", "--revision"],
@@ -27,6 +27,10 @@ INPUTS = {
         "whose variables MODEL_ID and MODEL_REVISION name the model",
         "--revision",
     ],
+    "benchmarks/build_corpus.py": ["    python benchmarks/build_corpus.py --output", "--photo_size"],
+    "benchmarks/demo_seeds.py": ["    python benchmarks/demo_seeds.py --output", "--flags"],
+    "benchmarks/inference.py": ["    python benchmarks/inference.py --output", "--dtype {float32,bfloat16,float16}"],
+    "benchmarks/train_step.py": ["    python -m benchmarks.train_step --output", "--matmul_precision"],
     "upload.py": ["    python upload.py outputs/quickstart user/model\n", "--space"],
 }
 

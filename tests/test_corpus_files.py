@@ -68,6 +68,43 @@ def test_files_that_have_their_photos_in_other_ways_are_told_by_both_names(tmp_p
         open_all(tmp_path)
 
 
+NO_BYTES = pa.struct([("bytes", pa.null()), ("path", pa.string())])
+NO_PATHS = pa.struct([("bytes", pa.binary()), ("path", pa.null())])
+PNG = png(3)["bytes"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("types", "photos"),
+    [
+        ((NO_BYTES, NO_PATHS), ({"path": "a.png"}, {"bytes": PNG})),
+        ((pa.struct([("path", pa.string())]), NO_PATHS), ({"path": "a.png"}, {"bytes": PNG})),
+        ((pa.null(), NO_PATHS), (None, {"bytes": PNG})),
+        ((pa.null(), pa.string()), (None, "a.png")),
+    ],
+)
+def test_files_of_which_one_has_no_type_for_what_is_null_are_read_as_one(tmp_path, types, photos, order):
+    tables = [photos_as(*pair) for pair in zip(types, photos, strict=True)][::order]
+    for number, table in enumerate(tables):
+        pq.write_table(table.set_column(0, "user_id", pa.array([f"u{number}"])), tmp_path / f"test-{number}.parquet")
+    users, values = open_all(tmp_path), [str(photo) for photo in photos[::order]]
+    expected = [PNG if "PNG" in value else str(tmp_path / "a.png") if "a.png" in value else None for value in values]
+    assert [users[index].images for index in range(2)] == [[photo] for photo in expected]
+
+
+def test_class_labels_stay_where_photos_get_a_type_of_all_files(tmp_path):
+    for number in range(2):
+        rows = [user(number, photos=number)]
+        Dataset.from_list(rows, features=features()).to_parquet(tmp_path / f"test-{number}.parquet")
+    table = pq.read_table(tmp_path / "test-0.parquet")
+    without = pa.array([[{"text": "good", "images": None, "captions": None}]])
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("reviews"), "reviews", without), tmp_path / "test-0.parquet"
+    )
+    users = open_all(tmp_path)
+    assert users.has_labels and len(users[1].images) == 3 and users[0].profile is not None
+
+
 def test_a_file_of_no_rows_is_told_in_a_sentence(tmp_path):
     pq.write_table(photos_as(pa.string(), "a.png").slice(0, 0), tmp_path / "none.parquet")
     with pytest.raises(ValueError, match="none.parquet' has no rows"):

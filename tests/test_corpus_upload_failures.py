@@ -85,7 +85,8 @@ def test_a_corpus_that_is_there_is_not_sent_again(hub, built):
     push(built)
     before = len(hub.requests)
     push(built)
-    assert not any(request.startswith((LFS, COMMIT)) for request in hub.requests[before:])
+    assert (asked := hub.requests[before:])
+    assert not any(request.startswith((LFS, COMMIT)) for request in asked)
 
 
 def test_somebody_elses_commit_meanwhile_is_kept(hub, built, monkeypatch, tmp_path):

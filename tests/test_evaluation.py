@@ -18,7 +18,7 @@ from mmprofile.evaluation import (
 )
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from mmprofile.pipeline_mmprofile import Sees
-from mmprofile.prediction_plots import confusion
+from mmprofile.prediction_plots import calibration, confusion
 from mmprofile.presets import tiny_config, tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 
@@ -100,6 +100,29 @@ def test_probabilities_are_those_of_each_users_most_probable_profile(processor, 
     assert rows[4]["profile"] == alone.profile
     for key, values in alone.probabilities.items():
         assert rows[4]["probabilities"][key] == pytest.approx(values, abs=1e-5)
+
+
+def test_a_user_whose_values_are_not_finite_counts_as_wrong_and_is_said_in_a_warning(processor, model):
+    examples, accelerator = UserExamples(undecoded(tiny_dataset(5)), SCHEMA), Accelerator(cpu=True)
+    collator = EvaluationCollator(processor, Sees(images=True, captions=True))
+    loader = accelerator.prepare(DataLoader(examples, 2, collate_fn=collator))
+    whole = evaluate_probabilities(model, loader, processor, accelerator, "test")
+    broken = collator([examples[2]])["input_ids"][0]
+
+    def spoil(module, args, kwargs, output):
+        for row, ids in enumerate(kwargs["input_ids"]):
+            if torch.equal(ids[: len(broken)], broken):
+                output.last_hidden_state[row] = float("nan")
+        return output
+
+    model.text_model.encoder.register_forward_hook(spoil, with_kwargs=True)
+    with pytest.warns(UserWarning, match="^test: 1 of 5 users count as wrong: .* not finite in torch.float32$"):
+        rows = evaluate_probabilities(model, loader, processor, accelerator, "test")
+    assert [row["truth"] for row in rows] == [row["truth"] for row in whole]
+    assert [row["profile"] for row in rows[:2] + rows[3:]] == [row["profile"] for row in whole[:2] + whole[3:]]
+    assert rows[2]["profile"] == {key: [] for key in SCHEMA.keys}
+    assert confusion(rows, SCHEMA.attributes[0])[:, -1].sum() == 1  # for none
+    assert sum(found["values"] for found in calibration(rows, SCHEMA)["stars"]["bins"]) == 4
 
 
 def test_a_value_that_was_not_understood_is_taken_for_none_in_the_confusion():

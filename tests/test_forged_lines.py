@@ -82,7 +82,8 @@ def test_a_line_is_of_another_user():
     assert len(set(own)) == len(own)
     for epoch in range(60):
         for line, (reviews, captions) in zip(own, texts_of(data, epoch), strict=True):
-            assert not any(line in text for text in (*reviews, *captions) if text)
+            texts = [text for text in (*reviews, *captions) if text]
+            assert texts and not any(line in text for text in texts)
 
 
 def test_evaluation_never_has_a_line_unless_it_is_asked_for_and_then_that_of_the_row_before():

@@ -84,6 +84,29 @@ def test_encoder_outputs_may_be_a_tuple(fusion):
         assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), r"\(\)"),
+        ((None,), r"\(None,\)"),
+        (torch.zeros(2, 3, 32), "<Tensor>"),
+        ({"last_hidden_state": torch.zeros(2, 3, 32)}, "{'last_hidden_state': <Tensor>}"),
+        (BaseModelOutput(), "<BaseModelOutput>"),
+        ((torch.zeros(3, 32),), r"a state \(3, 32\)"),
+        (BaseModelOutput(torch.zeros(2, 3, 8)), r"a state \(2, 3, 8\)"),
+    ],
+)
+def test_encoder_outputs_without_a_state_are_refused_with_what_fits(given, message):
+    model = model_for(TOKENIZER)
+    fits = r"a tuple that begins with the state \(batch, seq, d_model=32\)"
+    for call in (
+        lambda: model.generate_profiles(encoder_outputs=given, tokenizer=TOKENIZER),
+        lambda: model(encoder_outputs=given, labels=torch.tensor([[3], [4]])),
+    ):
+        with pytest.raises(ValueError, match=f"{fits}, got {message}$"):
+            call()
+
+
 def test_a_mask_of_another_shape_than_the_states_is_refused():
     model, inputs = model_for(TOKENIZER), inputs_for(TOKENIZER)
     state = model.encode(**inputs).last_hidden_state

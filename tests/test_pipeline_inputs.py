@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, List
+from datasets import Image as DatasetsImage
 from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 
@@ -43,6 +44,10 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(arrays | {"images": [user["images"] for user in USERS]}, index=[7, 8, 9])
 
 
+def undecoded() -> Dataset:
+    return Dataset.from_list(USERS).cast_column("images", List(DatasetsImage(decode=False)))
+
+
 SIZED = {
     "list": lambda: USERS,
     "tuple": lambda: tuple(USERS),
@@ -51,6 +56,13 @@ SIZED = {
     "records": lambda: frame().to_dict("records"),
     "view": lambda: dict(enumerate(USERS)).values(),
     "dataset": lambda: Dataset.from_list(USERS),
+    "dataset, photos undecoded": undecoded,
+    "dataset as pandas": lambda: Dataset.from_list(USERS).with_format("pandas"),
+    "dataset as pandas, photos undecoded": lambda: undecoded().with_format("pandas"),
+    "dataset as numpy": lambda: Dataset.from_list(USERS).with_format("numpy"),
+    "dataset as torch": lambda: Dataset.from_list(USERS).with_format("torch"),
+    "frame": frame,
+    "frame with nan": lambda: frame().fillna(float("nan")),
 }
 STREAMS = {
     "generator": lambda: (user for user in USERS),
@@ -115,6 +127,23 @@ def test_the_place_of_what_is_no_user_is_named_in_a_stream_too(profiler, wrong):
     for users in (iter([USERS[0], wrong]), pd.Series([USERS[0], wrong], index=[5, 6]), [USERS[0], wrong]):
         with pytest.raises(ValueError, match=r"^user 1: a user"):
             list(profiler(users))
+
+
+@pytest.mark.parametrize("kind", ["array", "row"])
+def test_one_user_in_an_array_or_a_row_of_pandas_has_one_answer(profiler, scores, kind):
+    user = np.array(USERS[0], dtype=object) if kind == "array" else frame().iloc[0]
+    assert profiler(user)["log_probability"] == pytest.approx(scores[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [np.array(3), np.array("good", dtype=object), torch.tensor(3)])
+def test_an_array_of_no_user_is_refused(profiler, wrong):
+    with pytest.raises(ValueError, match="^a user is a dict"):
+        profiler(wrong)
+
+
+def test_a_row_in_another_format_of_datasets_is_refused_by_its_name(profiler):
+    with pytest.raises(ValueError, match="^user 0: a user is a dict with reviews .*, got <Table>$"):
+        profiler(Dataset.from_list(USERS).with_format("arrow"))
 
 
 def test_a_single_users_error_names_no_place(profiler):

@@ -172,7 +172,7 @@ def test_parameters_reach_the_search_and_the_text(profiler):
         ({"reviews": [" ", ""]}, "a review with words"),
         ({"reviews": [3]}, "a review is a text, got int"),
         ({"reviews": ["good"], "images": RED}, "images are a list, got ndarray"),
-        ({"reviews": ["good"], "images": ["https://example.com/a.jpg"]}, "no local image file"),
+        ({"reviews": ["good"], "images": ["https://example.com/a.jpg"]}, "no address is fetched"),
         ({"reviews": ["good"], "images": [RED] * 5}, "5 photos, more than max_images=4"),
         ("good", "a user is a dict"),
     ],

@@ -13,6 +13,8 @@ from dataset_script.raw_files import Ledger, plain_lines
 
 ARRAY = "is one JSON array; an object a line is needed"
 SEVERAL = "has JSON objects over several lines; an object a line is needed"
+TOGETHER = "has several JSON objects in a line; an object a line is needed"
+NONE = "has no JSON object in its first lines; an object a line is needed"
 
 
 def as_array(lines):
@@ -41,6 +43,20 @@ OTHER_FORMS = {
     with_indent: SEVERAL,
     one_value_a_line: SEVERAL,
     as_one_object: SEVERAL,
+    lambda lines: b"[" + b", ".join(lines) + b"]": ARRAY,
+    lambda lines: b'[["r0", "some words"], ["r1", "some words"]]': ARRAY,
+    lambda lines: b'{"records": [' + b", ".join(lines) + b"]}": "is one JSON object around a list; an object",
+    lambda lines: b"".join(lines): TOGETHER,
+    lambda lines: b" ".join(2000 * lines): TOGETHER,
+    lambda lines: b", ".join(lines): TOGETHER,
+    lambda lines: b"\n".join(2 * [b" ".join(lines)]): TOGETHER,
+    lambda lines: b"\r".join(lines): "ends its lines by CR, without LF; an object a line is needed",
+    lambda lines: b",\n".join(lines): "has commas behind its JSON objects; an object a line is needed",
+    lambda lines: b"review_id,text\nr0,some words\nr1,some words\n": NONE,
+    lambda lines: b"<html>\n\n<body>\n</html>": NONE,
+    lambda lines: b"\n".join(lines).decode().encode("utf-16-le"): "is UTF-16; lines in UTF-8 are needed",
+    lambda lines: b"\n".join(lines).decode().encode("utf-16-be"): "is UTF-16 or no text; lines in UTF-8 are needed",
+    lambda lines: b"PK\3\4 review.json": "is packed by zip; lines in UTF-8 are needed",
     lambda lines: b"\n".join(lines).decode().encode("utf-16"): "is UTF-16; lines in UTF-8 are needed",
     lambda lines: gzip.compress(b"\n".join(lines)): "is packed by gzip, once more than its name says",
 }
@@ -54,7 +70,7 @@ LINES = [json.dumps({"review_id": f"r{n}", "text": "some words"}).encode() for n
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_file_that_does_not_begin_with_a_line_is_refused(tmp_path, form, packed, mark):
     content = form(LINES)
-    content = mark + content if content[:1] in (b"[", b"{") else content
+    content = mark + content if content[:1] in (b"[", b"{") and b"\0" not in content else content
     path = tmp_path / ("review.json.gz" if packed else "review.json")
     path.write_bytes(gzip.compress(content) if packed else content)
     with pytest.raises(ValueError, match=rf"^review\.json\S* {OTHER_FORMS[form]}"):
@@ -65,12 +81,24 @@ def test_a_file_that_does_not_begin_with_a_line_is_refused(tmp_path, form, packe
 def test_each_raw_file_is_looked_at(tmp_path, name):
     folder = hand_written().write(tmp_path / "raw")
     path = folder / f"yelp_{name}.json"
-    path.write_bytes(with_indent(path.read_bytes().splitlines()))
-    with pytest.raises(ValueError, match=f"yelp_{name}.json {SEVERAL}"):
-        plan(folder)
+    lines = path.read_bytes().splitlines()
+    for form in (with_indent, b"\r".join):
+        path.write_bytes(form(lines))
+        with pytest.raises(ValueError, match=f"yelp_{name}.json .*; an object a line is needed"):
+            plan(folder)
 
 
-FIRST_LINES = [b'{"review_id": "x", "text": "cut o', b'{"review_id": "x",', b"{", b"", b"[1, 2]", b"{}", b"\xff"]
+FIRST_LINES = [
+    b'{"review_id": "x"}{"review_id": "y"}',
+    b'{"review_id": "x", "text": "cut o',
+    b'{"review_id": "x",',
+    b"{",
+    b"",
+    b"[1, 2]",
+    b"{}",
+    b"\xff",
+    b"<html>",
+]
 
 
 @pytest.mark.parametrize("first", FIRST_LINES)
@@ -89,7 +117,8 @@ def test_what_macos_leaves_beside_a_raw_file_is_none(tmp_path):
     folder = hand_written().write(tmp_path / "raw")
     for name in ("._yelp_review.json", ".DS_Store", "._photos.json", "photos/._pizzeria-0.jpg"):
         (folder / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
-    assert not any("malformed" in reason for _, reason in plan(folder).ledger.dropped)
+    assert (dropped := plan(folder).ledger.dropped)
+    assert not any("malformed" in reason for _, reason in dropped)
 
 
 def test_dates_are_brought_to_one_form():

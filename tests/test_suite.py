@@ -12,8 +12,8 @@ NEVER_EMPTY = {"attributes", "values"}  # of a schema, of an attribute
 
 
 def vacuous_asserts(code: str) -> list[str]:
-    """`function, line` of loops, and of `assert all(... for ...)`, that assert nothing where there is nothing to go
-    over.
+    """`function, line` of loops, and of `assert all(...)` and `assert not any(...)`, that assert nothing where there
+    is nothing to go over; and of tests whose asserts all stand under an `if` or `while`.
 
     There is something in what is written out, in a constant in capitals, a parameter of the test and what is made of
     these. Of anything else another assert has to tell, as `assert rows` before `for row in rows`: one that has a name
@@ -26,19 +26,43 @@ def vacuous_asserts(code: str) -> list[str]:
             told = (_names_gone_over(iterable) | _names_filled(node)) & _names_asserted_beside(function, node)
             if not told and not _holds_something(iterable, sure):
                 found.append(f"{function.name}, line {iterable.lineno}")
+        is_test = function.name.startswith("test") and any(map(_asserts, ast.walk(function)))
+        if is_test and not _asserts_in_any_case(function.body):
+            found.append(f"{function.name}, line {function.lineno}")
     return found
 
 
 def _repeated_asserts(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.expr]]:
-    """Each loop that asserts, and each `all` that is asserted, with what it goes over."""
+    """Each loop that asserts, and each `all` and no `any` that is asserted, with what it goes over."""
     for loop in _inside(function, ast.For):
         if any(_asserts(node) for node in ast.walk(loop)):
             yield loop, loop.iter
     for statement in _inside(function, ast.Assert):
         for part in statement.test.values if isinstance(statement.test, ast.BoolOp) else [statement.test]:
             match part:
-                case ast.Call(func=ast.Name(id="all"), args=[ast.GeneratorExp() as each]):
+                case ast.Call(func=ast.Name(id="all"), args=[each]):
                     yield part, each
+                case ast.UnaryOp(op=ast.Not(), operand=ast.Call(func=ast.Name(id="any"), args=[each])):
+                    yield part, each
+
+
+def _asserts_in_any_case(statements: list[ast.stmt]) -> bool:
+    """Whether one of them asserts whatever holds; loops have something to go over."""
+    for statement in statements:
+        match statement:
+            case ast.If(body=body, orelse=other):
+                found = _asserts_in_any_case(body) and _asserts_in_any_case(other)
+            case ast.While(test=test, body=body):
+                found = isinstance(test, ast.Constant) and _asserts_in_any_case(body)
+            case ast.For(body=body) | ast.Try(body=body):
+                found = _asserts_in_any_case(body)
+            case ast.With(items=items, body=body):
+                found = any(_asserts(item.context_expr) for item in items) or _asserts_in_any_case(body)
+            case _:
+                found = any(map(_asserts, ast.walk(statement)))
+        if found:
+            return True
+    return False
 
 
 def _asserts(node: ast.AST) -> bool:
@@ -95,6 +119,8 @@ def _holds_something(iterable: ast.expr, sure: set[str]) -> bool:
             return all(holds(part.iter) and not part.ifs for part in parts)
         case ast.Call(func=ast.Name(id="range"), args=[*_, last]):
             return holds(last)
+        case ast.Call(func=ast.Name(id="map"), args=[_, *parts]):
+            return all(map(holds, parts))
         case ast.Call(func=ast.Name(id="zip"), args=arguments, keywords=[ast.keyword(arg="strict")]):
             return any(map(holds, arguments))
         case ast.Call(
@@ -119,6 +145,10 @@ def _names_gone_over(iterable: ast.expr) -> set[str]:
             return _names_gone_over(part)
         case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
             return set().union(*map(_names_gone_over, parts))
+        case ast.Call(func=ast.Name(id="map"), args=[_, *parts]):
+            return set().union(*map(_names_gone_over, parts))
+        case ast.Call(func=ast.Attribute(attr="combinations" | "pairwise"), args=[part, *_]):
+            return _names_gone_over(part)
         case ast.Call(func=ast.Name(id=name), args=parts) if name in dir(builtins):
             return set().union(*map(_names_gone_over, parts))
         case ast.ListComp(generators=parts) | ast.GeneratorExp(generators=parts):
@@ -150,7 +180,7 @@ def test_no_assert_depends_on_there_being_something_to_go_over(path):
     ("lines", "found"),
     [
         (["for row in rows():", "    assert row"], ["test, line 3"]),
-        (["rows = read()", "for row in rows:", "    if row:", "        assert row"], ["test, line 4"]),
+        (["rows = read()", "for row in rows:", "    if row:", "        assert row"], ["test, line 4", "test, line 2"]),
         (["for one, other in zip(found, read(), strict=True):", "    assert one == other"], ["test, line 3"]),
         (["for row in rows():", "    with pytest.raises(ValueError):", "        row()"], ["test, line 3"]),
         (["for row in rows():", "    assert_same(row, 3)"], ["test, line 3"]),
@@ -159,6 +189,19 @@ def test_no_assert_depends_on_there_being_something_to_go_over(path):
         (["for row in ():", "    assert row"], ["test, line 3"]),
         (["assert all(row for row in rows())"], ["test, line 3"]),
         (["assert name and all(row for row in rows())"], ["test, line 3"]),
+        (["assert all(map(len, rows()))"], ["test, line 3"]),
+        (["assert len(row)", "assert all(map(row, rows))"], ["test, line 4"]),
+        (["assert all([row for row in rows()])"], ["test, line 3"]),
+        (["assert all(rows)"], ["test, line 3"]),
+        (["assert not any(row.bad for row in rows())"], ["test, line 3"]),
+        (["assert name and not any(map(bad, rows()))"], ["test, line 3"]),
+        (["while row := read():", "    assert row"], ["test, line 2"]),
+        (["while rows:", "    if rows.pop():", "        break", "    assert rows"], ["test, line 2"]),
+        (["if read():", "    assert read()"], ["test, line 2"]),
+        (["for row in ROWS:", "    if row:", "        assert row"], ["test, line 2"]),
+        (["row = read()", "if row:", "    assert row", "elif other:", "    assert other"], ["test, line 2"]),
+        (["if row:", "    with pytest.raises(ValueError):", "        row()"], ["test, line 2"]),
+        (["with open(row):", "    if row:", "        assert row"], ["test, line 2"]),
         (["assert read", "for row in read(model):", "    assert row"], ["test, line 4"]),
         (["assert len(found)", "for row in range(len(rows)):", "    assert row"], ["test, line 4"]),
         (["assert rows", "for row in rows:", "    assert row"], []),
@@ -169,6 +212,18 @@ def test_no_assert_depends_on_there_being_something_to_go_over(path):
         (["for row in rows():", "    assert row", "    number += 1", "assert number == 3"], []),
         (["for row in rows():", "    found.append(row)", "    assert found"], ["test, line 3"]),
         (["assert rows and all(row for row in rows)"], []),
+        (["assert all(map(len, rows))", "assert len(rows) == 3"], []),
+        (["assert all(map(len, zip((1, 2), other)))"], []),
+        (["assert all([row, other])"], []),
+        (["assert any(row for row in rows())"], []),
+        (["assert rows", "assert not any(row.bad for row in rows)"], []),
+        (["while row := read():", "    assert row", "    number += 1", "assert number == 3"], []),
+        (["assert rows", "assert not any(one > other for one, other in itertools.combinations(rows, 2))"], []),
+        (["with pytest.raises(ValueError):", "    read()"], []),
+        (["while True:", "    assert read()", "    break"], []),
+        (["if row:", "    assert row", "else:", "    assert not row"], []),
+        (["if row:", "    assert row", "assert other"], []),
+        (["if row:", "    print(row)"], []),
         (["for row in rows():", "    print(row)"], []),
         (["for row in ROWS:", "    assert row"], []),
         (["for row, number in zip(read(), (1, 2), strict=True):", "    assert row == number"], []),

@@ -1,0 +1,71 @@
+"""The benchmarks' flags. Imports neither torch nor datasets, so that --help is there at once."""
+
+from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+
+from mmprofile.prediction_arguments import DTYPES
+
+
+def _parser(description: str | None) -> ArgumentParser:
+    return ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+
+
+def corpus_parser(description: str | None) -> ArgumentParser:
+    """Of build_corpus.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", required=True, help="JSON file for the figures")
+    parser.add_argument("--reviews", type=int, default=6_990_280)
+    parser.add_argument("--photos", type=int, default=2_000)
+    parser.add_argument("--photo_size", type=int, default=330, help="pixels a side")
+    parser.add_argument("--folder", help="where the raw files are written; a temporary folder by default")
+    parser.add_argument("--keep", action="store_true", help="keep the raw files")
+    return parser
+
+
+def seeds_parser(description: str | None) -> ArgumentParser:
+    """Of demo_seeds.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", required=True, help="JSON file of the figures")
+    parser.add_argument("--dataset", default="outputs/corpus", help="the demo's corpus")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--name", default="default", help="what FILE calls runs with these flags")
+    parser.add_argument("--flags", nargs=REMAINDER, default=[], help="of train.py, last of all")
+    return parser
+
+
+def inference_parser(description: str | None) -> ArgumentParser:
+    """Of inference.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file")
+    parser.add_argument("--model", help="a checkpoint's folder or Hub name; default: random weights")
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub model and its code; default: main")
+    parser.add_argument("--size", choices=("base", "small", "tiny"), default="base", help="of the random weights")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights, not of the handler's")
+    parser.add_argument("--text_tokens", type=int, default=600, help="of a user; at most what --model reads")
+    parser.add_argument("--photos", type=int, default=3, help="of a user")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", help="of the searches; default: 1 16, on a GPU 128 too")
+    parser.add_argument("--repeats", type=int, default=5, help="of every search")
+    parser.add_argument("--users", type=int, default=64, help="of predict.py")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="of the handler, at once")
+    parser.add_argument("--requests", type=int, default=1, help="of each client")
+    return parser
+
+
+def step_parser(description: str | None) -> ArgumentParser:
+    """Of train_step.py; what has no default here has one that depends on the device."""
+    parser = _parser(description)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the results")
+    parser.add_argument("--layers", type=int, default=12, help="of each tower, of base width")
+    parser.add_argument("--batch_size", type=int, default=4)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="tried on a GPU")
+    parser.add_argument("--tokens", type=int, default=600)
+    parser.add_argument("--photos", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, help="that prepare batches; default: on a GPU up to 8, else 0")
+    parser.add_argument(
+        "--matmul_precision",
+        choices=["highest", "high", "medium"],
+        help="of 32-bit products, as of train.py; default: on a GPU high, else medium",
+    )
+    parser.add_argument("--flags", nargs="*", help="of train.py, to compare; default: all that can be on the device")
+    return parser
