@@ -93,7 +93,7 @@ class JointTrainingArguments:
         "longest input text; of a longer one captions keep a quarter, reviews the rest, or what the others leave",
     )
     forged_lines: float = _flag(
-        0.2, "share of the users into whose texts another user's profile is written, to be ignored; the paper: 0"
+        0.3, "share of the users into whose texts another user's profile is written, to be ignored; the paper: 0"
     )
 
     batch_size: int = _flag(4, "users a step and process")

@@ -274,6 +274,6 @@ def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stat
         in text
     )
     assert "into the texts of 20 % of the users" in text
-    assert "`--forged_lines 0.2` does" in write(forged_lines=0.0).text
+    assert "`--forged_lines 0.3` does" in write(forged_lines=0.0).text
     whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text
     assert "No text of the 400 test users has more than 600 tokens" in whole
