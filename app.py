@@ -240,7 +240,7 @@ def upload_folder() -> Path:
 def launch(app: Page, **options):
     """Serves the page; options as of `gr.Blocks.launch`."""
     return app.launch(
-        app_kwargs={"middleware": [Middleware(Gate, uploads=app.uploads)]},
+        app_kwargs={"middleware": [Middleware(Gate, page=app)]},
         run_history=False,
         state_session_capacity=SESSIONS,
         theme=THEME,

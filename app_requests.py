@@ -34,6 +34,8 @@ GET = re.compile(
 )
 POST = re.compile(r"/gradio_api/(queue/join|call/\w+|run/\w+|api/\w+|cancel|reset|upload)/?")
 FILE, UPLOAD = "/gradio_api/file=", "/gradio_api/upload"
+# A function by its name, and the answer of one that was called so.
+NAMED, EVENT = re.compile(r"/gradio_api/(?:call|run|api)/(\w+)/?"), re.compile(r"/gradio_api/call/(\w+)/([\w-]+)/?")
 NAME = re.compile(r"[\w-]{1,64}")  # of a session or an event
 
 NOT_READ = "This is no request that the page can read."
@@ -142,12 +144,13 @@ class Gate:
 
     Args:
         app: what answers a request that passes.
-        uploads: the folder of the visitors' photos.
+        page: whose app it is.
         max_photos: of an upload.
     """
 
-    def __init__(self, app, uploads: str | os.PathLike, max_photos: int = MAX_PHOTOS):
-        self.app, self.uploads, self.max_photos, self.uploading = app, Path(uploads), max_photos, 0
+    def __init__(self, app, page: Page, max_photos: int = MAX_PHOTOS):
+        self.app, self.page, self.uploads, self.max_photos, self.uploading = app, page, page.uploads, max_photos, 0
+        self.names = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -169,11 +172,23 @@ class Gate:
             raise HTTPException(404)
         if path.startswith(UPLOAD) and method == "POST":
             return await self._pass_upload(scope, receive, answer)
+        if (named := NAMED.fullmatch(path) or EVENT.fullmatch(path)) and named[1] not in self.names:
+            raise HTTPException(404)
+        if (event := EVENT.fullmatch(path)) and not self._is_waiting(event[2]):
+            raise HTTPException(404)
         if method == "POST":
             body = read_body(await _receive_all(receive, BODY_BYTES))
+            if body.get("fn_index", 0) not in self.page.fns:
+                raise HTTPException(404)
             scope = scope | {"headers": [(b"content-type", b"application/json"), *_headers(scope, b"content-")]}
             receive = _replay(body, receive)
         await self.app(scope, receive, answer)
+
+    def _is_waiting(self, event: str) -> bool:
+        """Whether an answer is computed, or has not been fetched yet; Gradio keeps these by event or by session."""
+        queue = self.page._queue
+        waiting = [queue.event_ids_to_events, queue.pending_messages_per_session]
+        return any(event in ids for ids in (*waiting, *queue.pending_event_ids_session.values()))
 
     async def _pass_upload(self, scope, receive, answer):
         limit = self.max_photos * (UPLOAD_BYTES + 10_000)

@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs gradio, see requirements-app.txt")
 
-import app_requests  # noqa: E402
 from app_requests import BODY_BYTES, NOT_HERE, NOT_READ, NOT_UPLOADED, TOO_LARGE  # noqa: E402
 from tests.malformed_requests import photo  # noqa: E402
 from tests.page_client import FORM, META, photos, sentence, serve  # noqa: E402
@@ -161,6 +160,14 @@ def test_a_body_that_is_no_request_gets_a_sentence(client):
     assert sentence(client.http.post(route, content=b" " * (BODY_BYTES + 1))) == TOO_LARGE
     wrong = ({"session_hash": 7}, {"session_hash": "../x"}, {"fn_index": "1"}, {"fn_index": -1}, {"event_id": [1]})
     assert {client.post("/gradio_api/queue/join", {"data": FORM, **fields}) for fields in wrong} == {NOT_READ}
+
+
+def test_functions_and_answers_that_are_not_there_are_not_found(client):
     unknown = {"data": FORM, "fn_index": 999, "session_hash": "x"}
-    assert client.post("/gradio_api/queue/join", unknown) == app_requests.FAILED
-    assert client.post("/gradio_api/call/no_such", {"data": FORM}) in (app_requests.FAILED, NOT_HERE)
+    answers = [client.send("/gradio_api/queue/join", unknown)]
+    answers += [client.send(f"/gradio_api/{way}/no_such", {"data": FORM}) for way in ("call", "run", "api")]
+    event = client.send("/gradio_api/call/profile", {"data": FORM}).json()["event_id"]
+    assert "event: complete" in client.http.get(f"/gradio_api/call/profile/{event}").text
+    answers += [client.http.get(f"/gradio_api/call/{name}") for name in ("profile/unknown", f"no_such/{event}")]
+    assert [answer.status_code for answer in answers] == [404] * 6
+    assert {sentence(answer) for answer in answers} == {NOT_HERE}

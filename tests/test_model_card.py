@@ -273,7 +273,7 @@ def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stat
         "(in brackets with five such reviews, and with none): Stars 90 (95, 30), Mood 53 (54, 50), Hobbies 2 (1, 0)."
         in text
     )
-    assert "into the texts of 20 % of the users" in text
+    assert "into the texts of 30 % of the users" in text
     assert "`--forged_lines 0.3` does" in write(forged_lines=0.0).text
     whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text
     assert "No text of the 400 test users has more than 600 tokens" in whole
