@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mmprofile.objectives import OBJECTIVES
 from mmprofile.training_arguments import JointTrainingArguments
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).parents[1]
 
 HELP = """
 import runpy, sys

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from raw_corpus import hand_written
 
-from tests.conftest import ROOT
+ROOT = Path(__file__).parents[1]
 
 HELP = """
 import runpy, sys

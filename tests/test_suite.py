@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -235,3 +236,8 @@ def test_no_assert_depends_on_there_being_something_to_go_over(path):
 def test_what_may_assert_nothing_is_found_and_nothing_else(lines, found):
     code = '@pytest.mark.parametrize("parameter, other", [])\ndef test(parameter, other):\n'
     assert vacuous_asserts(code + "\n".join(f"    {line}" for line in lines)) == found
+
+
+def test_no_file_imports_conftest_which_would_run_twice_and_move_the_caches():
+    found = re.compile(r"^\s*(from|import)\s+(tests\.)?conftest", re.MULTILINE)
+    assert FILES and not [path.name for path in FILES if found.search(path.read_text())]

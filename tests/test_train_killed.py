@@ -72,7 +72,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_the_run_left_alone(t
     names = {"dataset": "corpus", "text_model": "t5", "vision_model": "vit"}
     argv = FLAGS.split() + [word for flag, name in names.items() for word in (f"--{flag}", str(tmp_path / name))]
     start = multiprocessing.get_context("forkserver")  # processes that have imported everything
-    start.set_forkserver_preload(["train", "tests.conftest"])
+    start.set_forkserver_preload(["train", "tests.tiny_models"])  # not conftest, which makes a cache of its own
 
     def launch(output):
         process = start.Process(target=train_into, args=(f"{output}.log", [*argv, "--output_dir", str(output)]))
