@@ -81,8 +81,12 @@ def sparsemax(scores: torch.Tensor, mask: torch.Tensor | None = None) -> torch.T
     return weights if mask is None else weights * mask
 
 
-class TextGuidedAttention(nn.Module):
-    """TGA of Eq. 6: each text position attends to the user's photos, weights by sparsemax, one head."""
+class TGA(nn.Module):
+    """Text-guided attention of Eq. 6: each text position attends to the user's photos, weights by sparsemax, one head.
+
+    Its name does not end in Attention: transformers takes such a class for one that lacks its attention interface, and
+    then sets no implementation on the towers, which have it.
+    """
 
     def __init__(self, d_model: int):
         super().__init__()
@@ -111,7 +115,7 @@ class GatedFusion(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int, dropout: float):
         super().__init__()
-        self.attention = TextGuidedAttention(d_model)
+        self.attention = TGA(d_model)
         self.ffn_in = nn.Linear(d_model, d_ff, bias=False)
         self.ffn_out = nn.Linear(d_ff, d_model, bias=False)
         self.gate_text = nn.Linear(d_model, d_model, bias=False)
@@ -273,14 +277,14 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         return self.text_model.prepare_decoder_input_ids_from_labels(labels)
 
-    def get_text_features(self, input_ids=None, attention_mask=None, inputs_embeds=None, **kwargs) -> BaseModelOutput:
+    def text_features(self, input_ids=None, attention_mask=None, inputs_embeds=None, **kwargs) -> BaseModelOutput:
         """H_txt of Eq. 1, `last_hidden_state` (batch, seq, d_model)."""
         _refuse_unknown(kwargs)
         return self.text_model.encoder(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
         )
 
-    def get_image_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
+    def photo_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
         """H_img of Eq. 2, projected. The vision tower runs on the photos that are there, never on padding.
 
         Args:
@@ -295,14 +299,18 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             ValueError: if the shapes do not fit each other.
         """
         image_mask = self._checked_image_mask(pixel_values, image_mask)
+        if torch.compiler.is_exporting():  # a graph has no shape that depends on a mask: every slot, padding to 0
+            states = self.visual_projection(self.photo_states(pixel_values.flatten(0, 1)))
+            states = states.unflatten(0, image_mask.shape)
+            return states * image_mask.view(*image_mask.shape, *[1] * (states.dim() - 2)).to(states.dtype)
         photos = pixel_values[image_mask]
         if not len(photos):
             patches = self.vision_model.embeddings.patch_embeddings.num_patches
             shape = (*image_mask.shape, self.config.text_config.d_model)
             return photos.new_zeros(shape if self.config.vision_feature == "cls" else (*shape[:2], patches, shape[2]))
-        return self.project_vision_states(self.get_vision_states(photos), image_mask)
+        return self.project_states(self.photo_states(photos), image_mask)
 
-    def get_vision_states(self, photos: torch.Tensor) -> torch.Tensor:
+    def photo_states(self, photos: torch.Tensor) -> torch.Tensor:
         """What of the vision tower's output the model looks at.
 
         Args:
@@ -314,8 +322,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         states = self.vision_model(photos).last_hidden_state  # (photos, 1 + patches, hidden)
         return states[:, 0] if self.config.vision_feature == "cls" else states[:, 1:]
 
-    def project_vision_states(self, states: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
-        """`get_image_features` of photos whose `get_vision_states` are known, in the order of the mask's True."""
+    def project_states(self, states: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        """`photo_features` of photos whose `photo_states` are known, in the order of the mask's True."""
         states = self.visual_projection(states)
         features = states.new_zeros(*image_mask.shape, *states.shape[1:])
         features[image_mask.to(features.device)] = states
@@ -325,7 +333,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         self,
         text: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        image_features: torch.Tensor | None = None,
+        photo_features: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         output_fusion: bool = False,
     ) -> FusedEncoderOutput:
@@ -334,7 +342,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         Args:
             text: H_txt (batch, seq, d_model).
             attention_mask: (batch, seq), 1 where there is a token.
-            image_features: as `get_image_features` returns them; None without photos.
+            photo_features: as `photo_features` returns them; None without photos.
             image_mask: (batch, images); default: every photo is there.
             output_fusion: also return `image_attentions` and `gate` (of `fusion="gated"`).
 
@@ -344,16 +352,16 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         if attention_mask is None:
             attention_mask = torch.ones(text.shape[:2], dtype=torch.long)
         attention_mask = attention_mask.to(text.device)
-        if image_features is None or image_features.shape[1] == 0:
+        if photo_features is None or photo_features.shape[1] == 0:
             return FusedEncoderOutput(last_hidden_state=text, attention_mask=attention_mask)
         if image_mask is None:
-            image_mask = torch.ones(image_features.shape[:2], dtype=torch.bool, device=text.device)
-        if image_mask.shape != image_features.shape[:2]:
-            given, expected = tuple(image_mask.shape), tuple(image_features.shape[:2])
-            raise ValueError(f"image_mask is of {given} photos, image_features are of {expected}")
+            image_mask = torch.ones(photo_features.shape[:2], dtype=torch.bool, device=text.device)
+        if image_mask.shape != photo_features.shape[:2]:
+            given, expected = tuple(image_mask.shape), tuple(photo_features.shape[:2])
+            raise ValueError(f"image_mask is of {given} photos, photo_features are of {expected}")
         image_mask = image_mask.to(text.device, torch.bool)
-        images, states = image_mask.shape[1], image_features.flatten(1, -2).shape[1]
-        visual = image_features.flatten(1, -2).to(text.device, text.dtype)  # (batch, states, d_model)
+        images, states = image_mask.shape[1], photo_features.flatten(1, -2).shape[1]
+        visual = photo_features.flatten(1, -2).to(text.device, text.dtype)  # (batch, states, d_model)
         visual_mask = image_mask.repeat_interleave(states // images, dim=1)
         if self.fusion is None:
             return FusedEncoderOutput(
@@ -378,14 +386,14 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
     ) -> FusedEncoderOutput:
         """Text and photos to H_fused; arguments and errors as in `forward`."""
         kwargs.pop("return_dict", None)
-        text = self.get_text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
+        text = self.text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
         features = None
         if pixel_values is not None:
             if len(pixel_values) != len(text.last_hidden_state):
                 raise ValueError(
                     f"pixel_values are of {len(pixel_values)} users, the text of {len(text.last_hidden_state)}"
                 )
-            features = self.get_image_features(pixel_values, image_mask)
+            features = self.photo_features(pixel_values, image_mask)
         output = self.fuse(text.last_hidden_state, attention_mask, features, image_mask, output_fusion)
         output.hidden_states, output.attentions = text.hidden_states, text.attentions
         return output

@@ -122,9 +122,9 @@ class JointTrainingModel(nn.Module):
     of the vision tower; the decoder passes over texts of like length are one.
 
     Args:
-        model: needs `get_input_embeddings`, `get_text_features`, `get_image_features`, `fuse`,
+        model: needs `get_input_embeddings`, `text_features`, `photo_features`, `fuse`,
             `prepare_decoder_input_ids_from_labels` and `forward(encoder_outputs=, decoder_inputs_embeds=)`;
-            `project_vision_states` for batches with such states.
+            `project_states` for batches with such states.
         views: of `select_views`.
         black: (channels,), the processor's `black`.
         weights: objective -> its weight in the mean, positive; default: equal.
@@ -186,7 +186,7 @@ class JointTrainingModel(nn.Module):
         return dict(zip(texts, embedded, strict=True)), target
 
     def _encode_text(self, embeds: torch.Tensor, text: dict) -> torch.Tensor:
-        features = self.model.get_text_features(inputs_embeds=embeds, attention_mask=text["attention_mask"])
+        features = self.model.text_features(inputs_embeds=embeds, attention_mask=text["attention_mask"])
         return features.last_hidden_state
 
     def _encode_photos(self, names: list[str | None], batch: dict) -> dict[str, torch.Tensor]:
@@ -196,11 +196,11 @@ class JointTrainingModel(nn.Module):
             return features
         names = [name for name in dict.fromkeys(names) if name]
         if "vision_states" in batch and "photos" in names:
-            features["photos"] = self.model.project_vision_states(batch["vision_states"], image_mask)
+            features["photos"] = self.model.project_states(batch["vision_states"], image_mask)
             names.remove("photos")
         if names:
             pixels = torch.cat([self._pixels(name, batch) for name in names])
-            parts = self.model.get_image_features(pixels, image_mask.repeat(len(names), 1)).chunk(len(names))
+            parts = self.model.photo_features(pixels, image_mask.repeat(len(names), 1)).chunk(len(names))
             features |= zip(names, parts, strict=True)
         return features
 

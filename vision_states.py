@@ -18,7 +18,7 @@ class VisionStates:
 
     Args:
         cache: of the photos; the file lies beside its own.
-        model: needs `get_vision_states`, `vision_model` and `config.vision_feature`.
+        model: needs `photo_states`, `vision_model` and `config.vision_feature`.
         processor: `MMProfileProcessor`.
         device: to compute them on, if they are not there.
         batch_size: photos at a time.
@@ -47,7 +47,7 @@ class VisionStates:
             file = None
             for start in range(0, len(pixels), batch_size):
                 photos = processor.encode_images([[photo] for photo in pixels[start : start + batch_size]])
-                states = model.get_vision_states(photos["pixel_values"].squeeze(1).to(device)).float().cpu().numpy()
+                states = model.photo_states(photos["pixel_values"].squeeze(1).to(device)).float().cpu().numpy()
                 if file is None:
                     file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(pixels), *states.shape[1:]))
                 file[start : start + batch_size] = states

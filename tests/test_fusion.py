@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmprofile.modeling_mmprofile import GatedFusion, TextGuidedAttention, sparsemax
+from mmprofile.modeling_mmprofile import TGA, GatedFusion, sparsemax
 from tests.tiny_models import D_MODEL, PATCHES, random_batch, random_photos, random_text, tiny_model
 
 
@@ -126,7 +126,7 @@ def test_fusion_is_equations_6_to_8():
 
 def test_half_precision_weights_still_sum_to_1():
     """Over 400 states a sparsemax in bfloat16 itself is off by 0.02."""
-    attention = TextGuidedAttention(16).bfloat16()
+    attention = TGA(16).bfloat16()
     text, visual = 0.5 * torch.randn(1, 50, 16), torch.randn(1, 400, 16)
     _, weights = attention(text.bfloat16(), visual.bfloat16(), torch.ones(1, 400).bool())
     assert weights.dtype == torch.bfloat16
@@ -134,7 +134,7 @@ def test_half_precision_weights_still_sum_to_1():
 
 
 def test_a_user_without_photos_gives_the_attention_zero_gradients():
-    attention = TextGuidedAttention(8)
+    attention = TGA(8)
     attended, weights = attention(torch.randn(2, 3, 8), torch.randn(2, 4, 8), torch.zeros(2, 4).bool())
     attended.sum().backward()
     assert not attended.any() and not weights.any()
@@ -142,10 +142,10 @@ def test_a_user_without_photos_gives_the_attention_zero_gradients():
 
 
 @pytest.mark.parametrize("vision_feature", ["cls", "patches"])
-def test_image_features_are_the_projected_states_of_each_photo(vision_feature):
+def test_photo_features_are_the_projected_states_of_each_photo(vision_feature):
     model = tiny_model(vision_feature=vision_feature)
     photos = random_photos()
-    features = model.get_image_features(**photos)
+    features = model.photo_features(**photos)
     assert features.shape == ((3, 4, D_MODEL) if vision_feature == "cls" else (3, 4, PATCHES, D_MODEL))
     for user, there in zip(range(3), photos["image_mask"], strict=True):
         for image, is_photo in zip(range(4), there, strict=True):
@@ -160,7 +160,7 @@ def test_concat_is_equation_3(vision_feature):
     text, photos = random_text(), random_photos()
     encoder = model.text_model.encoder(text["input_ids"], text["attention_mask"]).last_hidden_state
     per_photo = 1 if vision_feature == "cls" else PATCHES
-    visual = model.get_image_features(**photos).reshape(3, 4 * per_photo, D_MODEL)
+    visual = model.photo_features(**photos).reshape(3, 4 * per_photo, D_MODEL)
     output = model.encode(text["input_ids"], text["attention_mask"], **photos)
     assert torch.equal(output.last_hidden_state, torch.cat([encoder, visual], dim=1))
     expected = [
@@ -177,7 +177,7 @@ def test_gated_fusion_in_the_model_is_equations_6_to_8(vision_feature):
     text, photos = random_text(), random_photos()
     output = model.encode(text["input_ids"], text["attention_mask"], **photos, output_fusion=True)
     encoder = model.text_model.encoder(text["input_ids"], text["attention_mask"]).last_hidden_state
-    visual = model.get_image_features(**photos).flatten(1, -2)
+    visual = model.photo_features(**photos).flatten(1, -2)
     mask = photos["image_mask"].numpy().repeat(visual.shape[1] // 4, axis=1)
     arrays = [tensor.detach().double().numpy() for tensor in (encoder, visual)]
     fused, weights, gates = reference_fusion(model.fusion, *arrays, mask)

@@ -9,7 +9,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 import predict
 from mmprofile.generation_mmprofile import ProfileGenerationMixin
-from mmprofile.modeling_mmprofile import TextGuidedAttention
+from mmprofile.modeling_mmprofile import TGA
 from mmprofile.pipeline_mmprofile import UserProfilingPipeline, profile_users
 from mmprofile.tree_decoder_mmprofile import NotFiniteError
 from tests.profile_models import USERS, inputs_for, model_for
@@ -131,7 +131,7 @@ def test_predict_notes_it_as_the_users_problem_and_goes_on(tmp_path, monkeypatch
 
 def test_sixteen_bits_hold_the_scores_of_large_queries():
     """Their plain products with the keys are 16 times as large as the scores, over 65,504."""
-    attention = TextGuidedAttention(256).requires_grad_(False)
+    attention = TGA(256).requires_grad_(False)
     for layer in (attention.query, attention.key, attention.value, attention.output):
         layer.weight.copy_(torch.eye(256))
     text, visual = torch.full((1, 2, 256), 20.0), torch.full((1, 3, 256), 20.0)

@@ -21,7 +21,7 @@ def test_an_argument_that_nothing_knows_is_refused_by_name(name):
         (model, batch),
         (model, {"encoder_outputs": encoded, "labels": batch["labels"]}),
         (model.encode, {"input_ids": batch["input_ids"]}),
-        (model.get_text_features, {"input_ids": batch["input_ids"]}),
+        (model.text_features, {"input_ids": batch["input_ids"]}),
     ):
         call(**given)
         with pytest.raises(TypeError, match=f"unexpected keyword arguments: {name}"):

@@ -40,7 +40,7 @@ def test_states_are_the_towers_without_dropout(tmp_path, processor, feature, sha
     assert tower.vision_model.training  # as it was
     photo = next(iter(Photos(split)))
     pixels = processor.encode_images([[photo]])["pixel_values"][0]
-    expected = tower.eval().get_vision_states(pixels)[0].detach()
+    expected = tower.eval().photo_states(pixels)[0].detach()
     assert kept[photo].shape == shape and kept[photo].dtype == np.float32
     torch.testing.assert_close(torch.tensor(kept[photo]), expected, rtol=1e-5, atol=1e-6)
     sent = pickle.dumps(kept)
@@ -53,7 +53,7 @@ def test_another_tower_has_a_file_of_its_own_and_the_same_computes_nothing(tmp_p
     states(tmp_path, processor, model(processor, seed=1), split)
     states(tmp_path, processor, model(processor, vision_feature="patches"), split)
     assert len(list(tmp_path.iterdir())) == 4  # the pixels' among them
-    monkeypatch.setattr(MMProfileForConditionalGeneration, "get_vision_states", None)
+    monkeypatch.setattr(MMProfileForConditionalGeneration, "photo_states", None)
     other_text = model(processor)
     torch.nn.init.zeros_(other_text.text_model.shared.weight)
     states(tmp_path, processor, other_text, split)
