@@ -7,7 +7,7 @@ It is also a Space of the Hugging Face Hub, whose variables MODEL_ID and MODEL_R
 writes the Space's folder. The page answers with the model's own `handler.py`: what that takes holds here.
 """
 
-from app_arguments import argument_parser
+from web.arguments import argument_parser
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     argument_parser(__doc__).parse_known_args()
@@ -31,16 +31,16 @@ from PIL import Image
 from starlette.middleware import Middleware
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-from app_about import read_card, render_about, save_thumbnail
-from app_requests import UPLOAD_BYTES, Gate, Page, read_upload, shown_name
-from app_results import EMPTY, render_answers, render_error, thumbnail
+from web.about import read_card, render_about, save_thumbnail
+from web.requests import UPLOAD_BYTES, Gate, Page, read_upload, shown_name
+from web.results import EMPTY, render_answers, render_error, thumbnail
 
 ROOT = Path(__file__).parent
 SPACE_FILES = (
-    *("app.py", "app_about.py", "app_arguments.py", "app_requests.py", "app_results.py"),
-    *("app.css", "app_examples.json"),
+    *("app.py", "web/__init__.py", "web/about.py", "web/arguments.py", "web/requests.py", "web/results.py"),
+    *("web/page.css", "web/examples.json"),
 )
-EXAMPLES = json.loads((ROOT / "app_examples.json").read_text(encoding="utf-8"))
+EXAMPLES = json.loads((ROOT / "web" / "examples.json").read_text(encoding="utf-8"))
 SESSIONS = 1000  # kept at a time
 UNREAD = 256  # visitors whose answers are kept until they are fetched, photos' thumbnails among them
 WAITING = 32  # visitors in the queue; more are told to come back
@@ -244,7 +244,7 @@ def launch(app: Page, **options):
         run_history=False,
         state_session_capacity=SESSIONS,
         theme=THEME,
-        css_paths=[ROOT / "app.css"],
+        css_paths=[ROOT / "web" / "page.css"],
         max_file_size=UPLOAD_BYTES,
         footer_links=[],
         ssr_mode=False,
@@ -261,8 +261,8 @@ def save_space(folder: str | os.PathLike, model_id: str, space_id: str | None = 
         space_id: of the Space, where the picture lies that the Hub shows with a link to it.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in SPACE_FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     shutil.copyfile(ROOT / "requirements-app.txt", folder / "requirements.txt")
     card = folder / "README.md"

@@ -23,7 +23,7 @@ no user at all could be predicted. Whatever is wrong with the input as a whole i
 
 import sys
 
-from mmprofile.prediction_arguments import PredictionArguments, argument_parser, parse_arguments
+from prediction.arguments import PredictionArguments, argument_parser, parse_arguments
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     argument_parser(__doc__).parse_known_args()
@@ -44,12 +44,12 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 
+from cli.progress import log_progress
+from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
+from files.output_files import WriteFailure, only_run, write_json
 from mmprofile import MMProfileProcessor, ProfileSchema
-from mmprofile.checkpoint_files import checkpoint_folder, exact_revision, file_digests
-from mmprofile.evaluation import profile_f1
-from mmprofile.output_files import WriteFailure, only_run, write_json
 from mmprofile.pipeline_mmprofile import Sees, profile_users, seen_by
-from mmprofile.prediction_batches import (
+from prediction.batches import (
     EncodedUser,
     EncodedUsers,
     PredictionBatch,
@@ -58,13 +58,13 @@ from mmprofile.prediction_batches import (
     bucketed_batches,
     join_parts,
 )
-from mmprofile.prediction_inputs import DatasetUsers, LineUsers, open_users
-from mmprofile.prediction_plots import calibration, plot_calibration, plot_confusion
-from mmprofile.prediction_text import describe
-from mmprofile.predictions import RESULTS, PredictionFolder
-from mmprofile.progress import log_progress
-from mmprofile.reporting import format_table
-from mmprofile.side_by_side import side_by_side
+from prediction.inputs import DatasetUsers, LineUsers, open_users
+from prediction.side_by_side import side_by_side
+from prediction.store import RESULTS, PredictionFolder
+from prediction.text import describe
+from scoring.evaluation import profile_f1
+from scoring.plots import calibration, plot_calibration, plot_confusion
+from scoring.reporting import format_table
 
 SHOWN_PROBLEMS = 5
 
@@ -173,7 +173,7 @@ class Clock:
 def predict_rows(
     model, tokenizer, batches: Iterable[PredictionBatch], search: dict, batches_at_once: int = 1
 ) -> Iterator[tuple[int, dict]]:
-    """Each user's row number in the input and its columns, see `predictions.arrow_schema`, batch after batch."""
+    """Each user's row number in the input and its columns, see `prediction.store.arrow_schema`, batch after batch."""
 
     def answers_to(batch: PredictionBatch) -> list[dict]:
         if not batch.users:

@@ -14,7 +14,7 @@ struct of its file's `bytes` or `path`, or one of the two alone; paths are relat
 
 import sys
 
-from mmprofile.training_arguments import JointTrainingArguments, argument_parser, parse_arguments, unused_settings
+from training.arguments import JointTrainingArguments, argument_parser, parse_arguments, unused_settings
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     argument_parser(__doc__).parse_known_args()
@@ -30,8 +30,15 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, get_scheduler
 
+from cli.progress import log_progress
+from files.output_files import WriteFailure, append_json, only_run, write_json
 from mmprofile import ProfileSchema
-from mmprofile.checkpoints import (
+from publishing.hub_folder import save_hub_folder
+from publishing.hub_upload import HubUploader
+from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities
+from scoring.plots import plot_calibration, plot_confusion
+from scoring.reporting import best_epoch, format_table, plot_curves
+from training.checkpoints import (
     Checkpoints,
     TrainingState,
     describe_run,
@@ -39,17 +46,7 @@ from mmprofile.checkpoints import (
     prepare_folder,
     resume,
 )
-from mmprofile.evaluation import Evaluation, evaluate_model, evaluate_probabilities
-from mmprofile.hub_folder import save_hub_folder
-from mmprofile.hub_upload import HubUploader
-from mmprofile.model_card import write_model_card
-from mmprofile.objectives import JointTrainingModel
-from mmprofile.output_files import WriteFailure, append_json, only_run, write_json
-from mmprofile.prediction_plots import plot_calibration, plot_confusion
-from mmprofile.progress import log_progress
-from mmprofile.reporting import best_epoch, format_table, plot_curves
-from mmprofile.stop_signals import saved_when_stopped
-from mmprofile.training_data import (
+from training.data import (
     check_corpus_photos,
     evaluation_loader,
     load_corpus,
@@ -58,10 +55,13 @@ from mmprofile.training_data import (
     tokens_of_step,
     training_loader,
 )
-from mmprofile.training_guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
-from mmprofile.training_model import build_model, to_training
-from mmprofile.training_results import describe_corpus, evaluate_conditions, example_of_use, summarise_tests
-from mmprofile.whole_model import WholeModel, whole_tensor
+from training.guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
+from training.model import build_model, to_training
+from training.model_card import write_model_card
+from training.objectives import JointTrainingModel
+from training.results import describe_corpus, evaluate_conditions, example_of_use, summarise_tests
+from training.stop_signals import saved_when_stopped
+from training.whole_model import WholeModel, whole_tensor
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Output

@@ -21,10 +21,10 @@ from huggingface_hub import utils as hub_utils
 from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_imports
 
-from dataset_script.hub_answers import check_name, refusal
-from mmprofile.hub_upload import IGNORED
-from mmprofile.output_files import read_json
-from mmprofile.progress import log_progress
+from cli.progress import log_progress
+from files.output_files import read_json
+from publishing.hub_answers import check_name, refusal
+from publishing.hub_upload import IGNORED
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DATA = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "requirements.txt")

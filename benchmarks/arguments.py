@@ -3,7 +3,7 @@
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from mmprofile.prediction_arguments import DTYPES
+from prediction.arguments import DTYPES
 
 
 def _parser(description: str | None) -> ArgumentParser:

@@ -22,7 +22,7 @@ import statistics
 import tempfile
 
 import train
-from mmprofile.output_files import read_json, write_json
+from files.output_files import read_json, write_json
 
 ROOT = Path(__file__).parent.parent
 AVERAGES = (

@@ -50,12 +50,12 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import predict
 from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.hub_folder import save_hub_folder
 from mmprofile.linear_mmprofile import fast_linears
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users, seen_by
-from mmprofile.presets import tiny_config, tiny_processor
 from mmprofile.profile_trie_mmprofile import ProfileTrie, profile_trie
+from publishing.hub_folder import save_hub_folder
+from training.presets import tiny_config, tiny_processor
 
 # Name -> vocabulary, and fields of `tiny_config`. Base: Flan-T5-base and vit-base-patch16-224.
 SIZES = {

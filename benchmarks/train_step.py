@@ -27,8 +27,8 @@ import torch
 
 from benchmarks.training_bench import Bench, Users, count_flops, medians, timed, to_device
 from benchmarks.training_flags import applicable, compare_flags
-from mmprofile.objectives import OBJECTIVES, JointOutput
-from mmprofile.photo_cache import PhotoCache
+from training.objectives import OBJECTIVES, JointOutput
+from training.photo_cache import PhotoCache
 
 USERS, EPOCHS = 3000, 10  # of the paper's run
 

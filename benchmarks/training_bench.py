@@ -12,12 +12,12 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import T5Config, ViTConfig, ViTImageProcessorPil
 
-from mmprofile.batching import Example, JointCollator
 from mmprofile.configuration_mmprofile import MMProfileConfig, ProfileSchema
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.objectives import OBJECTIVES, JointOutput, JointTrainingModel, select_views
-from mmprofile.presets import train_tokenizer
 from mmprofile.processing_mmprofile import MMProfileProcessor
+from training.batching import Example, JointCollator
+from training.objectives import OBJECTIVES, JointOutput, JointTrainingModel, select_views
+from training.presets import train_tokenizer
 
 Joint = Callable[[dict], JointOutput]  # a JointTrainingModel, or what stands in for one
 
@@ -27,11 +27,11 @@ TEXT = "place nice and we had a good time with friendly staff pizza coffee never
 
 
 class Users(torch.utils.data.Dataset):
-    """Made-up users with three reviews and some photos each, as `batching.UserExamples` gives them.
+    """Made-up users with three reviews and some photos each, as `training.batching.UserExamples` gives them.
 
     Args:
         words: of a review; an array: of a review of each user.
-        cache: `photo_cache.PhotoCache` of `files`, to take the photos' pixels from.
+        cache: `training.photo_cache.PhotoCache` of `files`, to take the photos' pixels from.
         states: the hidden size of a frozen vision tower whose states the examples have.
     """
 

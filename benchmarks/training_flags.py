@@ -10,10 +10,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.utils.data._utils.pin_memory import pin_memory as pin
 
-from mmprofile.batch_order import group_by_length
-from mmprofile.training_model import compile_layers
-
-from .training_bench import Bench, Users, medians, timed, to_device
+from benchmarks.training_bench import Bench, Users, medians, timed, to_device
+from training.model import compile_layers
+from training.user_order import group_by_length
 
 WORDS_A_REVIEW = 58.7  # of the paper's corpus (Table 1)
 

@@ -29,7 +29,7 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:  # `accelerate launch` looks for modules beside this file alone
     sys.path.insert(0, ROOT)
 
-from dataset_script.caption_arguments import CaptionArguments, argument_parser
+from dataset_script.captions.arguments import CaptionArguments, argument_parser
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     argument_parser(__doc__).parse_known_args()
@@ -50,7 +50,9 @@ import pyarrow.compute as pc
 import yaml
 from tqdm.auto import tqdm
 
-from dataset_script.caption_store import (
+from cli.progress import log_progress
+from dataset_script.captions.captioner import FOLDER_REVISION, Captioner, PhotoBatches, caption_rows, identify_model
+from dataset_script.captions.store import (
     CARD,
     CaptionRun,
     Fill,
@@ -63,9 +65,7 @@ from dataset_script.caption_store import (
     survey_photos,
     write_shard,
 )
-from dataset_script.captioner import FOLDER_REVISION, Captioner, PhotoBatches, caption_rows, identify_model
 from dataset_script.profile_rules import where_no_yaml
-from mmprofile.progress import log_progress
 
 # Around the card's section on captions, for the next run to replace it.
 SECTION = ("<!-- captions -->", "<!-- /captions -->")

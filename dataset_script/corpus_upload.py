@@ -42,9 +42,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCa
 from huggingface_hub import utils as hub_utils
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
-from .caption_store import corpus_files, open_shard
+from publishing.hub_answers import REFUSED, check_name, refusal
+
+from .captions.store import corpus_files, open_shard
 from .corpus_card import CARD, SYNTHETIC
-from .hub_answers import REFUSED, check_name, refusal
 from .profile_rules import where_no_yaml
 
 BUILT = ("data", "figures")  # folders of which the repository keeps nothing that the corpus lacks
@@ -191,7 +192,7 @@ def push_command(folder: str | Path, name: str, private: bool | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: see the module's docstring."""
-    from mmprofile.progress import log_progress
+    from cli.progress import log_progress
 
     log_progress()
     parser = argument_parser()

@@ -260,7 +260,7 @@ def _write_shards(name: str, data_dir: str | Path, place: BuildFolder, threshold
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: see the module's docstring."""
-    from mmprofile.progress import log_progress
+    from cli.progress import log_progress
 
     log_progress()
     parser = argument_parser(__doc__)

@@ -4,7 +4,7 @@
 
 The corpus poses the real problem. Every user has tastes: two trades, an hour, a price, happy hours or not, food packed
 or not. They visit places mostly, not always, by these tastes, and rate them by their temper. Reviews tell rating and
-trade (synthetic_reviews); photos tell hour, price, happy hour and packed food (synthetic_photos). No label is written:
+trade (synthetic/reviews); photos tell hour, price, happy hour and packed food (synthetic/photos). No label is written:
 the builder derives profiles from the visits, as it does for the real Yelp. The files have the real ones' quirks.
 """
 
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from .provenance import mark_synthetic
-from .synthetic_photos import Scene, draw_photo
-from .synthetic_reviews import Traits, write_caption, write_review, write_too_short
-from .synthetic_words import CATEGORIES
+from .synthetic.photos import Scene, draw_photo
+from .synthetic.reviews import Traits, write_caption, write_review, write_too_short
+from .synthetic.words import CATEGORIES
 
 MIN_REVIEWS, MAX_REVIEWS = 30, 50  # of a user, those too short or too long for the builder aside
 MIN_BUSINESSES, MAX_BUSINESSES = 20, 6000

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import tempfile
 from contextlib import nullcontext
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 CACHE = tempfile.mkdtemp(prefix="mmprofile-tests-")
 # Read when transformers and torch are imported, so set before any test file is.
 os.environ.update(

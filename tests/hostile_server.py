@@ -19,11 +19,11 @@ import gradio
 import torch
 
 import app
+from tests import ROOT
 from tests.malformed_requests import malformed_requests
 from tests.page_client import FORM, Client
 from tests.photo_bombs import hostile, large
 
-ROOT = Path(__file__).parents[1]
 opened, connected = set(), []
 
 

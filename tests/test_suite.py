@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FILES = sorted(Path(__file__).parent.glob("*.py"))
+FILES = sorted(Path(__file__).parent.rglob("*.py"))
 NEVER_EMPTY = {"attributes", "values"}  # of a schema, of an attribute
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.hub_folder import save_hub_folder
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.presets import tiny_config, tiny_processor
+from publishing.hub_folder import save_hub_folder
+from training.presets import tiny_config, tiny_processor
 
 SCHEMA = ProfileSchema(
     (

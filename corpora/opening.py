@@ -1,0 +1,137 @@
+"""From a name to a corpus' splits; what is wrong with the files is said in a sentence, before they are read."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict, Features, load_dataset_builder, load_from_disk
+from datasets.exceptions import DatasetGenerationError
+
+from corpora.columns import unified
+
+# How a file begins -> the builder of datasets that reads it.
+BUILDERS = {b"PAR1": "parquet", b"ARROW1": "arrow"}
+SUFFIXES = {".parquet": "parquet", ".arrow": "arrow"}
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd"}
+SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`
+
+
+def open_corpus(name: str, config: str | None = None) -> DatasetDict:
+    """The splits of what `load_dataset` takes, of a folder of `save_to_disk`, or the one of a Parquet or Arrow file.
+
+    Photos' paths are relative to the folder, as those of a JSONL file are.
+
+    Raises:
+        ValueError: if there is none, a file cannot be read, the files do not fit one another, or a column cannot be
+            read here.
+    """
+    path = Path(name)
+    try:
+        splits = _load(name, config)
+    except (OSError, RuntimeError) as error:  # the latter of a loading script
+        raise ValueError(f"there is no corpus {name!r}: {error}") from error
+    except (DatasetGenerationError, pa.ArrowException) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ValueError(
+            f"the files of {name!r} cannot be read as one: each needs the same columns of the same types ({reason})"
+        ) from error
+    folder = path.parent if path.is_file() else path if path.is_dir() else ""
+    return DatasetDict({split: unified(dataset, folder) for split, dataset in splits.items()})
+
+
+def table_kind(path: Path) -> str | None:
+    """The builder of datasets that reads a file, None for lines of text.
+
+    Raises:
+        ValueError: if the file is packed, or none of what its name says.
+    """
+    with open(path, "rb") as file:
+        beginning = file.read(8)
+    for start, kind in PACKED.items():
+        if beginning.startswith(start):
+            raise ValueError(f"{str(path)!r} is packed ({kind}); unpack it first")
+    for start, kind in BUILDERS.items():
+        if beginning.startswith(start):
+            return kind
+    named = SUFFIXES.get(path.suffix.lower())
+    if named == "parquet":
+        raise ValueError(f"{str(path)!r} is {'empty' if not beginning else 'no Parquet file'}")
+    return named
+
+
+def check_parquet(paths: Iterable[Path]) -> None:
+    """Raises a `ValueError` that names the first file which is not whole, or does not fit those before it."""
+    columns, labels, kinds = {}, {}, {}  # -> the first file that has them
+    for path in paths:
+        table_kind(path)
+        try:
+            schema, metadata = pq.read_schema(path), pq.read_metadata(path)
+        except pa.ArrowException:
+            raise ValueError(f"{str(path)!r} is not a whole Parquet file") from None
+        if metadata.num_row_groups and not metadata.num_rows:  # which `datasets` cannot read
+            raise ValueError(f"{str(path)!r} has no rows; a corpus is without it")
+        if kind := _photo_kind(schema):
+            kinds.setdefault(kind, path)
+        if len(kinds) > 1:
+            found = " and ".join(f"{kind} in {str(path)!r}" for kind, path in kinds.items())
+            raise ValueError(f"photos are written in one way in all files of a corpus, got {found}")
+        columns.setdefault(tuple(sorted(schema.names)), path)
+        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        if profile := (written.get("info", {}).get("features") or {}).get("profile"):
+            labels.setdefault(json.dumps(profile), path)
+        if len(columns) > 1:
+            found = "; ".join(f"{str(path)!r} has {', '.join(names)}" for names, path in columns.items())
+            raise ValueError(f"the files of a corpus have the same columns: {found}")
+        if len(labels) > 1:
+            found = " and ".join(repr(str(path)) for path in labels.values())
+            raise ValueError(f"the files of a corpus have the same class labels, those of {found} differ")
+
+
+def _photo_kind(schema: pa.Schema) -> str | None:
+    """How a file has its photos; None where it has none, or no column of reviews."""
+    try:
+        photo = schema.field("reviews").type.value_type.field("images").type.value_type
+    except (KeyError, AttributeError):
+        return None
+    if pa.types.is_null(photo):
+        return None
+    is_bytes = pa.types.is_binary(photo) or pa.types.is_large_binary(photo)
+    return "structs" if pa.types.is_struct(photo) else "bytes" if is_bytes else "paths"
+
+
+def joint_features(paths: Sequence[Path]) -> Features | None:
+    """What holds the columns of all Parquet files, where the first file's types, which `datasets` takes, do not: of
+    nothing but nulls there is no type, in one file no photo may have bytes, in another none a path."""
+    schemas = [pq.read_schema(path) for path in paths]
+    try:
+        merged = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
+    except pa.ArrowException:  # `open_corpus` says so
+        return None
+    wider = [
+        name
+        for name in merged.names
+        if merged.field(name).type != schemas[0].field(name).type
+        and (name in ("user_id", "reviews") or pa.types.is_null(schemas[0].field(name).type))
+    ]
+    if not wider:
+        return None
+    held = Features.from_arrow_schema(pa.schema([merged.field(name) for name in wider]))
+    return Features(Features.from_arrow_schema(schemas[0]) | held)
+
+
+def _load(name: str, config: str | None) -> DatasetDict:
+    path = Path(name)
+    if any((path / file).is_file() for file in SAVED):
+        found = load_from_disk(name)
+        return DatasetDict({"train": found}) if isinstance(found, Dataset) else found
+    kind = table_kind(path) if path.is_file() else None
+    builder = load_dataset_builder(kind, data_files=name) if kind else load_dataset_builder(name, config)
+    files = [Path(file) for split in (builder.config.data_files or {}).values() for file in split]
+    files = [path for path in files if path.suffix == ".parquet" and path.is_file()]
+    check_parquet(files)
+    if features := joint_features(files):
+        builder = load_dataset_builder(name, config, features=features)
+    builder.download_and_prepare()  # what `load_dataset` does with a builder
+    return builder.as_dataset()

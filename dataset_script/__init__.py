@@ -1,0 +1,1 @@
+"""The corpus: raw files of a platform -> rows of users with photos and profiles."""

@@ -1,0 +1,64 @@
+"""The files that a checkpoint is loaded from, and digests that tell them from others."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.utils import cached_file
+
+from files.output_files import read_json
+
+# Of configuration, processor, tokenizer and weights; code is what these name.
+LOADED = (
+    *("*config.json", "chat_template*", "tokenizer*", "*token*.json", "vocab*", "merges.txt", "*.model"),
+    *("*.safetensors", "*.safetensors.index.json", "pytorch_model*"),
+)
+
+
+def exact_revision(name: str, revision: str | None) -> str | None:
+    """The commit that a revision of a Hub model is now, so that all of it is loaded from one; None for a folder.
+
+    Args:
+        revision: a branch, tag or commit; default: main.
+
+    Raises:
+        ValueError: if there is no such model or revision, or a folder is to have one.
+    """
+    if Path(name).is_dir():
+        if revision is not None:
+            raise ValueError(f"--revision {revision} is for a model of the Hub, {name!r} is a folder")
+        return None
+    try:
+        return checkpoint_folder(name, revision).name
+    except OSError as error:
+        raise ValueError(f"there is no model {name!r}{f' at {revision!r}' * bool(revision)}: {error}") from error
+
+
+def checkpoint_folder(name: str, revision: str | None) -> Path:
+    """The folder of that name, or that of the cache where a Hub model's files of a revision are."""
+    if Path(name).is_dir():
+        return Path(name)
+    return Path(cached_file(name, "config.json", revision=revision)).parent
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Of each file that is loaded, 16 hexadecimal digits of its SHA-256; what else the folder holds does not count."""
+    found = {path for pattern in LOADED for path in folder.glob(pattern) if path.is_file()} | set(_code(folder))
+    digests = {}
+    for path in sorted(found):
+        with open(path, "rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return digests
+
+
+def _code(folder: Path) -> Iterator[Path]:
+    """The modules that an `auto_map` names, with all that they import from the folder."""
+    for settings in folder.glob("*config.json"):
+        auto_map = read_json(settings).get("auto_map") or {}
+        for names in auto_map.values():
+            for name in names if isinstance(names, list) else [names]:
+                module = folder / f"{str(name).split('--')[-1].split('.')[0]}.py"
+                if module.is_file():
+                    yield module
+                    yield from map(Path, get_relative_import_files(module))

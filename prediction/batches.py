@@ -1,0 +1,180 @@
+"""From users to batches: tokenised, their photos decoded, what cannot be read left out and noted.
+
+A batch is read in parts, by several workers at once: the first one is there sooner, and what waits in shared memory is
+small however large the batches are. Photos wait there as bytes, which the device turns into `pixel_values`.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from files.photo_bytes import look_up, pixel_table, resized
+from mmprofile.configuration_mmprofile import Profile
+from mmprofile.images_mmprofile import Photo
+from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users
+from prediction.inputs import DatasetUsers, LineUsers, User
+
+PART = 16  # users
+
+
+@dataclass
+class EncodedUser:
+    """A user as a batch takes it; `inputs` is None where there can be no prediction.
+
+    Attributes:
+        positions: of the photos in `inputs`, among all photos of the user in the input.
+        problems: why there is no prediction, which photos were left out and what of the text, as sentences.
+        photos_left_out: how many photos could not be read, or were too many.
+        tokens_left_out: how many tokens of the text did not fit in.
+    """
+
+    index: int
+    inputs: dict | None = None
+    positions: list[int] = field(default_factory=list)
+    num_images: int = 0
+    profile: Profile | None = None
+    problems: list[str] = field(default_factory=list)
+    photos_left_out: int = 0
+    tokens_left_out: int = 0
+
+
+class EncodedUsers(torch.utils.data.Dataset):
+    """Users ready for a batch, `EncodedUser`s: read, tokenised, their photos decoded. Runs in a loader's workers.
+
+    Attributes:
+        table: of `pixel_table`, for photos that are bytes; None where they are `pixel_values`, as there is no table
+            for the processor.
+    """
+
+    def __init__(self, users: DatasetUsers | LineUsers, processor, sees: Sees):
+        self.users, self.processor, self.sees = users, processor, sees
+        self.table: torch.Tensor | None = None
+        if sees.images:
+            try:
+                self.table = pixel_table(processor)
+            except Exception as error:  # whatever an image processor of somebody else says to what it was not made for
+                warnings.warn(f"photos are handed on at four times the size: {error!r}", stacklevel=2)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, index: int) -> EncodedUser:
+        encoded = EncodedUser(index)
+        try:
+            user = self.users[index]
+            encoded.num_images, encoded.profile = user.num_images, user.profile
+            photos = self._readable(user, encoded) if self.sees.images else []
+            encoded.inputs = encode_user(self.processor, self.sees, user.reviews, captions=user.captions)
+        except ValueError as error:
+            encoded.problems.append(str(error))
+            return encoded
+        encoded.tokens_left_out = encoded.inputs["tokens_left_out"]
+        encoded.problems += encoded.inputs["problems"]
+        if photos:
+            encoded.inputs["pixel_values"] = torch.stack(photos)
+        return encoded
+
+    def _readable(self, user: User, encoded: EncodedUser) -> list[torch.Tensor]:
+        """The photos that can be read, as many as the processor takes, each (3, height, width)."""
+        photos, limit = [], self.processor.max_images
+        for position, image in zip(user.positions, user.images, strict=True):
+            try:
+                if len(photos) == limit:
+                    raise ValueError(f"a user has at most {limit} photos (max_images)")
+                photos.append(self._pixels(image))
+                encoded.positions.append(position)
+            except ValueError as error:
+                encoded.problems.append(f"photo {position}: {error}")
+                encoded.photos_left_out += 1
+        return photos
+
+    def _pixels(self, image: Photo) -> torch.Tensor:
+        if self.table is None:
+            return self.processor.encode_images([[image]])["pixel_values"][0, 0]
+        return torch.from_numpy(resized(image, self.processor))
+
+
+@dataclass
+class PredictionBatch:
+    """`inputs` are the model's for `users`, in parts as `pad_users` returns them. `failed` have no prediction.
+
+    Attributes:
+        table: for photos that are bytes, see `EncodedUsers`; `join_parts` adds it.
+    """
+
+    users: list[EncodedUser]
+    failed: list[EncodedUser]
+    inputs: list[dict[str, torch.Tensor]]
+    table: torch.Tensor | None = None
+
+    def pin_memory(self) -> "PredictionBatch":
+        """Called by the data loader, for faster copies to a GPU."""
+        self.inputs = [{name: tensor.pin_memory() for name, tensor in part.items()} for part in self.inputs]
+        return self
+
+    def joined_inputs(self, pad_token_id: int, device: torch.device) -> dict[str, torch.Tensor]:
+        """What `pad_users` returns for all `users`, on the device, `pixel_values` as the processor makes them."""
+        joined, table = {}, None if self.table is None else self.table.to(device)
+        for name in {name: None for part in self.inputs for name in part}:
+            tensors = [part.get(name) for part in self.inputs]  # a part may be without photos
+            some = [tensor for tensor in tensors if tensor is not None]
+            shape = len(self.users), max(tensor.shape[1] for tensor in some), *some[0].shape[2:]
+            padding = pad_token_id if name == "input_ids" else 0
+            in_bytes = some[0].dtype == torch.uint8
+            joined[name] = torch.full(shape, padding, dtype=table.dtype if in_bytes else some[0].dtype, device=device)
+            start = 0
+            for part, tensor in zip(self.inputs, tensors, strict=True):
+                end = start + len(part["input_ids"])
+                if tensor is not None:
+                    if in_bytes:
+                        tensor = look_up(tensor.to(device, non_blocking=True), table)
+                    joined[name][start:end, : tensor.shape[1]].copy_(tensor, non_blocking=True)
+                start = end
+        if table is not None and "pixel_values" in joined:  # a byte of padding has a value too
+            joined["pixel_values"].masked_fill_(~joined["image_mask"][:, :, None, None, None], 0)
+        return joined
+
+
+class PredictionCollator:
+    """`EncodedUser`s to a batch of one part; what the batch holds, they hold no more."""
+
+    def __init__(self, processor):
+        self.processor = processor
+
+    def __call__(self, encoded: Sequence[EncodedUser]) -> PredictionBatch:
+        inputs = [user.inputs for user in encoded if user.inputs is not None]
+        return PredictionBatch(
+            users=[replace(user, inputs=None) for user in encoded if user.inputs is not None],
+            failed=[user for user in encoded if user.inputs is None],
+            inputs=[pad_users(self.processor, inputs)] if inputs else [],
+        )
+
+
+def bucketed_batches(lengths: np.ndarray, rows: range, batch_size: int) -> Iterator[list[int]]:
+    """Rows in batches of like length, the longest first."""
+    order = sorted(rows, key=lambda row: (-lengths[row], row))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def batch_parts(batches: Iterable[list[int]]) -> list[list[int]]:
+    """The rows of batches as they are read, at most `PART` at a time."""
+    return [batch[start : start + PART] for batch in batches for start in range(0, len(batch), PART)]
+
+
+def join_parts(
+    parts: Iterable[PredictionBatch], batches: Iterable[list[int]], table: torch.Tensor | None
+) -> Iterator[PredictionBatch]:
+    """What was read for `batch_parts` of the batches, batch after batch; `table` is that of `EncodedUsers`."""
+    parts = iter(parts)
+    for batch in batches:
+        joined = PredictionBatch([], [], [], table)
+        while len(joined.users) + len(joined.failed) < len(batch):
+            part = next(parts)
+            joined.users += part.users
+            joined.failed += part.failed
+            joined.inputs += part.inputs
+        yield joined

@@ -1,0 +1,286 @@
+"""From a dataset or a JSONL file to users: which of their reviews and photos a model may see.
+
+What is wrong with the input as a whole (a path, a split, a column, a line that is no user, an id that occurs twice) is
+a `ValueError` before any work. What is wrong with one user (no review, a broken photo) is noted with the user.
+"""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from corpora.checks import COLUMNS, labels_schema
+from corpora.columns import is_text_profile, unified
+from corpora.digest import corpus_digest, update_by_file
+from corpora.opening import open_corpus, table_kind
+from mmprofile.configuration_mmprofile import Profile, ProfileSchema
+from mmprofile.images_mmprofile import is_address, shown_path
+from mmprofile.texts_mmprofile import shown
+
+LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
+# What JSON has, in words: what is refused is not quoted, it may be a whole user or a file.
+JSON_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+PROBED_USERS = 100  # whose photos are looked for before the work starts
+
+
+@dataclass
+class User:
+    """What there is of one user.
+
+    Attributes:
+        images: the photos that a model may see, each as `MMProfileProcessor.load_image` takes it.
+        positions: of these photos among all photos of the user in the input.
+        num_images: how many photos the user has in the input.
+        profile: the true one; None where it is not known.
+    """
+
+    user_id: str
+    reviews: list[str]
+    images: list = field(default_factory=list)
+    captions: list[str | None] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    num_images: int = 0
+    profile: Profile | None = None
+
+
+class DatasetUsers:
+    """Users of a split of the corpus, each with the reviews and photos that evaluation takes: the newest, the first.
+
+    Attributes:
+        ids: of the users, in order.
+        lengths: in characters, of the reviews taken.
+        has_profiles: whether the true profiles are known.
+        has_labels: whether they are class labels; else they are texts.
+        has_captions: whether a photo has a caption.
+
+    Raises:
+        ValueError: if a column is missing or not of the corpus' form, the profiles have another schema, there are no
+            rows, or an id occurs twice.
+    """
+
+    def __init__(self, dataset: Dataset, schema: ProfileSchema, num_reviews: int = 3, num_images: int = 1):
+        self.dataset, self.schema = unified(dataset), schema
+        profile = self.dataset.data.column("profile").type if "profile" in dataset.column_names else pa.null()
+        self.has_profiles, self.has_labels = not pa.types.is_null(profile), not is_text_profile(profile)
+        if self.has_profiles and self.has_labels:
+            given = labels_schema(dataset.features)
+            if given != schema:
+                raise ValueError(f"the model writes profiles of {schema.to_list()}, the dataset has {given.to_list()}")
+        elif self.has_profiles and set(given := [field.name for field in profile]) != set(schema.keys):
+            raise ValueError(f"the model writes profiles of {list(schema.keys)}, the dataset has {given}")
+        self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
+        self.num_reviews, self.num_images = num_reviews, num_images
+        self.lengths = self._review_lengths()
+        chunks = self.dataset.data.column("reviews").chunks
+        captions = (chunk.flatten().field("captions").flatten() for chunk in chunks)
+        self.has_captions = any(len(texts) > texts.null_count for texts in captions)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> User:
+        """Raises a `ValueError` where a row is not valid."""
+        row = self.dataset[index]
+        reviews = [review for review in row["reviews"] or () if review]
+        user = User(row["user_id"], [review["text"] or "" for review in reviews[: self.num_reviews]])
+        for number, review in enumerate(reviews):
+            images = [image and (image["bytes"] or image["path"]) for image in review["images"] or ()]
+            captions = review["captions"] or [None] * len(images)
+            if len(captions) != len(images):
+                raise ValueError(f"review {number} has {len(images)} photos and {len(captions)} captions")
+            taken = self.num_images if number < self.num_reviews else 0
+            user.images += images[:taken]
+            user.captions += captions[:taken]
+            user.positions += range(user.num_images, user.num_images + len(images[:taken]))
+            user.num_images += len(images)
+        if self.has_profiles:
+            with suppress(ValueError):  # a label may be missing
+                read = self.schema.profile_from_labels if self.has_labels else self.schema.validate
+                user.profile = read(row["profile"] or {})
+        return user
+
+    def digest(self) -> str:
+        """Tells inputs apart, see `corpus_digest`."""
+        return corpus_digest(self.dataset, COLUMNS[: 2 + self.has_profiles])
+
+    def _review_lengths(self) -> np.ndarray:
+        """Read from the texts' column alone: rows hold photos."""
+        lengths = []
+        for chunk in self.dataset.data.column("reviews").chunks:
+            characters = pc.fill_null(pc.utf8_length(chunk.flatten().field("text")), 0)
+            until = np.concatenate([[0], np.cumsum(characters.to_numpy(zero_copy_only=False))])
+            counts = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+            ends = np.cumsum(counts)
+            lengths.append(until[ends - counts + np.minimum(counts, self.num_reviews)] - until[ends - counts])
+        return np.concatenate(lengths)
+
+
+class LineUsers:
+    """Users of a JSONL file, a line each: `{"user_id": "u1", "reviews": ["..."], "images": ["photos/1.jpg"]}`.
+
+    All that stands in a line is taken. `images` (paths, relative to the file), `captions` and `profile`, the true one,
+    may be left out. Attributes as of `DatasetUsers`.
+
+    Raises:
+        ValueError: if a line is not of this form, an id occurs twice, or there are no users.
+    """
+
+    def __init__(self, path: str | Path, schema: ProfileSchema):
+        self.path, self.schema = Path(path), schema
+        self.offsets, self.has_captions, ids, lengths, profiles = [], False, [], [], 0
+        with open(self.path, "rb") as file:
+            offset = 0
+            for number, line in enumerate(file, 1):
+                if number == 1 and (line.strip() == b"{" or line.strip().startswith(b"[")):
+                    raise ValueError(f"{str(self.path)!r} is one JSON value; a JSONL file has a line for each user")
+                if line.strip():
+                    fields = self._parse(line, f"line {number} of {self.path}")
+                    self.offsets.append(offset)
+                    ids.append(fields["user_id"])
+                    lengths.append(sum(map(len, fields["reviews"])))
+                    profiles += fields["profile"] is not None
+                    self.has_captions |= any(fields["captions"])
+                offset += len(line)
+        self.ids = _checked_ids(ids, "user")
+        self.lengths = np.array(lengths)
+        self.has_profiles = profiles == len(ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> User:
+        with open(self.path, "rb") as file:
+            file.seek(self.offsets[index])
+            fields = self._parse(file.readline(), f"user {self.ids[index]!r}")
+        images = [name if is_address(name) else str(self.path.parent / name) for name in fields["images"]]
+        return User(
+            user_id=fields["user_id"],
+            reviews=fields["reviews"],
+            images=images,
+            captions=fields["captions"],
+            positions=list(range(len(images))),
+            num_images=len(images),
+            profile=fields["profile"],
+        )
+
+    def digest(self) -> str:
+        """Tells inputs apart, by the file's bytes and what `update_by_file` takes of its photos."""
+        with open(self.path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        for index in range(len(self)):
+            update_by_file(digest, self[index].images)
+        return digest.hexdigest()
+
+    def _parse(self, line: bytes, where: str) -> dict:
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            reason = "no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+            raise ValueError(f"{where} is not JSON: {reason}") from None
+        except RecursionError:
+            raise ValueError(f"{where} has too many brackets in one another") from None
+        if not isinstance(fields, dict):
+            raise ValueError(f"{where} needs an object with user_id and reviews, got {JSON_KINDS[type(fields)]}")
+        if missing := [name for name in LINE_FIELDS[:2] if name not in fields]:
+            raise ValueError(f"{where} needs user_id and reviews, {' and '.join(missing)} missing")
+        if unknown := [name for name in fields if name not in LINE_FIELDS]:
+            may_have = ", ".join(LINE_FIELDS[2:])
+            raise ValueError(f"{where} may have {may_have} beside user_id and reviews, got {shown(unknown)}")
+        given = {name: value for name, value in fields.items() if value is not None}
+        fields = {"user_id": None, "reviews": [], "images": [], "captions": [], "profile": None} | given
+        if not isinstance(fields["user_id"], str):
+            raise ValueError(f"{where}: a user_id is a text, got {JSON_KINDS[type(fields['user_id'])]}")
+        if not _is_unicode(fields["user_id"]):
+            raise ValueError(f"{where}: a user_id has no lone surrogates, got {shown(fields['user_id'])}")
+        for name, of in (("reviews", "texts"), ("images", "paths"), ("captions", "texts")):
+            if not isinstance(fields[name], list):
+                raise ValueError(f"{where}: {name} are a list of {of}, got {JSON_KINDS[type(fields[name])]}")
+            for number, value in enumerate(fields[name], 1):
+                if not isinstance(value, str) and not (name == "captions" and value is None):
+                    kind = JSON_KINDS[type(value)]
+                    raise ValueError(f"{where}: {name} are a list of {of}, number {number} is {kind}")
+        if fields["profile"] is not None:
+            try:
+                fields["profile"] = self.schema.validate(fields["profile"])
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+        return fields
+
+    def look_for_photos(self) -> None:
+        """Raises a `ValueError` where not one photo of the first users is there: the paths are wrong."""
+        paths = [image for index in range(min(PROBED_USERS, len(self))) for image in self[index].images]
+        if paths and not any(os.path.isfile(path) for path in paths):
+            hint = f"paths are relative to {str(self.path.parent)!r}"
+            if is_address(paths[0]):
+                hint = "no address is fetched"
+            raise ValueError(
+                f"none of the {len(paths)} photos of the first users is there, e.g. {shown_path(paths[0])}; {hint}"
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 has the text: JSON may name halves of a character, as in "\\ud83d"."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _checked_ids(ids: list, kind: str) -> list[str]:
+    if not ids:
+        raise ValueError("there are no users in the input")
+    seen: dict[str, int] = {}
+    for index, user_id in enumerate(ids):
+        if not isinstance(user_id, str):
+            raise ValueError(f"a user_id is a text, got {shown(user_id)} in {kind} {index}")
+        if seen.setdefault(user_id, index) != index:
+            raise ValueError(f"user_id {shown(user_id)} occurs twice, in {kind}s {seen[user_id]} and {index}")
+    return ids
+
+
+def open_users(
+    dataset: str,
+    dataset_config: str | None,
+    split: str,
+    schema: ProfileSchema,
+    num_reviews: int | None,
+    num_images: int | None,
+) -> DatasetUsers | LineUsers:
+    """The users of a JSONL file, or of a split of what `open_corpus` takes.
+
+    Args:
+        num_reviews: of a dataset's user; default: 3, as in training.
+        num_images: of each of these reviews; default: 1.
+
+    Raises:
+        ValueError: if there is no such dataset or split, or as of `LineUsers` and `DatasetUsers`.
+    """
+    path = Path(dataset)
+    if path.is_file() and table_kind(path) is None:
+        if num_reviews is not None or num_images is not None or dataset_config is not None:
+            raise ValueError(f"num_reviews, num_images and dataset_config are for datasets, {dataset!r} is a file")
+        return LineUsers(dataset, schema)
+    splits = open_corpus(dataset, dataset_config)
+    if path.is_file():  # which has no splits
+        (split,) = splits
+    if split not in splits:
+        raise ValueError(f"{dataset!r} has the splits {list(splits)}, not {split!r}")
+    return DatasetUsers(
+        splits[split], schema, 3 if num_reviews is None else num_reviews, 1 if num_images is None else num_images
+    )

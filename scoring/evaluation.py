@@ -1,0 +1,190 @@
+"""Evaluation by generation: Macro-F1 of the profiles that a model writes, beside the majority class, and how probable
+it takes them to be."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import evaluate
+import torch
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+
+from mmprofile.configuration_mmprofile import Profile, ProfileSchema
+from mmprofile.pipeline_mmprofile import profile_users
+
+METRIC = str(Path(__file__).parent.parent / "metrics" / "profile_f1")
+
+
+@dataclass
+class Evaluation:
+    """`f1` in percent: attribute key -> Macro-F1, and "average"; `loss` per token; one profile a user."""
+
+    f1: dict[str, float]
+    loss: float
+    predictions: list[Profile]
+    references: list[Profile]
+
+    @property
+    def rows(self) -> list[dict]:
+        """What `scoring.plots` reads: `profile`, in which a value that was not understood is none, and `truth`."""
+        read = [{key: value or [] for key, value in profile.items()} for profile in self.predictions]
+        return [{"profile": p, "truth": truth} for p, truth in zip(read, self.references, strict=True)]
+
+
+def evaluate_model(
+    model,
+    loader,
+    processor,
+    accelerator: Accelerator,
+    num_beams: int,
+    name: str,
+    check: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Generates a profile for each user of a prepared loader, over all processes, and scores it.
+
+    Args:
+        model: the bare model; it is left in evaluation mode.
+        loader: batches of `training.batching.EvaluationCollator`, prepared by the accelerator.
+        processor: `MMProfileProcessor`.
+        accelerator: gathers the users of all processes, each once.
+        num_beams: of the beam search.
+        name: for the progress bar.
+        check: called before each batch with its number; what it raises ends the evaluation, and leaves the random
+            numbers as they were.
+    """
+    rng = torch.get_rng_state()
+    try:
+        # Layers that were compiled for training would be compiled anew for each length of what is generated.
+        with torch.compiler.set_stance("force_eager"):
+            return _evaluate(model, _batches(loader, accelerator, name, check), processor, accelerator, num_beams)
+    except BaseException:
+        torch.set_rng_state(rng)
+        raise
+
+
+def _batches(
+    loader, accelerator: Accelerator, name: str, check: Callable[[int], None] | None
+) -> Iterator[dict[str, torch.Tensor]]:
+    bar = tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process)
+    for number, batch in enumerate(bar):
+        if check is not None:
+            check(number)
+        yield batch
+
+
+def _evaluate(
+    model, batches: Iterable[dict[str, torch.Tensor]], processor, accelerator: Accelerator, num_beams: int
+) -> Evaluation:
+    model.eval()
+    max_new_tokens = max_profile_tokens(processor)
+    predictions, references, losses, counts = [], [], [], []
+    for batch in batches:
+        labels = batch.pop("labels")
+        with torch.no_grad(), accelerator.autocast():
+            encoded = model.encode(**batch)
+            logits = model(encoder_outputs=encoded, labels=labels).logits
+            tokens = model.generate(
+                encoder_outputs=encoded,
+                attention_mask=batch["attention_mask"],
+                num_beams=num_beams,
+                max_new_tokens=max_new_tokens,
+            )
+        losses.append(accelerator.gather_for_metrics(_user_losses(logits, labels)))
+        counts.append(accelerator.gather_for_metrics((labels >= 0).sum(dim=1)))
+        predictions += _gathered_profiles(tokens, processor, accelerator)
+        references += _gathered_profiles(_without_ignored(labels, processor), processor, accelerator)
+    return Evaluation(
+        f1=profile_f1(predictions, references, processor.profile_schema),
+        loss=(torch.cat(losses).sum() / torch.cat(counts).sum()).item(),
+        predictions=predictions,
+        references=references,
+    )
+
+
+def _user_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(batch,), the loss of a user's tokens together: their sum does not depend on who is in a batch with whom."""
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2).float(), labels, ignore_index=-100, reduction="none"
+    )
+    return losses.sum(dim=1)
+
+
+def _gathered_profiles(tokens: torch.Tensor, processor, accelerator: Accelerator) -> list[Profile]:
+    tokens = accelerator.pad_across_processes(tokens, dim=1, pad_index=processor.tokenizer.pad_token_id)
+    return processor.decode_profiles(accelerator.gather_for_metrics(tokens))
+
+
+def _without_ignored(labels: torch.Tensor, processor) -> torch.Tensor:
+    return labels.masked_fill(labels < 0, processor.tokenizer.pad_token_id)
+
+
+def evaluate_probabilities(
+    model, loader, processor, accelerator: Accelerator, name: str, check: Callable[[int], None] | None = None
+) -> list[dict]:
+    """What `generate_profiles` answers for each user of a prepared loader, over all processes.
+
+    A user of whom the model computes what is not finite ends no run of hours: none of the values is right then, and a
+    warning says so.
+
+    Args:
+        as `evaluate_model`.
+
+    Returns:
+        A row a user, as `scoring.plots.calibration` takes it: `profile`, `probabilities`, `truth`, and `problem`,
+        None or a sentence; then the profile has no values.
+    """
+    model.eval()
+    rows, nothing = [], {key: [] for key in processor.profile_schema.keys}
+    for batch in _batches(loader, accelerator, name, check):
+        truths = processor.decode_profiles(_without_ignored(batch.pop("labels"), processor))
+        found = profile_users(model, processor.tokenizer, batch)
+        answers = [
+            {
+                "profile": one.get("profile", nothing),
+                "probabilities": one.get("probabilities"),
+                "truth": truth,
+                "problem": one.get("error"),
+            }
+            for one, truth in zip(found, truths, strict=True)
+        ]
+        rows += accelerator.gather_for_metrics(answers, use_gather_object=True)
+    if (problems := list(filter(None, (row["problem"] for row in rows)))) and accelerator.is_main_process:
+        warnings.warn(f"{name}: {len(problems)} of {len(rows)} users count as wrong: {problems[0]}", stacklevel=2)
+    return rows
+
+
+def max_profile_tokens(processor) -> int:
+    """Tokens of the longest profile of the schema, `</s>` included."""
+    profile: Profile = {}
+    for attribute in processor.profile_schema.attributes:
+        longest = sorted(attribute.values, key=lambda value: -len(processor.tokenizer(value).input_ids))
+        profile[attribute.key] = longest[0] if attribute.count == 1 else longest[: attribute.count]
+    return processor.encode_targets([profile]).shape[1]
+
+
+def profile_f1(predictions: list[Profile], references: list[Profile], schema: ProfileSchema) -> dict[str, float]:
+    """The metric `profile_f1`, in percent."""
+    metric = evaluate.load(METRIC, keep_in_memory=True)
+    scores = metric.compute(predictions=predictions, references=references, schema=schema.to_list())
+    return {key: 100 * score for key, score in scores.items()}
+
+
+def majority_profile(profiles: Iterable[Profile], schema: ProfileSchema) -> Profile:
+    """The most frequent values of each attribute, as many as it takes; ties go to schema order."""
+    counts: dict[str, Counter] = {key: Counter() for key in schema.keys}
+    for profile in profiles:
+        for key, value in profile.items():
+            counts[key].update([value] if isinstance(value, str) else value)
+    majority = {}
+    for attribute in schema.attributes:
+        most = sorted(attribute.values, key=lambda value: -counts[attribute.key][value])[: attribute.count]
+        majority[attribute.key] = most[0] if attribute.count == 1 else most
+    return schema.validate(majority)
+
+
+def majority_f1(train: Sequence[Profile], references: list[Profile], schema: ProfileSchema) -> dict[str, float]:
+    """`profile_f1` of the training split's majority profile, given to every user."""
+    return profile_f1([majority_profile(train, schema)] * len(references), references, schema)

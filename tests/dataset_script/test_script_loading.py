@@ -1,0 +1,40 @@
+"""The builder file as a loading script, under the last `datasets` that runs scripts, in an environment of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests import ROOT
+from tests.raw_corpus import PROFILES, hand_written
+
+SCRIPT = ROOT / "dataset_script" / "mmprofile_yelp.py"
+PACKAGES = ["datasets==3.6.0", "ibis-framework[duckdb]==12.0.0", "duckdb<2", "sqlglot<30", "pyyaml"]
+# Newer ones than it was tried with may not be its, which names no bounds.
+PACKAGES += ["huggingface_hub<3", "pandas<4", "pyarrow<27", "pillow<14"]
+PROGRAM = """
+import json, sys
+from datasets import load_dataset
+corpus = load_dataset(sys.argv[1], data_dir=sys.argv[2], trust_remote_code=True)
+label = corpus["train"].features["profile"]["stars"].int2str
+rows = [row for split in corpus.values() for row in split]
+photos = [image.size for row in rows for review in row["reviews"] for image in review["images"]]
+print(json.dumps({"stars": {row["user_id"]: label(row["profile"]["stars"]) for row in rows}, "photos": photos}))
+"""
+
+
+@pytest.mark.slow
+def test_datasets_3_loads_the_builder_as_a_script(tmp_path):
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+    raw = hand_written().write(tmp_path / "raw")
+    caches = {"HF_HOME": str(tmp_path / "hf"), "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(
+        [python, "-c", PROGRAM, SCRIPT, raw], cwd=tmp_path, env=caches, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["stars"] == {user: profile["stars"] for user, profile in PROFILES.items()}
+    assert found["photos"] and set(map(tuple, found["photos"])) == {(8, 6)}

@@ -1,0 +1,1 @@
+"""Tests of the Hub model, and of its handler."""

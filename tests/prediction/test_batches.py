@@ -1,0 +1,164 @@
+"""What a batch for prediction holds, and what becomes of users that are not whole."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import ViTImageProcessorPil
+
+from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users
+from prediction import batches as prediction_batches
+from prediction.batches import EncodedUsers, PredictionCollator, batch_parts, bucketed_batches, join_parts
+from prediction.inputs import DatasetUsers, LineUsers
+from tests.prediction.test_inputs import line, write_lines
+from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user
+from training.batching import EvaluationCollator, UserExamples, undecoded
+from training.presets import tiny_processor
+
+ALL, NO_IMAGES = Sees(True, True), Sees(False, True)
+
+
+@pytest.fixture(scope="module")
+def processor():
+    texts = ["user likes a place", "photo of a review"]
+    return tiny_processor(texts, SCHEMA, vocab_size=400, image_size=8, max_images=3)
+
+
+class Others(ViTImageProcessorPil):
+    """Somebody's image processor, which does one thing only."""
+
+    def __init__(self):
+        super().__init__(size={"height": 8, "width": 8})
+
+    def __call__(self, images, **options):
+        return {("pt",): super().__call__(images, **options)}[tuple(options.values())]
+
+
+def encoded(users, processor, sees=ALL):
+    encoded = EncodedUsers(users, processor, sees)
+    return [encoded[index] for index in range(len(users))]
+
+
+def read(users, processor, sees, batches):
+    """The batches, read in parts, and the model's inputs of each."""
+    encoded = EncodedUsers(users, processor, sees)
+    loader = DataLoader(encoded, batch_sampler=batch_parts(batches), collate_fn=PredictionCollator(processor))
+    joined = list(join_parts(loader, batches, encoded.table))
+    pad, device = processor.tokenizer.pad_token_id, torch.device("cpu")
+    return joined, [batch.joined_inputs(pad, device) if batch.users else {} for batch in joined]
+
+
+@pytest.mark.parametrize(("num_reviews", "num_images"), [(3, 1), (2, 2), (9, 0)])
+@pytest.mark.parametrize("sees", [ALL, Sees(True, False), NO_IMAGES, Sees(False, False)])
+def test_a_model_sees_of_a_dataset_what_it_is_evaluated_on(processor, num_reviews, num_images, sees):
+    processor = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400, image_size=8, max_images=6)
+    dataset = tiny_dataset(3)
+    users = DatasetUsers(dataset, SCHEMA, num_reviews, num_images)
+    (batch,), (inputs,) = read(users, processor, sees, [[0, 1, 2]])
+    examples = UserExamples(undecoded(dataset), SCHEMA, num_reviews, num_images)
+    expected = EvaluationCollator(processor, sees)([examples[index] for index in range(3)])
+    assert torch.equal(expected.pop("labels"), processor.encode_targets([user.profile for user in batch.users]))
+    assert set(inputs) == set(expected)
+    assert all(torch.equal(inputs[name], expected[name]) for name in expected)
+    assert batch.failed == []
+
+
+def test_a_broken_photo_is_left_out_and_noted(tmp_path, processor):
+    for name in "abcd":
+        (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
+    (tmp_path / "broken.png").write_bytes(png(1)["bytes"][:40])
+    images = ["a.png", "broken.png", "b.png", "gone.png", "c.png", "d.png"]
+    users = LineUsers(write_lines(tmp_path, line(1, images=images)), SCHEMA)
+    (found,) = encoded(users, processor)
+    assert found.inputs["pixel_values"].shape == (3, 3, 8, 8)
+    assert found.positions == [0, 2, 4]
+    assert (found.num_images, found.photos_left_out) == (6, 3)
+    assert [problem.split(":")[0] for problem in found.problems] == ["photo 1", "photo 3", "photo 5"]
+    assert "at most 3 photos" in found.problems[2]
+    (blind,) = encoded(users, processor, NO_IMAGES)
+    assert (blind.inputs["pixel_values"], blind.positions, blind.problems) == (None, [], [])
+
+
+def test_users_without_a_review_are_kept_apart_from_the_batch(tmp_path, processor):
+    lines = [line(1), line(2, reviews=[" ", ""]), line(3, reviews=[]), line(4)]
+    users = encoded(LineUsers(write_lines(tmp_path, *lines), SCHEMA), processor)
+    batch = PredictionCollator(processor)(users)
+    assert [found.index for found in batch.users] == [0, 3]
+    assert [found.index for found in batch.failed] == [1, 2]
+    assert all("a review with words" in found.problems[0] for found in batch.failed)
+    assert batch.inputs[0]["input_ids"].shape[0] == 2
+    assert PredictionCollator(processor)(batch.failed).inputs == []
+
+
+def test_a_row_of_a_dataset_that_is_not_valid_is_one_users_problem(processor):
+    rows = [user(number, photos=2) for number in range(3)]
+    rows[0]["reviews"][0]["captions"] = ["one caption"]
+    rows[1]["profile"]["stars"] = None
+    rows[2]["reviews"] = []
+    found = encoded(DatasetUsers(Dataset.from_list(rows, features=features()), SCHEMA), processor)
+    assert found[0].problems == ["review 0 has 2 photos and 1 captions"]
+    assert found[1].inputs is not None and found[1].profile is None
+    assert found[2].inputs is None and found[2].profile is not None
+
+
+def test_batches_are_of_like_length_the_longest_first():
+    lengths = torch.tensor([5, 1, 9, 5, 7, 2]).numpy()
+    assert list(bucketed_batches(lengths, range(6), 2)) == [[2, 4], [0, 3], [5, 1]]
+    assert list(bucketed_batches(lengths, range(1, 4), 2)) == [[2, 3], [1]]
+
+
+@pytest.mark.parametrize("sees", [ALL, NO_IMAGES])
+@pytest.mark.parametrize("part", [1, 2, 3, 9])
+@pytest.mark.parametrize("in_bytes", [True, False])
+def test_a_batch_is_what_the_pipeline_makes_of_its_users_in_however_many_parts_it_is_read(
+    tmp_path, monkeypatch, processor, sees, part, in_bytes
+):
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
+    photos = [["a.png"], [], [], ["b.png", "c.png"], [], ["c.png", "b.png", "a.png"], []]
+    texts = [["a place " * (number + 1)] for number in range(7)]
+    texts[4] = [" "]
+    lines = [line(number, reviews=texts[number], images=images) for number, images in enumerate(photos)]
+    users = LineUsers(write_lines(tmp_path, *lines), SCHEMA)
+    monkeypatch.setattr(prediction_batches, "PART", part)
+    if not in_bytes:
+        monkeypatch.setattr(processor, "image_processor", Others())
+    batches = [[5, 1, 2, 4], [4], [0, 3, 6]]
+    parts = batch_parts(batches)
+    assert [row for rows in parts for row in rows] == [5, 1, 2, 4, 4, 0, 3, 6]
+    assert max(map(len, parts)) == min(part, 4)
+    told = nullcontext() if in_bytes or not sees.images else pytest.warns(match="four times the size: KeyError")
+    with told:
+        joined, inputs = read(users, processor, sees, batches)
+    assert [[user.index for user in batch.users] for batch in joined] == [[5, 1, 2], [], [0, 3, 6]]
+    assert [[user.index for user in batch.failed] for batch in joined] == [[4], [4], []]
+    photos_read = [tensors["pixel_values"] for b in joined for tensors in b.inputs if "pixel_values" in tensors]
+    assert bool(photos_read) == sees.images
+    assert all(tensor.dtype == (torch.uint8 if in_bytes else torch.float32) for tensor in photos_read)
+    for batch, found in zip(joined, inputs, strict=True):
+        rows = [user.index for user in batch.users]
+        paths = [[str(tmp_path / name) for name in photos[row]] for row in rows]
+        alone = [encode_user(processor, sees, texts[r], images) for r, images in zip(rows, paths, strict=True)]
+        expected = pad_users(processor, alone) if alone else {}
+        assert set(found) == set(expected)
+        for name, tensor in expected.items():
+            assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+
+
+def test_captions_of_26_photos_leave_10_reviews_three_quarters_of_the_tokens_and_the_row_says_so(tmp_path):
+    many = {"reviews": [f"review {number} " + "a b c d e f g h " * 4 for number in range(10)]}
+    many["captions"] = [f"photo {number} of a place with a view of the water" for number in range(26)]
+    users = LineUsers(
+        write_lines(tmp_path, line(1, **many), line(2, reviews=["a place"], captions=["a photo"])), SCHEMA
+    )
+    processor = tiny_processor(["a place"], SCHEMA, max_text_tokens=223)
+    shortened, whole = encoded(users, processor)
+    tokens = processor.tokenizer.convert_ids_to_tokens(shortened.inputs["input_ids"])
+    assert len(tokens) == 223
+    captions = len(tokens) - tokens.index("<extra_id_98>") - 1
+    assert 222 / 4 - 10 <= captions <= 222 / 4 and tokens.count("<extra_id_99>") >= 2
+    assert shortened.tokens_left_out > 0 and len(shortened.problems) == 1
+    assert "shortened to max_text_tokens=223: " in shortened.problems[0]
+    assert (whole.tokens_left_out, whole.problems) == (0, [])

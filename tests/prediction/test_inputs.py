@@ -1,0 +1,122 @@
+"""What prediction reads of a dataset or a JSONL file."""
+
+import json
+
+import pytest
+from datasets import Dataset
+
+from mmprofile.configuration_mmprofile import ProfileSchema
+from prediction.inputs import DatasetUsers, LineUsers, open_users
+from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user, write_corpus
+
+PROFILE = SCHEMA.profile_from_labels(user(0)["profile"])
+
+
+def write_lines(folder, *lines) -> str:
+    path = folder / "users.jsonl"
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    return str(path)
+
+
+def line(number: int, **fields) -> dict:
+    return {"user_id": f"u{number}", "reviews": [f"review of {number}"]} | fields
+
+
+def test_photos_keep_their_places_among_all_photos_of_a_user():
+    found = DatasetUsers(tiny_dataset(2, reviews=4, photos=3), SCHEMA, num_reviews=2, num_images=2)[1]
+    assert (found.positions, found.num_images) == ([0, 1, 3, 4], 12)
+    assert len(found.images) == 4
+
+
+def test_lengths_are_those_of_the_reviews_taken():
+    rows = [user(number, photos=number) for number in range(4)]
+    for row, texts in zip(rows, (["abc", "de"], [], ["abcd", None, "e"], ["", "xyz", "12345"]), strict=True):
+        row["reviews"] = [{"text": text, "images": [], "captions": []} for text in texts]
+    dataset = Dataset.from_list(rows, features=features())
+    assert DatasetUsers(dataset, SCHEMA, num_reviews=2).lengths.tolist() == [5, 0, 4, 3]
+    assert DatasetUsers(dataset, SCHEMA, num_reviews=9).lengths.tolist() == [5, 0, 5, 8]
+    assert not DatasetUsers(dataset, SCHEMA).has_captions and DatasetUsers(tiny_dataset(2), SCHEMA).has_captions
+
+
+def test_a_line_is_a_user_with_all_that_stands_in_it(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(1)["bytes"])
+    rich = line(1, images=["a.png", "no.png"], captions=["x", None], profile=PROFILE)
+    users = LineUsers(write_lines(tmp_path, rich, "", line(2, captions=None)), SCHEMA)
+    users.look_for_photos()
+    assert users.ids == ["u1", "u2"]
+    assert users.lengths.tolist() == [11, 11]
+    assert (users.has_captions, users.has_profiles) == (True, False)
+    assert users[0].images == [str(tmp_path / "a.png"), str(tmp_path / "no.png")]
+    assert (users[0].captions, users[0].profile, users[0].positions) == (["x", None], PROFILE, [0, 1])
+    assert (users[1].user_id, users[1].reviews, users[1].captions) == ("u2", ["review of 2"], [])
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("{", "line 2 of .*users.jsonl is not JSON: Expecting property name enclosed in double quotes"),
+        ('{"secret": "\udcff"}', "line 2 of .*users.jsonl is not JSON: no text in UTF-8$"),
+        ("[" * 200_000, "line 2 of .*users.jsonl has too many brackets in one another$"),
+        ('["secret"]', "line 2 of .*needs an object with user_id and reviews, got a list$"),
+        ({"user_id": "secret"}, "line 2 of .*needs user_id and reviews, reviews missing$"),
+        (line(2, image=["secret"]), r"may have images, captions, profile beside .*, got \['image'\]$"),
+        (line(2, reviews="secret"), "line 2 of .*: reviews are a list of texts, got a text$"),
+        (line(2, reviews=["secret", None]), "line 2 of .*: reviews are a list of texts, number 2 is null$"),
+        (line(2, images=["secret", 3]), "line 2 of .*: images are a list of paths, number 2 is a number$"),
+        (line(2, images=[None]), "line 2 of .*: images are a list of paths, number 1 is null$"),
+        (line(2, captions={"secret": 1}), "line 2 of .*: captions are a list of texts, got an object$"),
+        (line(2, captions=[None, ["secret"]]), "line 2 of .*: captions are a list of texts, number 2 is a list$"),
+        (line(2, profile={"stars": "4"}), r"line 2 .*a profile has the attributes .*got \['stars'\]$"),
+        (line(2, profile=PROFILE | {"stars": "9" * 999}), r"line 2 .*Stars takes 1 of .*, got '9+\.\.\.9+'$"),
+        (line(2, user_id="\ud83d"), r"line 2 .*: a user_id has no lone surrogates, got '\\ud83d'"),
+        (line(2, user_id=["secret"]), "line 2 .*: a user_id is a text, got a list$"),
+        (line(1), "user_id 'u1' occurs twice, in users 0 and 1"),
+    ],
+)
+def test_a_line_that_is_no_user_is_refused_before_the_work(tmp_path, bad, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        open_users(write_lines(tmp_path, line(1), bad), None, "test", SCHEMA, None, None)
+    assert "secret" not in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_a_photo_that_is_an_address_is_told_as_such_and_not_as_a_path(tmp_path):
+    users = LineUsers(write_lines(tmp_path, line(1, images=["https://example.com/a.png", "a.png"])), SCHEMA)
+    assert users[0].images == ["https://example.com/a.png", str(tmp_path / "a.png")]
+    with pytest.raises(ValueError, match="photos .*, e.g. 'https://example.com/a.png'; no address is fetched$"):
+        users.look_for_photos()
+
+
+def test_a_file_without_users_or_with_wrong_photo_paths_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no users"):
+        LineUsers(write_lines(tmp_path), SCHEMA)
+    users = LineUsers(write_lines(tmp_path, line(1, images=["photos/a.png"]), line(2)), SCHEMA)
+    with pytest.raises(ValueError, match="none of the 1 photos .*photos/a.png.*relative to"):
+        users.look_for_photos()
+
+
+def test_what_is_wrong_with_a_dataset_is_said_before_the_work(tmp_path):
+    write_corpus(tmp_path / "corpus")
+    corpus = str(tmp_path / "corpus")
+    assert len(open_users(corpus, None, "test", SCHEMA, None, None)) == 4
+    with pytest.raises(ValueError, match=r"has the splits \['train', 'validation', 'test'\], not 'dev'"):
+        open_users(corpus, None, "dev", SCHEMA, None, None)
+    with pytest.raises(ValueError, match="there is no corpus"):
+        open_users(str(tmp_path / "nowhere"), None, "test", SCHEMA, None, None)
+    with pytest.raises(ValueError, match="num_reviews, num_images and dataset_config are for datasets"):
+        open_users(write_lines(tmp_path, line(1)), None, "test", SCHEMA, 3, None)
+    dataset = tiny_dataset(3)
+    with pytest.raises(ValueError, match=r"\['reviews'\] missing"):
+        DatasetUsers(dataset.remove_columns("reviews"), SCHEMA)
+    with pytest.raises(ValueError, match="a list of structs of text, images and captions, .* got lists of texts$"):
+        DatasetUsers(Dataset.from_list([{"user_id": "u", "reviews": ["good"]}]), SCHEMA)
+    with pytest.raises(ValueError, match="the model writes profiles of .*Mood.*, the dataset has .*Stars"):
+        DatasetUsers(dataset, ProfileSchema(({"name": "Mood", "values": ["Calm", "Shy"]},)))
+    with pytest.raises(ValueError, match="'u1' occurs twice, in rows 0 and 2"):
+        DatasetUsers(Dataset.from_list([user(1), user(2), user(1)], features=features()), SCHEMA)
+
+
+def test_a_dataset_without_profiles_will_do():
+    users = DatasetUsers(tiny_dataset(2).remove_columns("profile"), SCHEMA)
+    assert (users.has_profiles, users[0].profile) == (False, None)
+    assert DatasetUsers(tiny_dataset(2), SCHEMA)[0].profile == PROFILE

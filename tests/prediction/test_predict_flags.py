@@ -1,0 +1,149 @@
+"""Flags of predict.py: each changes something, and what cannot be done is refused."""
+
+# ruff: noqa: F811 - fixtures are imported
+
+import json
+import os
+import shutil
+
+import pytest
+
+from mmprofile.configuration_mmprofile import ProfileSchema
+from tests.files.test_output_files import held
+from tests.prediction.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
+from tests.tiny_corpus import SCHEMA, png, tiny_dataset
+from tests.tiny_folder import save_tiny_folder
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"num_reviews": 1}, {"num_images": 2}, {"max_calls": 3}, {"dtype": "bfloat16"}, {"split": "train"}],
+)
+def test_a_flag_changes_the_answers(model, corpus, whole, tmp_path, flags):
+    run(model, corpus, tmp_path / "out", **flags)
+    keys = ("user_id", "log_probability", "image_weights")
+    assert [[row[key] for key in keys] for row in rows_of(tmp_path / "out")] != [
+        [row[key] for key in keys] for row in rows_of(whole[0])
+    ]
+
+
+def test_without_a_bound_all_is_proved_and_a_second_start_is_the_same_run(model, tmp_path):
+    (tmp_path / "lines.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
+    flags = {"max_calls": None, "max_decoder_tokens": 0}
+    for _ in range(2):
+        run(model, tmp_path / "lines.jsonl", tmp_path / "out", **flags)
+    assert [row["exact"] for row in rows_of(tmp_path / "out")] == [True]
+    with pytest.raises(ValueError, match="'max_decoder_tokens': 0.* not .*'max_decoder_tokens': None"):
+        run(model, tmp_path / "lines.jsonl", tmp_path / "out", **flags | {"max_decoder_tokens": None})
+
+
+def test_search_flags_reach_the_search(model, corpus, whole, tmp_path):
+    run(model, corpus, tmp_path / "wide", expand_per_call=64)
+    assert rows_of(tmp_path / "wide")[0]["coverage"] > rows_of(whole[0])[0]["coverage"]
+    (tmp_path / "lines.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
+    schema = ProfileSchema([{"name": name, "values": list("abcdef")} for name in ("One", "Two")])
+    save_tiny_folder(tmp_path / "small", schema)
+    found = {}
+    for name, flags in {"best": {}, "third": {"num_return_profiles": 3}, "all": {"min_coverage": 1.0}}.items():
+        flags = {"num_return_profiles": 1, "min_coverage": 0.0, "expand_per_call": 1, "max_calls": None} | flags
+        run(tmp_path / "small", tmp_path / "lines.jsonl", tmp_path / name, **flags)
+        (found[name],) = rows_of(tmp_path / name)
+    assert found["best"]["coverage"] < found["all"]["coverage"] == 1
+    assert [len(found[name]["runners_up"]) for name in found] == [0, 2, 0]
+    assert found["best"]["text"] == found["all"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"model": "nowhere"}, "there is no model 'nowhere'"),
+        ({"dataset": "nowhere"}, "there is no corpus 'nowhere'"),
+        ({"split": "dev"}, "not 'dev'"),
+        ({"output": None}, "--output is needed, or --show N alone"),
+        ({"output": None, "show": 1, "evaluate": True}, "--output is needed"),
+        ({"batch_size": 0}, "batch_size is at least 1, got 0"),
+        ({"min_coverage": 2.0}, "min_coverage is from 0 to 1, got 2.0"),
+        ({"dtype": "int8"}, r"dtype must be one of \['float32', 'bfloat16', 'float16'\], got 'int8'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_written(model, corpus, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        run(flags.pop("model", model), flags.pop("dataset", corpus), **{"output": tmp_path / "out"} | flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused(model, corpus, tmp_path):
+    (tmp_path / "out").write_text("kept")
+    with pytest.raises(ValueError, match="output must be a folder that can be written, got .*out: "):
+        run(model, corpus, tmp_path / "out")
+
+
+def test_an_output_in_which_another_run_is_at_work_is_refused(model, corpus, tmp_path):
+    with held(tmp_path / "out"), pytest.raises(ValueError, match="another run is at work in .*out; wait"):
+        run(model, corpus, tmp_path / "out", overwrite_output=True)
+
+
+@pytest.mark.parametrize("size", [None, 0, 100, 5000])
+def test_a_model_without_whole_weights_is_refused(model, corpus, tmp_path, size):
+    shutil.copytree(model, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    if size is None:
+        weights.unlink()
+    else:
+        os.truncate(weights, size)
+    with pytest.raises(ValueError, match="the model '.*model' cannot be loaded: "):
+        run(tmp_path / "model", corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("fields", [{"reviews": ["evil"]}, {"images": ["a.png"], "captions": ["a place"]}])
+def test_a_changed_file_gets_no_stale_answers(model, tmp_path, fields):
+    (tmp_path / "a.png").write_bytes(png(3)["bytes"])
+    lines, line = tmp_path / "users.jsonl", {"user_id": "a", "reviews": ["good"]}
+    lines.write_text(json.dumps(line))
+    run(model, lines, tmp_path / "out")
+    (before,) = rows_of(tmp_path / "out")
+    lines.write_text(json.dumps(line | fields))
+    with pytest.raises(ValueError, match="the input has other users, texts.*--overwrite_output true"):
+        run(model, lines, tmp_path / "out")
+    run(model, lines, tmp_path / "out", overwrite_output=True)
+    assert rows_of(tmp_path / "out")[0]["log_probability"] != before["log_probability"]
+
+
+def test_true_profiles_that_came_later_are_another_input(model, tmp_path):
+    lines, line = tmp_path / "users.jsonl", {"user_id": "a", "reviews": ["good"]}
+    lines.write_text(json.dumps(line))
+    run(model, lines, tmp_path / "out")
+    lines.write_text(json.dumps(line | {"profile": SCHEMA.profile_from_labels(tiny_dataset(1)[0]["profile"])}))
+    with pytest.raises(ValueError, match="or true profiles; choose another output or --overwrite_output true"):
+        run(model, lines, tmp_path / "out", evaluate=True)
+    assert "f1" in run(model, lines, tmp_path / "out", evaluate=True, overwrite_output=True)
+
+
+def test_other_settings_of_the_processor_are_another_run(model, corpus, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    run(tmp_path / "model", corpus, tmp_path / "out")
+    settings = tmp_path / "model" / "processor_config.json"
+    settings.write_text(settings.read_text().replace('"max_images": 4', '"max_images": 2'))
+    with pytest.raises(
+        ValueError, match="holds predictions with {\"model's processor_config.json\": '[0-9a-f]{16}'}, not"
+    ):
+        run(tmp_path / "model", corpus, tmp_path / "out")
+
+
+def test_half_a_character_in_a_review_is_shown(model, tmp_path, capsys):
+    (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good \ud83d"]}))
+    run(model, tmp_path / "users.jsonl", show=1)
+    assert "review     good ?" in capsys.readouterr().out
+
+
+def test_evaluation_without_true_profiles_is_refused(model, tmp_path):
+    (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
+    with pytest.raises(ValueError, match="--evaluate needs the true profile of every user"):
+        run(model, tmp_path / "users.jsonl", tmp_path / "out", evaluate=True)
+
+
+def test_captions_that_a_model_was_trained_with_are_missed_aloud(model, tmp_path, capsys):
+    (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
+    run(model, tmp_path / "users.jsonl", show=1)
+    assert "trained with captions, and the input has none" in capsys.readouterr().err

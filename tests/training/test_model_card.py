@@ -1,0 +1,279 @@
+"""The model card: metadata that the Hub parses, a body that tells the measured truth, and no folder of the machine."""
+
+import base64
+import functools
+import json
+import re
+from pathlib import Path
+
+import jinja2
+import pytest
+from huggingface_hub import EvalResult, ModelCard
+from PIL import Image
+
+from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile.handler import EndpointHandler
+from tests.tiny_folder import save_tiny_folder
+from training.arguments import JointTrainingArguments
+from training.model_card import write_model_card
+
+SCHEMA = ProfileSchema(
+    (
+        {"name": "Mood", "values": ["Calm", "Wild"]},
+        {"name": "Stars", "values": ["1", "2", "3"]},
+        {"name": "Hobbies", "values": [f"hobby {n}" for n in range(30)], "count": 2},
+    )
+)
+KEYS = ("mood", "stars", "hobbies", "average")
+ROWS = {"mmprofile": (90.123, 70.0, 20.0, 60.04), "majority class": (33.0, 20.0, 20.0, 24.33)}
+RESULTS = {
+    "test_f1": {row: dict(zip(KEYS, f1, strict=True)) for row, f1 in ROWS.items()},
+    "test_average_f1": 60.04,
+    "test_majority_average_f1": 24.33,
+    "test_text_only_average_f1": 48.0,
+    "test_unpaired_average_f1": 41.5,
+    "test_calibration": {
+        "mood": {"expected_error": 0.123},
+        "stars": {"expected_error": 0},
+        "hobbies": {"expected_error": 0.5},
+    },
+    "test_shortened_texts": {"users": 7, "reviews_read": 0.934, "captions_read": 1.0},
+    "test_forged_agreement": {
+        "mood": {"without": 50.2, "with": 53.0, "with_five": 54.0},
+        "stars": {"without": 30, "with": 90, "with_five": 95},
+        "hobbies": {"without": 0, "with": 1.6, "with_five": 1},
+    },
+    "train_seconds": 3723.4,
+    "best_epoch": 2,
+}
+HISTORY = [{"dev_f1": {"average": f1}, "users_per_second": speed} for f1, speed in ((50.0, 10.0), (61.25, 12.0))]
+EXAMPLE = {
+    "reviews": ["Nice\n\nplace.", "Too loud."],
+    "profile": "Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2",
+    "truth": "Mood: Wild | Stars: 3 | Hobbies: hobby 1, hobby 7",
+    "right": 1,
+}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a card of a run with some flags, and loads it; a field that the template misses is an error."""
+    monkeypatch.setattr(jinja2, "Template", functools.partial(jinja2.Template, undefined=jinja2.StrictUndefined))
+
+    def written(results=None, corpus=None, example=None, **flags):
+        output = tmp_path / "outputs" / "my-model"
+        output.mkdir(parents=True, exist_ok=True)
+        arguments = JointTrainingArguments(**{"dataset": "org/reviews", "output_dir": str(output)} | flags)
+        sizes = {"config": None, "train": 3000, "dev": 500, "test": 400}
+        corpus = {"name": arguments.dataset, **sizes} | (corpus or {})
+        write_model_card(output, arguments, SCHEMA, RESULTS | (results or {}), HISTORY, corpus, example)
+        assert [path.name for path in output.iterdir()] == ["README.md"]
+        return ModelCard.load(output / "README.md")
+
+    return written
+
+
+def test_the_results_are_the_model_index_an_attribute_each_and_the_average(write):
+    card = write(corpus={"config": "full"})
+    assert card.data.model_name == "my-model"
+    results = card.data.eval_results
+    where = {"task_name": "User profiling", "dataset_config": "full", "dataset_split": "test"}
+    what = {"metric_name": "Macro-F1, Stars (percent)", "metric_args": {"average": "macro"}}
+    assert results[0] == EvalResult("user-profiling", "org/reviews", "org/reviews", "f1", 70.0, **where, **what)
+    assert [result.metric_value for result in results] == [70.0, 90.12, 20.0, 60.04]
+    assert [result.metric_name.split()[1] for result in results] == ["Stars", "Mood", "Hobbies", "average"]
+    assert all(result.unique_identifier == results[0].unique_identifier for result in results)
+
+
+def test_the_metadata_says_what_the_hub_files_the_model_under(write):
+    data = write(example=EXAMPLE).data.to_dict()
+    assert {key: value for key, value in data.items() if key not in ("model-index", "widget")} == {
+        "language": "en",
+        "license": "apache-2.0",
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        "tags": ["mmprofile", "user-profiling", "multimodal", "t5", "vit"],
+        "datasets": ["org/reviews"],
+        "metrics": ["f1"],
+        "base_model": ["google/flan-t5-base", "google/vit-base-patch16-224"],
+        "base_model_relation": "finetune",
+    }
+    assert data["widget"][0]["text"] == "Nice place. Too loud."
+    assert data["widget"][0]["output"] == {"text": "Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2"}
+
+
+@pytest.mark.parametrize(
+    "flags, base_models",
+    [
+        ({"text_model": "tiny", "vision_model": "tiny"}, None),
+        ({"text_model": "./towers/t5"}, ["google/vit-base-patch16-224"]),
+        ({"model": "org/profiler"}, ["org/profiler"]),
+        ({"model": "/data/profiler"}, None),
+    ],
+)
+def test_base_models_are_the_hub_checkpoints_that_training_started_from(write, flags, base_models):
+    data = write(**flags).data
+    assert data.base_model == base_models
+    assert ("base_model_relation" in data) == bool(base_models)
+
+
+def test_no_folder_of_the_machine_is_named(write, tmp_path):
+    tower, corpus = tmp_path / "private" / "my-t5", tmp_path / "private" / "corpus"
+    card = write(dataset=str(corpus), text_model=str(tower), vision_model=f"{tmp_path}/private/", dataset_config="x")
+    text = str(card)
+    assert "`corpus`" in text and "`my-t5`" in text
+    assert str(tmp_path) not in text and tmp_path.name not in text and "private/" not in text
+    assert card.data.datasets is None and card.data.base_model is None
+    assert {result.dataset_type for result in card.data.eval_results} == {"unknown"}
+
+
+def test_a_folder_that_is_here_comes_before_the_hub_repository_of_that_name(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "reviews").mkdir(parents=True)
+    card = write()
+    assert card.data.datasets is None and "org/reviews" not in str(card)
+
+
+def test_the_card_says_what_photos_bring_and_what_strangers_photos_do(write):
+    text = write().text
+    assert (
+        "A person's own photos and photo captions add **12.04 points** to the average that the reviews alone reach"
+        " (60.04 against 48.00).\nIn no attribute do the reviews alone do better.\n"
+        "With the photos and photo captions of another person the same model reaches 41.50;"
+        " giving everybody the most frequent values, 24.33." in text
+    )
+    assert "| mmprofile      | 70.00 | 90.12 |   20.00 |   60.04 |" in text
+    assert (
+        "](curves.png)" in text and "true value of the test split was taken for, by attribute](confusion.png)" in text
+    )
+    worse = write({"test_text_only_average_f1": 61.04}).text
+    assert "photo captions take **1.00 points** off the average that the reviews alone reach" in worse
+
+
+def test_the_card_names_what_photos_cost_where_they_cost_and_how_much_is_chance(write):
+    alone = dict(zip(KEYS, (90.124, 82.18, 20.0, 64.1), strict=True))
+    text = write({"test_f1": RESULTS["test_f1"] | {"reviews alone": alone}}).text
+    assert (
+        "They cost where the reviews alone do better: Stars 12.18 points (70.00 against 82.18), Mood 0.00 points"
+        in text
+    )
+    assert "A figure of 400 users is known to about 2.4 points (one standard error of such a share)" in text
+    assert "is known to about 7.8 points" in write(corpus={"test": 36}).text
+
+
+def test_the_card_states_each_attributes_error_and_those_that_the_majority_matches(write):
+    text = write().text
+    assert "in percent: Stars 30.00, Mood 9.88, Hobbies 80.00." in text
+    assert "**No better than always giving the most frequent value: Hobbies.**" in text
+
+
+def test_the_card_says_how_far_probabilities_are_off(write):
+    text = write().text
+    assert "(expected calibration error, ten bins): Stars 0.00, Mood 0.12, Hobbies 0.50.\n" in text
+    assert "](calibration.png)" in text
+
+
+def test_flags_that_differ_from_their_defaults_are_listed_and_no_others(write):
+    text = write(objectives=["fusion", "text"], objective_weights=[1.0, 2.5], batch_size=16).text
+    assert re.findall(r"^\| `.*", text, re.MULTILINE) == [
+        "| `objectives` | fusion, text | fusion, text, mask_image, mask_profile |",
+        "| `objective_weights` | 1.0, 2.5 | none |",
+        "| `batch_size` | 16 | 4 |",
+    ]
+    assert "Every flag of `train.py` has its default" in write().text
+
+
+def test_the_run_is_told_by_its_figures(write):
+    text = write().text
+    assert "3,000 users for training, 500 for development, 400 for the test." in text
+    assert "2 epochs in 1:02:03 (h:mm:ss), evaluation included; 11.0 users/s in training" in text
+    assert "those of epoch 2, the best by average Macro-F1 on the development split (61.25)" in text
+
+
+@pytest.mark.parametrize(
+    "paradigm, arguments",
+    [("multimodal", "reviews images"), ("unimodal", "reviews captions"), ("combined", "reviews images captions")],
+)
+def test_the_usage_is_python_that_gives_the_model_what_it_was_trained_on(write, paradigm, arguments):
+    code = re.search(r"```python\n(.*?)```", write(paradigm=paradigm).text, re.DOTALL).group(1)
+    compile(code, "README.md", "exec")
+    assert re.findall(r"^    (\w+)=\[", code, re.MULTILINE) == arguments.split()
+    assert 'repo = "USER/my-model"' in code
+    assert "predictions = model.generate_profiles(**inputs, tokenizer=processor.tokenizer)" in code
+
+
+@pytest.mark.parametrize("paradigm", ["multimodal", "unimodal", "combined"])
+def test_the_usage_runs_and_the_endpoint_takes_the_request(write, paradigm, tmp_path, monkeypatch, capsys):
+    text = write(paradigm=paradigm).text
+    monkeypatch.chdir(tmp_path)
+    save_tiny_folder("profiler", paradigm=paradigm)
+    for name in ("first.jpg", "second.jpg"):
+        Image.new("RGB", (40, 30), "green").save(name)
+    code = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("USER/my-model", "profiler")
+    exec(compile(code, "README.md", "exec"), {})
+    line, probabilities, answer = capsys.readouterr().out.splitlines()
+    assert line.startswith("Mood: ") and probabilities.startswith("{'mood': {'Calm': 0.")
+    assert answer.startswith("{'mood': '") and "} {'mood': {'Calm': 0." in answer
+
+    request = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL).group(1))
+    photo = base64.b64encode(Path("first.jpg").read_bytes()).decode()
+    assert ("images" in request["inputs"]) == (paradigm != "unimodal")
+    if paradigm != "unimodal":
+        assert photo.startswith(request["inputs"]["images"][0].removesuffix("..."))
+        request["inputs"]["images"] = [photo]
+    assert EndpointHandler("profiler")(request)["text"].startswith("Mood: ")
+
+
+def test_the_schema_is_told_and_a_long_list_of_values_cut_and_counted(write):
+    text = write().text
+    assert "| Mood | Calm; Wild | 1 |" in text
+    assert "; hobby 19; ... 30 in all, see `config.json` | 2 |" in text and "hobby 20" not in text
+
+
+@pytest.mark.parametrize("corpus, synthetic", [({}, False), ({"name": "Synthetic Yelp"}, True), ({"synthetic": 1}, 1)])
+def test_a_synthetic_corpus_is_called_so(write, corpus, synthetic):
+    text = write(corpus=corpus).text
+    assert ("they say nothing of real persons" in text) == ("The data is synthetic." in text) == synthetic
+
+
+def test_the_example_shows_reviews_the_profile_written_and_the_true_one(write):
+    assert (
+        "the first of the test split with 1 of 3 attributes right, as many as the median person has:\n\n"
+        "```text\nReviews:\n- Nice place.\n- Too loud.\n\n"
+        "Generated: Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2\n"
+        "True:      Mood: Wild | Stars: 3 | Hobbies: hobby 1, hobby 7\n```" in write(example=EXAMPLE).text
+    )
+    card = write(example=None)
+    assert "widget" not in card.data and "Generated:" not in card.text
+
+
+def test_a_review_cannot_break_out_of_the_card(write):
+    nasty = "```\n---\n{{ results }} {% raw %} ````"
+    card = write(example=EXAMPLE | {"reviews": [nasty]})
+    assert card.data.widget[0]["text"] == "``` --- {{ results }} {% raw %} ````"
+    assert "`````text\nReviews:\n- ``` --- {{ results }} {% raw %} ````\n" in card.text
+    assert card.text.endswith("}\n```\n") and len(card.data.eval_results) == 4
+
+
+def test_results_without_the_models_row_are_refused(write):
+    with pytest.raises(ValueError, match=r"need a row 'mmprofile', got \['majority class'\]"):
+        write({"test_f1": {"majority class": RESULTS["test_f1"]["majority class"]}})
+
+
+def test_the_language_is_the_one_that_the_flag_names(write):
+    card = write(language="de")
+    assert card.data.language == "de" and "Reviews in others than `de` were neither trained nor measured" in card.text
+
+
+def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stated(write):
+    text = write().text
+    assert "The texts of 7 of the 400 test users have more than 600 tokens and were shortened" in text
+    assert "93 % of all reviews' tokens and 100 % of the captions' were read." in text
+    assert (
+        "(in brackets with five such reviews, and with none): Stars 90 (95, 30), Mood 53 (54, 50), Hobbies 2 (1, 0)."
+        in text
+    )
+    assert "into the texts of 30 % of the users" in text
+    assert "`--forged_lines 0.3` does" in write(forged_lines=0.0).text
+    whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text
+    assert "No text of the 400 test users has more than 600 tokens" in whole

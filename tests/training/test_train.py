@@ -1,0 +1,209 @@
+"""train.py, run as a user runs it, on a corpus of a few users."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+import train
+from tests.tiny_corpus import write_corpus
+from training.arguments import parse_arguments
+
+SMALL = {
+    "text_model": "tiny",
+    "vision_model": "tiny",
+    "vocab_size": 400,
+    "batch_size": 4,
+    "num_epochs": 1,
+    "num_beams": 1,
+    "learning_rate": 0.01,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train") / "corpus"
+    write_corpus(folder)
+    return folder
+
+
+def run(corpus, output, **flags):
+    flags = SMALL | {"dataset": corpus, "output_dir": output} | flags
+    argv = []
+    for name, value in flags.items():
+        argv += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    AcceleratorState._reset_state()  # each run is a process of its own, as far as Accelerate knows
+    results = train.main(argv)
+    history = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return results, history
+
+
+@pytest.fixture(scope="module")
+def base(corpus, tmp_path_factory):
+    output = tmp_path_factory.mktemp("base") / "model"
+    results, history = run(corpus, output)
+    return output, results, history
+
+
+def weights(output):
+    return load_file(output / "model.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(base):
+    output, results, history = base
+    assert {path.name for path in output.iterdir()} >= {
+        "README.md",
+        "all_results.json",
+        "calibration.png",
+        "config.json",
+        "confusion.png",
+        "configuration_mmprofile.py",
+        "curves.png",
+        "generation_config.json",
+        "generation_mmprofile.py",
+        "handler.py",
+        "images_mmprofile.py",
+        "metrics.jsonl",
+        "model.safetensors",
+        "modeling_mmprofile.py",
+        "photo_files_mmprofile.py",
+        "pipeline_mmprofile.py",
+        "processing_mmprofile.py",
+        "processor_config.json",
+        "requirements.txt",
+        "tokenizer.json",
+    }
+    assert not (output / ".unfinished").exists()
+    saved = json.loads((output / "all_results.json").read_text())
+    assert saved == json.loads(json.dumps(results))
+    for name in ("test", "test_majority", "test_text_only", "test_unpaired", "test_forged", "test_often_forged"):
+        assert 0 <= saved[f"{name}_average_f1"] <= 100
+    assert all(0 <= of_key["expected_error"] <= 1 for of_key in saved["test_calibration"].values())
+    assert list(saved["test_forged_agreement"]) == list(saved["test_calibration"])
+    assert all(
+        0 <= of_key[row] <= 100
+        for of_key in saved["test_forged_agreement"].values()
+        for row in ("without", "with", "with_five")
+    )
+    assert {f"train_loss_{name}" for name in ("fusion", "text", "mask_image", "mask_profile")} <= set(history[0])
+    assert history[0]["train_loss"] > 0
+    assert history[0]["dev_loss"] > 0
+
+
+def test_losses_fall(corpus, tmp_path):
+    _, history = run(corpus, tmp_path / "model", num_epochs=4, objectives=["text"], paradigm="multimodal")
+    losses = [record["train_loss"] for record in history]
+    assert losses[-1] < 0.7 * losses[0]
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
+
+
+def test_the_same_seed_gives_the_same_weights(corpus, base, tmp_path):
+    run(corpus, tmp_path / "model")
+    assert same(weights(tmp_path / "model"), weights(base[0]))
+
+
+def test_workers_do_not_change_the_weights(corpus, base, tmp_path):
+    run(corpus, tmp_path / "model", num_workers=2)
+    assert same(weights(tmp_path / "model"), weights(base[0]))
+
+
+# Flags that change the weights after one epoch; each run differs from the base run in this flag alone.
+CHANGES_WEIGHTS = {
+    "vocab_size": 250,
+    "fusion": "concat",
+    "vision_feature": "patches",
+    "paradigm": "multimodal",
+    "objectives": ["fusion", "text"],
+    "objective_weights": [1, 2, 3, 4],
+    "objective_schedule": "sampled",
+    "mask_probability": 0.9,
+    "profile_mask_probability": 0.0,
+    "num_reviews": 1,
+    "num_images": 2,
+    "max_text_tokens": 45,
+    "forged_lines": 1.0,
+    "batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "group_by_length": True,
+    "learning_rate": 0.005,
+    "weight_decay": 0.5,
+    "adam_beta2": 0.9,
+    "lr_scheduler": "constant",
+    "warmup_ratio": 0.5,
+    "max_grad_norm": 0.01,
+    "mixed_precision": "bf16",
+    "fused_adamw": False,
+    "freeze_vision": True,
+    "seed": 1,
+    "max_train_users": 4,
+}
+CHANGES_ELSE = {
+    # name -> the test that shows it
+    "dataset": "test_bad_runs_are_refused_before_the_first_step",
+    "dataset_config": "test_a_configuration_of_the_corpus_can_be_chosen",
+    "dataset_name": "test_the_card_names_the_corpus_and_shows_an_example_if_asked",
+    "language": "test_the_card_names_the_corpus_and_shows_an_example_if_asked",
+    "publish_example": "test_the_card_names_the_corpus_and_shows_an_example_if_asked",
+    "output_dir": "test_a_run_leaves_a_folder_that_is_ready_for_the_hub",
+    "overwrite_output_dir": "test_an_output_folder_with_files_is_not_overwritten_unasked",
+    "model": "test_training_goes_on_from_a_checkpoint",
+    "revision": "test_a_checkpoint_of_the_hub_is_that_of_its_revision",
+    "text_model": "test_two_towers_from_folders_are_trained",
+    "vision_model": "test_two_towers_from_folders_are_trained",
+    "num_epochs": "test_losses_fall",
+    "gradient_checkpointing": "test_gradient_checkpointing_recomputes_and_changes_no_gradient",
+    "matmul_precision": "test_matmul_precision_is_for_the_run_that_asks_for_it",
+    "compile": "test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size",
+    "num_workers": "test_workers_do_not_change_the_weights",
+    "check_photos": "test_with_the_check_left_out_a_run_ends_at_the_photo_and_names_it",
+    "photo_cache": "test_a_photo_cache_changes_no_weight_and_is_decoded_once",
+    "eval_batch_size": "test_evaluation_flags_reach_the_evaluation",
+    "num_beams": "test_evaluation_flags_reach_the_evaluation",
+    "max_eval_users": "test_evaluation_flags_reach_the_evaluation",
+    "resume_from_checkpoint": "test_a_run_that_is_stopped_again_and_again_is_the_run_left_alone",
+    "save_steps": "test_save_steps_and_the_limit_say_which_checkpoints_there_are",
+    "checkpoints_total_limit": "test_save_steps_and_the_limit_say_which_checkpoints_there_are",
+    "auto_batch_size": "test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch",
+    "report_to": "test_a_tracker_gets_flags_losses_and_scores",
+    "push_to_hub": "test_the_hub_gets_the_folder_and_the_checkpoint_if_asked",
+    "hub_model_id": "test_a_hub_that_is_away_harms_nothing_and_the_way_to_push_later_is_shown",
+    "hub_private_repo": "test_the_hub_gets_the_folder_and_the_checkpoint_if_asked",
+    "hub_strategy": "test_the_hub_gets_the_folder_and_the_checkpoint_if_asked",
+}
+
+
+@pytest.mark.parametrize("flag", list(CHANGES_WEIGHTS))
+def test_flag_changes_the_weights(corpus, base, tmp_path, flag):
+    run(corpus, tmp_path / "model", **{flag: CHANGES_WEIGHTS[flag]})
+    assert not same(weights(tmp_path / "model"), weights(base[0]))
+
+
+def test_every_flag_has_a_test():
+    fields = set(train.JointTrainingArguments.__dataclass_fields__)
+    assert fields == set(CHANGES_WEIGHTS) | set(CHANGES_ELSE)
+    files = [Path(__file__), *Path(__file__).parent.glob("test_train*.py")]
+    here = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)}
+    assert set(CHANGES_ELSE.values()) <= here
+
+
+def test_the_programs_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    shown = capsys.readouterr().out
+    assert [name for name in train.JointTrainingArguments.__dataclass_fields__ if f"--{name}" not in shown] == []
+
+
+def test_a_flag_on_the_command_line_wins_over_the_recipe(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("dataset: a\noutput_dir: b\nlearning_rate: 5e-5\nobjectives: [text]\npublish_example: true\n")
+    arguments = parse_arguments([str(recipe), "--output_dir", "c", "--publish_example", "False"])
+    assert (arguments.dataset, arguments.output_dir, arguments.learning_rate) == ("a", "c", 5e-5)
+    assert (arguments.objectives, arguments.publish_example) == (["text"], False)

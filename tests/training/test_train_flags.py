@@ -1,0 +1,234 @@
+"""Flags of train.py whose effect is not in the weights alone, and runs that are refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from datasets import Dataset
+from transformers import AutoProcessor, T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel, get_scheduler
+
+import train
+from mmprofile import MMProfileProcessor
+from tests.files.test_output_files import held
+from tests.tiny_corpus import SCHEMA, features, user, write_corpus
+from tests.tiny_folder import make_older
+from tests.tiny_models import tiny_t5_config, tiny_vit_config
+from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from training import results as training_results
+from training.arguments import LR_SCHEDULERS, parse_arguments
+from training.data import SPLITS, load_corpus
+from training.objectives import JointTrainingModel
+from training.presets import train_tokenizer
+
+
+def test_training_goes_on_from_a_checkpoint(corpus, base, tmp_path):  # noqa: F811
+    _, history = run(corpus, tmp_path / "model", model=base[0])
+    assert history[0]["train_loss"] < base[2][0]["train_loss"]
+    assert (tmp_path / "model" / "modeling_mmprofile.py").is_file()
+
+
+def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_code_of_today(corpus, base, tmp_path):  # noqa: F811
+    older = tmp_path / "older"
+    shutil.copytree(base[0], older)
+    make_older(older)
+    run(corpus, tmp_path / "model", model=older)
+    assert (tmp_path / "model" / "texts_mmprofile.py").is_file()
+    assert "encode_sections" in (tmp_path / "model" / "processing_mmprofile.py").read_text()
+    processor = AutoProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True)
+    assert processor.section_marks == "words"
+
+
+def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811
+    tokenizer = train_tokenizer(["user likes a place"], SCHEMA, vocab_size=400)
+    tokenizer.save_pretrained(tmp_path / "t5")
+    text = T5ForConditionalGeneration(tiny_t5_config(vocab_size=len(tokenizer)))
+    text.save_pretrained(tmp_path / "t5")
+    ViTModel(tiny_vit_config()).save_pretrained(tmp_path / "vit")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    flags = {"text_model": tmp_path / "t5", "vision_model": tmp_path / "vit", "learning_rate": 1e-9}
+    run(corpus, tmp_path / "model", **flags)
+    trained = weights(tmp_path / "model")["text_model.shared.weight"]
+    torch.testing.assert_close(trained, text.shared.weight.detach(), atol=1e-6, rtol=0)
+
+
+def test_a_photo_cache_changes_no_weight_and_is_decoded_once(corpus, base, tmp_path, monkeypatch):  # noqa: F811
+    decoded, load_image = [], MMProfileProcessor.load_image
+
+    def counting(self, image):
+        decoded.append(isinstance(image, bytes))
+        return load_image(self, image)
+
+    monkeypatch.setattr(MMProfileProcessor, "load_image", counting)
+    run(corpus, tmp_path / "model", photo_cache=tmp_path / "photos")
+    assert same(weights(tmp_path / "model"), weights(base[0]))
+    assert len(list((tmp_path / "photos").iterdir())) == 1
+    assert sum(decoded) > 0
+    decoded.clear()
+    run(corpus, tmp_path / "again", photo_cache=tmp_path / "photos")
+    assert sum(decoded) == 0
+
+
+def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  # noqa: F811
+    seen = []
+    evaluate_model = train.evaluate_model
+
+    def spy(model, loader, processor, accelerator, num_beams, name, check):
+        seen.append((num_beams, loader.total_batch_size, len(loader.dataset)))
+        return evaluate_model(model, loader, processor, accelerator, num_beams, name, check)
+
+    for module in (train, training_results):
+        monkeypatch.setattr(module, "evaluate_model", spy)
+    run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
+    assert seen == [(3, 2, 3)] * 5  # development, and the test split under four conditions
+    assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
+
+
+def test_a_tracker_gets_flags_losses_and_scores(corpus, tmp_path, monkeypatch):  # noqa: F811
+    noted = []
+
+    class Notes(GeneralTracker):
+        name, requires_logging_directory, tracker = "notes", True, None
+
+        def __init__(self, run_name, logging_dir):
+            super().__init__()
+            noted.append((run_name, logging_dir))
+
+        def store_init_configuration(self, values):
+            noted.append(values)
+
+        def log(self, values, step=None, **options):
+            noted.append((step, values))
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notes", Notes)
+    run(corpus, tmp_path / "model", batch_size=2, num_reviews=2, report_to="notes", num_epochs=3)
+    named, flags, *logged = noted
+    assert named == ("mmprofile", str(tmp_path / "model" / "logs")) or named[1] == tmp_path / "model" / "logs"
+    assert (flags["num_reviews"], flags["learning_rate"]) == ("2", "0.01")
+    assert [step for step, _ in logged] == [4, 8, 12]
+    assert {"train_loss", "train_loss_text", "dev_loss", "dev_f1_stars", "dev_f1_average"} <= set(logged[-1][1])
+
+
+def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
+    write_corpus(tmp_path / "corpus" / "small", sizes=(4, 2, 2))
+    write_corpus(tmp_path / "corpus" / "large", sizes=(6, 2, 2))
+    configs = "".join(
+        f"- config_name: {name}\n  data_files:\n"
+        + "".join(f"  - split: {s}\n    path: {name}/{s}-*.parquet\n" for s in SPLITS)
+        for name in ("small", "large")
+    )
+    (tmp_path / "corpus" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    for name, users in (("small", 4), ("large", 6)):
+        arguments = parse_arguments(
+            ["--dataset", str(tmp_path / "corpus"), "--output_dir", "x", "--dataset_config", name]
+        )
+        assert len(load_corpus(arguments)["train"]) == users
+
+
+def test_the_card_names_the_corpus_and_shows_an_example_if_asked(corpus, base, tmp_path):  # noqa: F811
+    run(corpus, tmp_path / "model", dataset_name="synthetic Yelp", publish_example=True, language="de")
+    asked, unasked = ((folder / "README.md").read_text() for folder in (tmp_path / "model", base[0]))
+    assert "synthetic Yelp" in asked and "user 200 review 0 likes" in asked and "language: de" in asked
+    assert "synthetic Yelp" not in unasked and "user 200" not in unasked
+
+
+def test_an_output_folder_with_files_is_not_overwritten_unasked(corpus, base, tmp_path):  # noqa: F811
+    before = weights(base[0])
+    with pytest.raises(ValueError, match="overwrite_output_dir"):
+        run(corpus, base[0])
+    assert same(weights(base[0]), before)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "metrics.jsonl").write_text("{}\n{}\n")
+    _, history = run(corpus, tmp_path / "model", overwrite_output_dir=True)
+    assert len(history) == 1
+
+
+def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # noqa: F811
+    stars_alone = features()
+    stars_alone["profile"] = {"stars": stars_alone["profile"]["stars"]}
+    rows = [user(number) | {"profile": {"stars": 0}} for number in range(3)]
+    other = tmp_path / "corpus"
+    other.mkdir()
+    for name in SPLITS:
+        Dataset.from_list(rows, features=stars_alone).to_parquet(other / f"{name}-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match="Favorite Category"):
+        run(other, tmp_path / "model", model=base[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"paradigm": "bimodal"}, "'bimodal'"),
+        ({"objectives": ["fusion", "sense"]}, "sense"),
+        ({"objective_weights": [1, 2]}, r"\[1.0, 2.0\]"),
+        ({"mask_probability": 1.5}, "1.5"),
+        ({"profile_mask_probability": -0.5}, "-0.5"),
+        ({"batch_size": 0}, "batch_size is at least 1, got 0"),
+        ({"num_images": -1}, "num_images is at least 0, got -1"),
+        ({"learning_rate": -1.0}, "-1.0"),
+        ({"lr_scheduler": "steep"}, "'steep'"),
+        ({"lr_scheduler": "reduce_lr_on_plateau"}, "'reduce_lr_on_plateau'"),
+        ({"lr_scheduler": "cosine_with_min_lr"}, "'cosine_with_min_lr'"),
+        ({"learning_rate": float("nan")}, "above 0.*nan"),
+        ({"max_grad_norm": float("nan")}, "above 0.*nan"),
+        ({"weight_decay": float("inf")}, "weight_decay is at least 0, got inf"),
+        ({"objective_weights": [1, float("nan"), 1, 1]}, "nan"),
+        ({"vision_feature": "x"}, "'x'"),
+        ({"model": "org/model", "fusion": "concat"}, "org/model has its own fusion"),
+        ({"model": "/nowhere"}, "there is no model '/nowhere': "),
+        ({"dataset": "/nowhere"}, "there is no corpus '/nowhere'"),
+        ({"output_dir": "/dev/null"}, "output must be a folder .* got /dev/null"),
+        ({"mixed_precision": "fp8"}, "'fp8'"),
+        ({"vision_model": "google/vit-base-patch16-224"}, "both towers"),
+        ({"fusion": "sum"}, "'sum'"),
+        ({"dataset": ""}, "--dataset"),
+        ({"report_to": "paper"}, "paper"),
+        ({"report_to": "wandb"}, "package of report_to='wandb'"),
+        ({"objective_schedule": "some"}, "'some'"),
+        ({"save_steps": 0}, "save_steps is at least 1, got 0"),
+        ({"checkpoints_total_limit": 0}, "checkpoints_total_limit is at least 1, got 0"),
+        ({"hub_strategy": "always"}, "'always'"),
+        ({"hub_model_id": "user/run"}, "user/run.*--push_to_hub"),
+    ],
+)
+def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(JointTrainingModel, "forward", None)
+    with pytest.raises(ValueError, match=message):
+        run(corpus, tmp_path / "model", **flags)
+
+
+def test_as_many_photos_as_the_flags_ask_for_are_taken(corpus, tmp_path):  # noqa: F811
+    run(corpus, tmp_path / "model", num_reviews=4, num_images=9)
+    assert AutoProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True).max_images == 36
+
+
+def test_an_output_in_which_another_run_is_at_work_is_refused(corpus, tmp_path):  # noqa: F811
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "metrics.jsonl").write_text("of the other run")
+    with held(tmp_path / "model"), pytest.raises(ValueError, match="another run is at work in .*model; wait"):
+        run(corpus, tmp_path / "model", overwrite_output_dir=True)
+    assert (tmp_path / "model" / "metrics.jsonl").read_text() == "of the other run"
+
+
+@pytest.mark.parametrize("schedule", LR_SCHEDULERS)
+def test_each_schedule_makes_a_learning_rate(schedule):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=4).step()
+    assert optimizer.param_groups[0]["lr"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *(("a: [", "not YAML"), ("- a", "flags of train.py"), ("learning_rat: 1", "learning_rat")),
+        *(("seed: x", "seed is an integer, got 'x'"), ("num_epochs: 1.9", "num_epochs is an integer, got 1.9")),
+        *(("batch_size: null", "batch_size is an integer, got None"), ("learning_rate: a", "is a number, got 'a'")),
+    ],
+)
+def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse_arguments([str(tmp_path / "recipe.yaml")])
+    with pytest.raises(ValueError, match=r"no recipe 'absent.yaml'"):
+        parse_arguments(["absent.yaml"])

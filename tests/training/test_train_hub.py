@@ -1,0 +1,76 @@
+"""train.py and a Hub: what is pushed when, and a Hub that fails."""
+
+import subprocess
+import sys
+
+import pytest
+from transformers import AutoModelForSeq2SeqLM
+
+from publishing import hub_upload
+from tests.files.test_checkpoint_files import commits  # noqa: F401
+from tests.tiny_corpus import SCHEMA
+from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from training.arguments import JointTrainingArguments
+from training.model import build_model
+
+LOAD = """
+from transformers import AutoModel, AutoProcessor
+model = AutoModel.from_pretrained("user/run", trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("user/run", trust_remote_code=True)
+inputs = processor(reviews=["user likes a place"])
+print(model.generate_profiles(**inputs, tokenizer=processor.tokenizer)[0].text)
+"""
+
+
+@pytest.fixture
+def hub(hub, monkeypatch):
+    monkeypatch.setattr(hub_upload, "FIRST_WAIT", 0.02)
+    return hub
+
+
+def messages(hub):
+    return [request for request in hub.requests if "/commit/" in request]
+
+
+@pytest.mark.parametrize("strategy", ["end", "every_save", "checkpoint"])
+def test_the_hub_gets_the_folder_and_the_checkpoint_if_asked(corpus, tmp_path, hub, strategy):  # noqa: F811
+    flags = {"push_to_hub": True, "hub_strategy": strategy, "hub_private_repo": True, "save_steps": 1}
+    run(corpus, tmp_path / "run", **flags)
+    pushed = hub.files("user/run")
+    for name in ("model.safetensors", "README.md", "all_results.json", "metrics.jsonl", "modeling_mmprofile.py"):
+        assert pushed[name] == (tmp_path / "run" / name).read_bytes()
+    assert ("last-checkpoint/run.json" in pushed) == (strategy == "checkpoint")
+    assert not any(name.startswith("checkpoint-") for name in pushed)
+    assert len(messages(hub)) == 1 if strategy == "end" else len(messages(hub)) > 1
+    assert hub.repos["model", "user/run"].private
+
+
+def test_a_hub_that_is_away_harms_nothing_and_the_way_to_push_later_is_shown(corpus, base, tmp_path, hub, capsys):  # noqa: F811
+    hub.down()
+    run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/other", hub_strategy="every_save")
+    assert same(weights(tmp_path / "run"), weights(base[0]))
+    assert f"hf upload user/other {tmp_path / 'run'} ." in capsys.readouterr().out
+
+
+def test_a_name_that_no_repository_can_have_is_refused_before_anything_is_done(corpus, tmp_path, hub):  # noqa: F811
+    with pytest.raises(ValueError, match="user/run/more"):
+        run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/run/more")
+    assert not (tmp_path / "run").exists() and hub.requests == []
+
+
+@pytest.mark.slow
+def test_what_was_pushed_loads_from_the_hub_by_its_name(corpus, tmp_path, hub):  # noqa: F811
+    run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/run")
+    environment = hub.environment(tmp_path / "home")
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert loaded.stdout.startswith("Stars: "), loaded.stderr
+
+
+def test_a_checkpoint_of_the_hub_is_that_of_its_revision(commits, tmp_path):  # noqa: F811
+    for revision, folder in ((commits[0], "0"), (None, "1")):
+        arguments = JointTrainingArguments(dataset="x", output_dir="y", model="user/model", revision=revision)
+        model, _ = build_model(arguments, SCHEMA, None)
+        expected = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / folder, trust_remote_code=True)
+        assert same(model.state_dict(), expected.state_dict())

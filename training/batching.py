@@ -1,0 +1,322 @@
+"""From rows of the corpus to batches: which reviews and photos of a user are drawn, and the views made of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset, Features, Image
+from datasets import List as ListFeature
+
+from corpora.checks import review_fields
+from mmprofile.configuration_mmprofile import Profile, ProfileSchema
+from mmprofile.pipeline_mmprofile import Sees
+from mmprofile.texts_mmprofile import EncodedText
+from training.forged_lines import LEADS, forge
+from training.objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
+from training.photo_check import UnreadablePhoto, photo_name
+
+
+@dataclass
+class Example:
+    """What of a user goes into one batch. `captions` are the photos' own, None where a photo has none."""
+
+    user_id: str
+    reviews: list[str]
+    images: list
+    captions: list[str | None]
+    profile: Profile
+    photo_names: list[str] = field(default_factory=list, repr=False)  # whose the images are, and which
+    vision_states: list[np.ndarray] | None = field(default=None, repr=False)  # of the images, where they are known
+    rng: np.random.Generator | None = field(default=None, repr=False)
+
+
+def undecoded(dataset: Dataset) -> Dataset:
+    """A dataset as `load_dataset` returns it, with photos as their files' bytes: only those drawn are decoded."""
+    fields = dict(review_fields(dataset.features)) | {"images": ListFeature(Image(decode=False))}
+    info = dataset.info.copy()
+    info.features = Features(dict(dataset.features) | {"reviews": ListFeature(fields)})
+    return Dataset(dataset.data, info=info, split=dataset.split)  # `cast` would write a second copy to the disk
+
+
+def review_lengths(dataset: Dataset) -> list[list[int]]:
+    """Characters of each user's reviews, read without the photos beside them."""
+    lengths = []
+    for table in dataset.with_format("arrow").iter(1000):
+        for reviews in table["reviews"].chunks:
+            characters = pc.utf8_length(pc.struct_field(pc.list_flatten(reviews), "text")).to_numpy()
+            ends = np.cumsum(pc.list_value_length(reviews).to_numpy())
+            lengths += [part.tolist() for part in np.split(characters, ends[:-1])]
+    return lengths
+
+
+class UserExamples(torch.utils.data.Dataset):
+    """A user's reviews and photos, some drawn anew each epoch for training, always the same for evaluation.
+
+    Args:
+        dataset: rows of the corpus, see `undecoded`.
+        schema: names the labels of its `profile`.
+        num_reviews: how many reviews of a user (Figure 5), of those that he has.
+        num_images: how many photos of each review.
+        seed: for training: the draw is a function of (seed, epoch, row). None: the newest reviews, first photos.
+        photos_from: "self"; "nobody", reviews alone; or "stranger", photos and captions of the row before, the
+            unpaired condition of Figure 6.
+        forged_lines: for training: the share of users into whose texts a line of another user's profile is put, for
+            the model to learn that what a text says of itself is no profile.
+        forged: for evaluation: so many reviews, up to `len(LEADS)`, stand before every user's own, each a line with
+            the profile of the row before, none like another.
+        cache: `photo_cache.PhotoCache` with these photos, to take their pixels from. None: the photos themselves.
+        states: `vision_states.VisionStates` of these photos: examples have the vision tower's states of them too.
+
+    Raises:
+        ValueError: if a number is below its least, too large, `forged_lines` no probability, or `photos_from` another.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        schema: ProfileSchema,
+        num_reviews: int = 3,
+        num_images: int = 1,
+        seed: int | None = None,
+        photos_from: str = "self",
+        forged_lines: float = 0.0,
+        forged: int = 0,
+        cache=None,
+        states=None,
+    ):
+        if num_reviews < 1 or num_images < 0:
+            raise ValueError(f"num_reviews is at least 1 and num_images at least 0, got {num_reviews}, {num_images}")
+        if photos_from not in ("self", "nobody", "stranger"):
+            raise ValueError(f"photos_from must be 'self', 'nobody' or 'stranger', got {photos_from!r}")
+        self.dataset = dataset
+        self.schema = schema
+        self.num_reviews = num_reviews
+        self.num_images = num_images
+        self.seed = seed
+        if not 0 <= forged <= len(LEADS):
+            raise ValueError(f"forged is from 0 to {len(LEADS)} reviews, got {forged}")
+        self.photos_from = photos_from
+        self.forged_lines = check_probability("forged_lines", forged_lines)
+        self.forged = forged
+        self._labels = dataset.select_columns("profile")
+        self.cache = cache
+        self.states = states
+        # Shared, so that workers that outlive an epoch see the next.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._review_lengths: list[list[int]] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Other reviews and photos are drawn in another epoch; Accelerate's data loader calls this."""
+        self._epoch.fill_(epoch)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def text_lengths(self) -> np.ndarray:
+        """(users,), characters of the reviews that are drawn of each in this epoch."""
+        if self._review_lengths is None:
+            self._review_lengths = review_lengths(self.dataset)
+        drawn = (self._draw(of, self.num_reviews, self._rng(user)) for user, of in enumerate(self._review_lengths))
+        return np.array([sum(lengths) for lengths in drawn])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Example:
+        rng = self._rng(index)
+        row = self.dataset[index]
+        reviews = self._draw_reviews(row, rng)
+        if self.photos_from == "stranger":
+            stranger = self.dataset[index - 1]
+            photos = self._photos(stranger["user_id"], self._draw_reviews(stranger, rng), rng)
+        else:
+            photos = self._photos(row["user_id"], reviews, rng) if self.photos_from == "self" else []
+        texts, captions = [review["text"] for _, review in reviews], [caption for _, caption, _ in photos]
+        texts, captions = self._with_forgery(texts, captions, index, rng)
+        return Example(
+            user_id=row["user_id"],
+            reviews=texts,
+            images=[image if self.cache is None else self.cache[image] for image, _, _ in photos],
+            captions=captions,
+            profile=self.schema.profile_from_labels(row["profile"]),
+            vision_states=None if self.states is None else [self.states[image] for image, _, _ in photos],
+            photo_names=[name for _, _, name in photos],
+            rng=rng,
+        )
+
+    def _rng(self, index: int) -> np.random.Generator | None:
+        return None if self.seed is None else np.random.default_rng([self.seed, self.epoch, index])
+
+    def forged_profile(self, index: int) -> Profile:
+        """The profile that stands in a user's texts where it is `forged`."""
+        return self._profile(index - 1)
+
+    def _profile(self, index: int) -> Profile:
+        return self.schema.profile_from_labels(self._labels[index]["profile"])
+
+    def _with_forgery(
+        self, reviews: list[str], captions: list[str | None], index: int, rng: np.random.Generator | None
+    ) -> tuple[list[str], list[str | None]]:
+        if self.forged:
+            line = self.schema.render(self.forged_profile(index))
+            return [lead + line for lead in LEADS[: self.forged]] + reviews, captions
+        if self.forged_lines and rng is not None and len(self) > 1 and rng.random() < self.forged_lines:
+            other = (index + rng.integers(1, len(self))) % len(self)
+            return forge(self.schema, self._profile(other), reviews, captions, rng)
+        return reviews, captions
+
+    def _draw_reviews(self, row: Mapping, rng: np.random.Generator | None) -> list[tuple[int, dict]]:
+        """Reviews with their numbers."""
+        return self._draw(list(enumerate(row["reviews"])), self.num_reviews, rng)
+
+    def _photos(
+        self, user_id: str, reviews: list[tuple[int, dict]], rng: np.random.Generator | None
+    ) -> list[tuple[bytes | str, str | None, str]]:
+        """Photos drawn, with their captions and names."""
+        photos = []
+        for number, review in reviews:
+            images = [image["bytes"] or image["path"] for image in review["images"] or ()]
+            captions = review["captions"] or [None] * len(images)
+            names = [photo_name(user_id, review, number, place) for place in range(len(images))]
+            photos += self._draw(list(zip(images, captions, names, strict=True)), self.num_images, rng)
+        return photos
+
+    @staticmethod
+    def _draw(items: list, number: int, rng: np.random.Generator | None) -> list:
+        if rng is None or len(items) <= number:
+            return items[:number]
+        return [items[index] for index in sorted(rng.choice(len(items), number, replace=False))]
+
+
+def encode_photos(processor, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """`encode_images` of the examples'.
+
+    Raises:
+        UnreadablePhoto: names the first photo that cannot be read.
+    """
+    try:
+        return processor.encode_images([example.images for example in examples])
+    except ValueError:
+        for example in examples:
+            for image, name in zip(example.images, example.photo_names, strict=True):
+                try:
+                    processor.load_image(image)
+                except ValueError as error:
+                    raise UnreadablePhoto(f"{name}: {error}") from None
+        raise
+
+
+class JointCollator:
+    """Examples to the batch of `JointTrainingModel`: each text and each set of photos that a view names, once.
+
+    Args:
+        processor: `MMProfileProcessor`.
+        views: of `objectives.select_views`.
+        mask_probability: of a pixel or a caption's word, under `mask_image`.
+        profile_mask_probability: of an attribute, under `mask_profile`.
+        drawn_by: objective -> weight: each batch is of one objective, drawn with a probability that is in proportion
+            to its weight, so that the expected loss is the weighted mean. None: of all.
+
+    Raises:
+        ValueError: if a probability is not from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        processor,
+        views: dict[str, View],
+        mask_probability: float,
+        profile_mask_probability: float,
+        drawn_by: Mapping[str, float] | None = None,
+    ):
+        self.processor = processor
+        self.views = views
+        self.drawn_by = drawn_by
+        self.mask_probability = check_probability("mask_probability", mask_probability)
+        self.profile_mask_probability = check_probability("profile_mask_probability", profile_mask_probability)
+
+    def __call__(self, examples: Sequence[Example]) -> dict:
+        batch = {"labels": self.processor.encode_targets([example.profile for example in examples])}
+        views = self.views
+        if self.drawn_by is not None:
+            batch["objectives"] = [self._draw(examples[0].rng)]
+            views = {name: views[name] for name in batch["objectives"]}
+        ids: dict[str, list] = {name: [] for name in sorted({view.text for view in views.values()})}
+        for example in examples:
+            corrupted = self._corrupted(example, ids)
+            for name in ids:
+                ids[name].append(self.processor.encode_text(**self._text_arguments(name, example, *corrupted)))
+        batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
+        photos = {view.photos for view in views.values()} - {None}
+        if photos and any(example.images for example in examples):
+            batch |= self._encode_photos(photos, examples)
+        return batch
+
+    def _draw(self, rng: np.random.Generator) -> str:
+        weights = np.array([self.drawn_by[name] for name in self.views])
+        return list(self.views)[rng.choice(len(weights), p=weights / weights.sum())]
+
+    def _corrupted(self, example: Example, texts: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The example's masked captions and the keys of its masked attributes, as far as the texts need them."""
+        parts = set().union(*(text_parts(name) for name in texts))
+        captions, masked = [], []
+        if "masked_captions" in parts:
+            captions = [caption for caption in example.captions if caption]
+            captions = mask_captions(captions, self.mask_probability, self.processor.mask_token, example.rng)
+        if "masked_profile" in parts:
+            masked = mask_profile(list(example.profile), self.profile_mask_probability, example.rng)
+        return captions, masked
+
+    @staticmethod
+    def _text_arguments(name: str, example: Example, masked_captions: list[str], masked_keys: list[str]) -> dict:
+        parts = text_parts(name)
+        arguments: dict = {"reviews": example.reviews} if "reviews" in parts else {}
+        if "captions" in parts:
+            arguments["captions"] = example.captions
+        elif "masked_captions" in parts:
+            arguments |= {"captions": masked_captions, "keep_masks": True}
+        if "masked_profile" in parts:
+            arguments |= {"profile": example.profile, "masked": masked_keys}
+        return arguments
+
+    def _encode_photos(self, views: set[str], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        batch = {}
+        if examples[0].vision_states is not None:
+            counts = torch.tensor([len(example.images) for example in examples])
+            states = [state for example in examples for state in example.vision_states]
+            batch["image_mask"] = torch.arange(int(counts.max())) < counts[:, None]  # (batch, images)
+            batch["vision_states"] = torch.from_numpy(np.stack(states))
+        if not batch or "masked_photos" in views:
+            batch |= encode_photos(self.processor, examples)
+        if "masked_photos" in views:
+            batch["pixel_mask"] = self._pixel_mask(batch["pixel_values"], examples)
+        return batch
+
+    def _pixel_mask(self, pixel_values: torch.Tensor, examples: Sequence[Example]) -> torch.Tensor:
+        _, images, _, height, width = pixel_values.shape
+        mask = torch.zeros(len(examples), images, height, width, dtype=torch.bool)
+        for row, example in zip(mask, examples, strict=True):
+            shape = (len(example.images), height, width)
+            row[: len(example.images)] = mask_pixels(shape, self.mask_probability, example.rng)
+        return mask
+
+
+class EvaluationCollator:
+    """Examples to the inputs of `generate`, with what of a user the model sees, and their labels."""
+
+    def __init__(self, processor, sees: Sees):
+        self.processor = processor
+        self.sees = sees
+
+    def __call__(self, examples: Sequence[Example]) -> dict:
+        batch = dict(self.processor.pad_text([self.encode_text(example).ids for example in examples]))
+        batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
+        if self.sees.images and any(example.images for example in examples):
+            batch |= encode_photos(self.processor, examples)
+        return batch
+
+    def encode_text(self, example: Example) -> EncodedText:
+        return self.processor.encode_sections(example.reviews, example.captions if self.sees.captions else ())

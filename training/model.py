@@ -1,0 +1,104 @@
+"""The model that train.py trains, with the flags that say what of it is trained and how fast."""
+
+import torch
+from datasets import Dataset
+from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
+from transformers.models.t5.modeling_t5 import T5Block
+from transformers.models.vit.modeling_vit import ViTLayer
+
+from files.checkpoint_files import exact_revision
+from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
+from mmprofile.processing_mmprofile import MMProfileProcessor
+from scoring.evaluation import max_profile_tokens
+from training.arguments import JointTrainingArguments
+from training.data import corpus_texts
+from training.presets import tiny_config, tiny_processor
+
+
+def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
+    """The model and processor to train: a checkpoint, the tiny preset, or two pre-trained towers.
+
+    Raises:
+        ValueError: if a checkpoint is not to be had, or its schema is not the corpus'.
+    """
+    try:
+        model, processor = _load_or_make(arguments, schema, train_split)
+    except OSError as error:
+        names = arguments.model or f"{arguments.text_model}, {arguments.vision_model}"
+        raise ValueError(f"{names}: no checkpoint to be had: {error}") from error
+    model.generation_config = GenerationConfig(
+        num_beams=arguments.num_beams,
+        max_new_tokens=max_profile_tokens(processor),
+        decoder_start_token_id=model.config.decoder_start_token_id,
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.pad_token_id,
+    )
+    model.config.paradigm, model.config.objectives = arguments.paradigm, list(arguments.views)
+    processor.max_images = max(processor.max_images, arguments.num_reviews * arguments.num_images)
+    if arguments.freeze_vision:
+        model.vision_model.requires_grad_(False)
+    if arguments.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    torch.set_float32_matmul_precision(arguments.matmul_precision)
+    if arguments.compile:
+        compile_layers(model)
+    return model, processor
+
+
+def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
+    if arguments.model:
+        # By the classes that are trained and saved here: code that came with an older checkpoint lacks some of theirs.
+        revision = exact_revision(arguments.model, arguments.revision)
+        model = MMProfileForConditionalGeneration.from_pretrained(
+            arguments.model, dtype=torch.float32, revision=revision
+        )
+        processor = MMProfileProcessor.from_pretrained(arguments.model, revision=revision)
+        if processor.profile_schema != schema:
+            raise ValueError(
+                f"{arguments.model!r} writes profiles of {processor.profile_schema.to_list()},"
+                f" the corpus has {schema.to_list()}"
+            )
+        processor.max_text_tokens = arguments.max_text_tokens
+    elif arguments.text_model == "tiny":
+        texts = corpus_texts(train_split)
+        processor = tiny_processor(
+            texts, schema, vocab_size=arguments.vocab_size, max_text_tokens=arguments.max_text_tokens
+        )
+        config = tiny_config(schema, len(processor.tokenizer))
+        config.fusion, config.vision_feature = arguments.fusion, arguments.vision_feature
+        model = MMProfileForConditionalGeneration(config)
+    else:
+        model = MMProfileForConditionalGeneration.from_text_vision_pretrained(
+            arguments.text_model,
+            arguments.vision_model,
+            dtype=torch.float32,
+            fusion=arguments.fusion,
+            vision_feature=arguments.vision_feature,
+            profile_schema=schema,
+        )
+        processor = MMProfileProcessor(
+            AutoImageProcessor.from_pretrained(arguments.vision_model),
+            AutoTokenizer.from_pretrained(arguments.text_model),
+            schema,
+            max_text_tokens=arguments.max_text_tokens,
+        )
+    return model, processor
+
+
+def to_training(joint: torch.nn.Module, model: MMProfileForConditionalGeneration, arguments: JointTrainingArguments):
+    """Dropout everywhere but in a frozen vision tower; `joint` holds the model."""
+    joint.train()
+    if arguments.freeze_vision:
+        model.vision_model.eval()
+
+
+def compile_layers(model: MMProfileForConditionalGeneration) -> None:
+    """Has each layer compiled when it is first called, for any number of users, tokens and photos.
+
+    The layers and not the model: layers of one kind share their code, and no choice between users with photos and
+    without breaks it in two. Names of weights stay as they are.
+    """
+    for layer in model.modules():
+        if isinstance(layer, T5Block | ViTLayer) or layer is model.fusion:
+            layer.compile(dynamic=True)

@@ -1,0 +1,244 @@
+"""Unified joint training (section 5 of the paper): four objectives on one batch, the same labels for all.
+
+What the model sees under each objective and paradigm is the table `VIEWS`. The corruptions are random functions of a
+generator alone, so that a user's views do not depend on the process or the worker that makes them.
+
+Shapes: batch users, images photos a user, seq text tokens, target label tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmprofile.configuration_mmprofile import OBJECTIVES
+
+
+class View(NamedTuple):
+    """What one objective gives to the model: the names of a text and of a set of photos."""
+
+    text: str
+    photos: str | None = None
+
+
+# Text names are read by `text_parts`: what stands in the text, joined by "+".
+VIEWS = {
+    "multimodal": {
+        "fusion": View("reviews", "photos"),
+        "text": View("reviews"),
+        "mask_image": View("reviews", "masked_photos"),
+        "mask_profile": View("masked_profile", "photos"),
+    },
+    "unimodal": {
+        "fusion": View("reviews+captions"),
+        "text": View("reviews"),
+        "mask_image": View("reviews+masked_captions"),
+        "mask_profile": View("masked_profile+captions"),
+    },
+    "combined": {
+        "fusion": View("reviews+captions", "photos"),
+        "text": View("reviews"),
+        "mask_image": View("reviews+masked_captions", "masked_photos"),
+        "mask_profile": View("masked_profile+captions", "photos"),
+    },
+}
+PARADIGMS = tuple(VIEWS)
+SCHEDULES = ("all", "sampled")
+
+
+def select_views(paradigm: str, objectives: Sequence[str]) -> dict[str, View]:
+    """The views of some objectives, in the table's order.
+
+    Raises:
+        ValueError: if the paradigm or an objective is unknown, or none or one twice is given.
+    """
+    if paradigm not in VIEWS:
+        raise ValueError(f"paradigm must be one of {list(PARADIGMS)}, got {paradigm!r}")
+    if not objectives or len(set(objectives)) < len(objectives) or not set(objectives) <= set(OBJECTIVES):
+        raise ValueError(f"objectives must be different ones of {list(OBJECTIVES)}, got {list(objectives)}")
+    return {name: view for name, view in VIEWS[paradigm].items() if name in objectives}
+
+
+def text_parts(text: str) -> set[str]:
+    """The parts of a view's text: of reviews, captions, masked_captions and masked_profile."""
+    return set(text.split("+"))
+
+
+def check_probability(name: str, value: float) -> float:
+    """The value, if it is a probability; else a `ValueError`."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is a probability from 0 to 1, got {value}")
+    return value
+
+
+def mask_captions(captions: Sequence[str], probability: float, mask_token: str, rng: np.random.Generator) -> list[str]:
+    """Each word becomes `mask_token` with the given probability (section 5.2)."""
+    masked = []
+    for caption in captions:
+        words = caption.split()
+        hidden = rng.random(len(words)) < probability
+        masked.append(" ".join(mask_token if hide else word for word, hide in zip(words, hidden, strict=True)))
+    return masked
+
+
+def mask_profile(keys: Sequence[str], probability: float, rng: np.random.Generator) -> list[str]:
+    """The attributes to mask, each with the given probability, at least one (section 5.1)."""
+    masked = [key for key, draw in zip(keys, rng.random(len(keys)), strict=True) if draw < probability]
+    return masked or [keys[rng.integers(len(keys))]]
+
+
+def mask_pixels(shape: Sequence[int], probability: float, rng: np.random.Generator) -> torch.Tensor:
+    """Which pixels turn black, True with the given probability, of any shape (section 5.1)."""
+    return torch.from_numpy(rng.random(shape, dtype=np.float32) < probability)
+
+
+def blacken(pixel_values: torch.Tensor, pixel_mask: torch.Tensor, black: torch.Tensor) -> torch.Tensor:
+    """Photos with their masked pixels black, all channels at once.
+
+    Args:
+        pixel_values: (batch, images, channels, height, width), normalised.
+        pixel_mask: (batch, images, height, width), True turns black.
+        black: (channels,), what normalisation makes of a black pixel: 0 there would be mid-grey.
+    """
+    black = black.to(pixel_values)[:, None, None]
+    return torch.where(pixel_mask[:, :, None], black, pixel_values)
+
+
+@dataclass
+class JointOutput:
+    """The weighted mean `loss` and each objective's own, by name."""
+
+    loss: torch.Tensor
+    losses: dict[str, torch.Tensor]
+
+
+class JointTrainingModel(nn.Module):
+    """Turns one batch into the losses of all objectives; this is the module that Accelerate prepares.
+
+    What objectives share is computed once: each text is encoded once and each set of photos once, all sets in one pass
+    of the vision tower; the decoder passes over texts of like length are one.
+
+    Args:
+        model: needs `get_input_embeddings`, `text_features`, `photo_features`, `fuse`,
+            `prepare_decoder_input_ids_from_labels` and `forward(encoder_outputs=, decoder_inputs_embeds=)`;
+            `project_states` for batches with such states.
+        views: of `select_views`.
+        black: (channels,), the processor's `black`.
+        weights: objective -> its weight in the mean, positive; default: equal.
+
+    Raises:
+        ValueError: if the weights are not of the views' objectives, or not positive.
+    """
+
+    def __init__(
+        self, model: nn.Module, views: dict[str, View], black: torch.Tensor, weights: dict[str, float] | None = None
+    ):
+        super().__init__()
+        weights = dict.fromkeys(views, 1.0) if weights is None else weights
+        if set(weights) != set(views) or min(weights.values()) <= 0:
+            raise ValueError(f"each of {list(views)} needs a weight above 0, got {weights}")
+        self.model = model
+        self.views = views
+        self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+        self.register_buffer("black", black, persistent=False)
+
+    def forward(self, batch: dict) -> JointOutput:
+        """The losses of a batch as `batching.JointCollator` makes it.
+
+        Args:
+            batch: `texts`, name -> {input_ids, attention_mask} (batch, seq); `labels` (batch, target), -100 where
+                there is none; if any user has a photo, `pixel_values` (batch, images, 3, height, width),
+                `image_mask` (batch, images) and, with masked photos, `pixel_mask` (batch, images, height, width);
+                with `vision_states`, the tower's of the photos (photos, ...), pixels are for masked photos alone;
+                `objectives`, if not all are to be computed, the names of those drawn: `loss` is then the plain mean
+                of theirs, since the weights are in the draw.
+        """
+        drawn = batch.get("objectives")
+        names = list(self.views) if drawn is None else drawn
+        views = [self.views[name] for name in names]
+        # No sets: their order, and with it the last digits of the gradients, differs from one process to the next.
+        embedded, target = self._embed([view.text for view in views], batch)
+        texts = {name: self._encode_text(embeds, batch["texts"][name]) for name, embeds in embedded.items()}
+        photos = self._encode_photos([view.photos for view in views], batch)
+        fused = []
+        for view in views:
+            attention_mask = batch["texts"][view.text]["attention_mask"]
+            features = photos.get(view.photos)
+            fused.append(self.model.fuse(texts[view.text], attention_mask, features, batch.get("image_mask")))
+        losses = dict(zip(names, self._decode(fused, target, batch["labels"]), strict=True))
+        weights = self.weights if drawn is None else dict.fromkeys(names, 1 / len(names))
+        loss = sum(weights[name] * value for name, value in losses.items())
+        return JointOutput(loss, losses)
+
+    def _embed(self, names: list[str], batch: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Each text's embeddings and the decoder's (batch, target, d_model), looked up at once.
+
+        The gradient of a lookup is as large as the vocabulary, however few the tokens: it is made and added up once.
+        """
+        texts = {name: batch["texts"][name]["input_ids"] for name in dict.fromkeys(names)}
+        ids = [*texts.values(), self.model.prepare_decoder_input_ids_from_labels(batch["labels"])]
+        embeds = self.model.get_input_embeddings()(torch.cat([part.flatten() for part in ids]))
+        parts = embeds.split([part.numel() for part in ids])
+        *embedded, target = (states.view(*part.shape, -1) for states, part in zip(parts, ids, strict=True))
+        return dict(zip(texts, embedded, strict=True)), target
+
+    def _encode_text(self, embeds: torch.Tensor, text: dict) -> torch.Tensor:
+        features = self.model.text_features(inputs_embeds=embeds, attention_mask=text["attention_mask"])
+        return features.last_hidden_state
+
+    def _encode_photos(self, names: list[str | None], batch: dict) -> dict[str, torch.Tensor]:
+        """The features of each set of photos, if there are any, by one pass of the vision tower over all sets."""
+        image_mask, features = batch.get("image_mask"), {}
+        if image_mask is None:
+            return features
+        names = [name for name in dict.fromkeys(names) if name]
+        if "vision_states" in batch and "photos" in names:
+            features["photos"] = self.model.project_states(batch["vision_states"], image_mask)
+            names.remove("photos")
+        if names:
+            pixels = torch.cat([self._pixels(name, batch) for name in names])
+            parts = self.model.photo_features(pixels, image_mask.repeat(len(names), 1)).chunk(len(names))
+            features |= zip(names, parts, strict=True)
+        return features
+
+    def _pixels(self, name: str, batch: dict) -> torch.Tensor:
+        clean = batch["pixel_values"]
+        return clean if name == "photos" else blacken(clean, batch["pixel_mask"], self.black)
+
+    def _decode(self, fused: list, target: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """One decoder pass for all objectives with long texts, and one for those with short ones."""
+        lengths = [output.last_hidden_state.shape[1] for output in fused]
+        # Padded to 600 tokens, a masked profile of 50 would cost the decoder as much as the reviews.
+        is_short = [2 * length <= max(lengths) for length in lengths]
+        losses = [None] * len(fused)
+        for short in sorted(set(is_short)):
+            chosen = [number for number, it_is in enumerate(is_short) if it_is == short]
+            found = self._decode_group([fused[number] for number in chosen], target, labels)
+            for number, loss in zip(chosen, found, strict=True):
+                losses[number] = loss
+        return losses
+
+    def _decode_group(self, fused: list, target: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """One decoder pass, the encoder outputs padded to the longest."""
+        longest = max(output.last_hidden_state.shape[1] for output in fused)
+        states = torch.cat([_pad_seq(output.last_hidden_state, longest) for output in fused])
+        masks = torch.cat([_pad_seq(output.attention_mask, longest) for output in fused])
+        logits = self.model(
+            encoder_outputs=(states,),
+            attention_mask=masks,
+            decoder_inputs_embeds=target.repeat(len(fused), 1, 1),
+            use_cache=False,
+        ).logits  # (objectives * batch, target, vocabulary)
+        return [
+            nn.functional.cross_entropy(part.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
+            for part in logits.chunk(len(fused))
+        ]
+
+
+def _pad_seq(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    """Zeros behind dimension 1, up to a length."""
+    padding = [0, 0] * (tensor.dim() - 2) + [0, length - tensor.shape[1]]
+    return nn.functional.pad(tensor, padding)

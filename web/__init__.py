@@ -1,0 +1,1 @@
+"""Parts of the web page, `app.py`; a Space holds this folder too."""
