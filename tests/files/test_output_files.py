@@ -57,7 +57,7 @@ def elsewhere(folder, then="pass"):
     """A process that tries to hold the folder, says whether it does, and does what follows."""
     program = f"""
 import os, sys, time
-from output_files import only_run  # the package would import torch
+from files.output_files import only_run
 try:
     with only_run({str(folder)!r}):
         print("held", flush=True)
