@@ -1,24 +1,69 @@
-"""The import name `mmprofile` over the flat Hub repository.
+"""The import name `mmprofile` over the flat Hub repository, and the one way to the library's names.
 
 The files of a Hub model repository stand at its root and import one another relatively. Setting `__path__` makes this
-folder the package, so that `from mmprofile.modeling_mmprofile import ...` works from a checkout without installation.
-The classes are imported when they are first asked for: a file that needs no torch is there at once.
+folder their package, so that `from mmprofile import ProfileSchema` works from a checkout without installation. A
+name's file is imported when the name is first asked for: what needs no torch is there at once.
+
+Programs and rooms take what they need from here; tests take what is not named here from its file, for example
+`mmprofile.texts_mmprofile`. The rooms (`training`, `scoring` and so on) are packages of their own.
 """
 
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 __path__ = [str(Path(__file__).parent)]
 __version__ = "0.1.0"
 
-_HOMES = {
-    "MMProfileConfig": "configuration_mmprofile",
-    "MMProfileForConditionalGeneration": "modeling_mmprofile",
-    "MMProfilePreTrainedModel": "modeling_mmprofile",
-    "MMProfileProcessor": "processing_mmprofile",
-    "ProfileAttribute": "configuration_mmprofile",
-    "ProfileSchema": "configuration_mmprofile",
+if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
+    from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
+    from configuration_mmprofile import FUSIONS as FUSIONS
+    from configuration_mmprofile import OBJECTIVES as OBJECTIVES
+    from configuration_mmprofile import VISION_FEATURES as VISION_FEATURES
+    from configuration_mmprofile import MMProfileConfig as MMProfileConfig
+    from configuration_mmprofile import Profile as Profile
+    from configuration_mmprofile import ProfileAttribute as ProfileAttribute
+    from configuration_mmprofile import ProfileSchema as ProfileSchema
+    from images_mmprofile import Photo as Photo
+    from images_mmprofile import is_address as is_address
+    from images_mmprofile import load_rgb as load_rgb
+    from images_mmprofile import shown_path as shown_path
+    from linear_mmprofile import fast_linears as fast_linears
+    from modeling_mmprofile import COMPANIONS as COMPANIONS
+    from modeling_mmprofile import MMProfileForConditionalGeneration as MMProfileForConditionalGeneration
+    from modeling_mmprofile import MMProfilePreTrainedModel as MMProfilePreTrainedModel
+    from pipeline_mmprofile import Sees as Sees
+    from pipeline_mmprofile import UserProfilingPipeline as UserProfilingPipeline
+    from pipeline_mmprofile import encode_user as encode_user
+    from pipeline_mmprofile import pad_users as pad_users
+    from pipeline_mmprofile import profile_users as profile_users
+    from pipeline_mmprofile import seen_by as seen_by
+    from processing_mmprofile import MMProfileProcessor as MMProfileProcessor
+    from profile_trie_mmprofile import ProfileTrie as ProfileTrie
+    from profile_trie_mmprofile import profile_trie as profile_trie
+    from texts_mmprofile import EncodedText as EncodedText
+    from texts_mmprofile import shown as shown
+
+_NAMES = {
+    "configuration_mmprofile": (
+        "ATTRIBUTE_SEPARATOR",
+        "FUSIONS",
+        "OBJECTIVES",
+        "VISION_FEATURES",
+        "MMProfileConfig",
+        "Profile",
+        "ProfileAttribute",
+        "ProfileSchema",
+    ),
+    "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
+    "linear_mmprofile": ("fast_linears",),
+    "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
+    "pipeline_mmprofile": ("Sees", "UserProfilingPipeline", "encode_user", "pad_users", "profile_users", "seen_by"),
+    "processing_mmprofile": ("MMProfileProcessor",),
+    "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
+    "texts_mmprofile": ("EncodedText", "shown"),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = list(_HOMES)
 
 

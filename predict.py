@@ -47,8 +47,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 from cli.progress import log_progress
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import MMProfileProcessor, ProfileSchema
-from mmprofile.pipeline_mmprofile import Sees, profile_users, seen_by
+from mmprofile import MMProfileProcessor, ProfileSchema, Sees, profile_users, seen_by
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,

@@ -49,11 +49,17 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import predict
-from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.linear_mmprofile import fast_linears
-from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users, seen_by
-from mmprofile.profile_trie_mmprofile import ProfileTrie, profile_trie
+from mmprofile import (
+    MMProfileForConditionalGeneration,
+    ProfileSchema,
+    ProfileTrie,
+    Sees,
+    encode_user,
+    fast_linears,
+    pad_users,
+    profile_trie,
+    seen_by,
+)
 from publishing.hub_folder import save_hub_folder
 from training.presets import tiny_config, tiny_processor
 

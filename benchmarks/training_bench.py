@@ -12,9 +12,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import T5Config, ViTConfig, ViTImageProcessorPil
 
-from mmprofile.configuration_mmprofile import MMProfileConfig, ProfileSchema
-from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.processing_mmprofile import MMProfileProcessor
+from mmprofile import MMProfileConfig, MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
 from training.batching import Example, JointCollator
 from training.objectives import OBJECTIVES, JointOutput, JointTrainingModel, select_views
 from training.presets import train_tokenizer

@@ -9,7 +9,7 @@ from datasets import Dataset, Features
 from datasets import List as ListFeature
 
 from corpora.columns import REVIEW_COLUMNS
-from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile import ProfileSchema
 
 COLUMNS = ("user_id", "reviews", "profile")
 

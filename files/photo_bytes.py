@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmprofile.images_mmprofile import Photo
+from mmprofile import Photo
 
 
 def resized(photo: Photo, processor) -> np.ndarray:

@@ -12,9 +12,7 @@ import numpy as np
 import torch
 
 from files.photo_bytes import look_up, pixel_table, resized
-from mmprofile.configuration_mmprofile import Profile
-from mmprofile.images_mmprofile import Photo
-from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users
+from mmprofile import Photo, Profile, Sees, encode_user, pad_users
 from prediction.inputs import DatasetUsers, LineUsers, User
 
 PART = 16  # users

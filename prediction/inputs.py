@@ -20,9 +20,7 @@ from corpora.checks import COLUMNS, labels_schema
 from corpora.columns import is_text_profile, unified
 from corpora.digest import corpus_digest, update_by_file
 from corpora.opening import open_corpus, table_kind
-from mmprofile.configuration_mmprofile import Profile, ProfileSchema
-from mmprofile.images_mmprofile import is_address, shown_path
-from mmprofile.texts_mmprofile import shown
+from mmprofile import Profile, ProfileSchema, is_address, shown, shown_path
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
 # What JSON has, in words: what is refused is not quoted, it may be a whole user or a file.

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from files.output_files import UNFINISHED, read_json, remove_unfinished, replacing, write_json
-from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile import ProfileSchema
 
 ROOM = "predictions"
 RUN = "run.json"

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile import ProfileSchema
 from prediction.inputs import User
 
 SHOWN_CHARACTERS = 300  # of a review

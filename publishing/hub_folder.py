@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from files.output_files import UNFINISHED, unfinished_folder
-from mmprofile.modeling_mmprofile import COMPANIONS
+from mmprofile import COMPANIONS
 
 ROOT = Path(__file__).parent.parent
 # What some of a checkpoint's `COMPANIONS` are called here.

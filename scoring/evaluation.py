@@ -12,8 +12,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from mmprofile.configuration_mmprofile import Profile, ProfileSchema
-from mmprofile.pipeline_mmprofile import profile_users
+from mmprofile import Profile, ProfileSchema, profile_users
 
 METRIC = str(Path(__file__).parent.parent / "metrics" / "profile_f1")
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from files.output_files import replacing
-from mmprofile.configuration_mmprofile import Profile, ProfileAttribute, ProfileSchema
+from mmprofile import Profile, ProfileAttribute, ProfileSchema
 from scoring.reporting import COLORS, FONT_SIZE, INK, PALE, table_order
 
 PANELS = 3  # a row of a figure

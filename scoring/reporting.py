@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.isotonic import isotonic_regression
 
 from files.output_files import replacing
-from mmprofile.configuration_mmprofile import ProfileAttribute, ProfileSchema
+from mmprofile import ProfileAttribute, ProfileSchema
 
 # The attributes in the order of the paper's Table 2.
 TABLE_2 = ("stars", "favorite_category", "budget_range", "service_preference", "preferred_meal", "discount_preference")

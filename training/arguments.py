@@ -132,7 +132,7 @@ class JointTrainingArguments:
     max_eval_users: int | None = _flag(None, "use the first so many users of the other splits")
 
     def __post_init__(self):
-        from mmprofile.configuration_mmprofile import FUSIONS, VISION_FEATURES
+        from mmprofile import FUSIONS, VISION_FEATURES
         from training.objectives import SCHEDULES, check_probability, select_views
 
         for name in ("dataset", "output_dir"):

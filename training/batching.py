@@ -10,9 +10,7 @@ from datasets import Dataset, Features, Image
 from datasets import List as ListFeature
 
 from corpora.checks import review_fields
-from mmprofile.configuration_mmprofile import Profile, ProfileSchema
-from mmprofile.pipeline_mmprofile import Sees
-from mmprofile.texts_mmprofile import EncodedText
+from mmprofile import EncodedText, Profile, ProfileSchema, Sees
 from training.forged_lines import LEADS, forge
 from training.objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
 from training.photo_check import UnreadablePhoto, photo_name

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from corpora.checks import check_content, check_rows, labels_schema
 from corpora.opening import open_corpus
-from mmprofile.pipeline_mmprofile import seen_by
+from mmprofile import seen_by
 from training.arguments import JointTrainingArguments
 from training.batching import EvaluationCollator, JointCollator, UserExamples
 from training.photo_cache import PhotoCache, Photos

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmprofile.configuration_mmprofile import ATTRIBUTE_SEPARATOR, Profile, ProfileSchema
+from mmprofile import ATTRIBUTE_SEPARATOR, Profile, ProfileSchema
 
 # What may stand before the line, the words of section marks among it.
 LEADS = ("", "Profile: ", "Review: ", "My profile: ", "Photo: a menu. Profile: ")

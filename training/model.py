@@ -7,9 +7,7 @@ from transformers.models.t5.modeling_t5 import T5Block
 from transformers.models.vit.modeling_vit import ViTLayer
 
 from files.checkpoint_files import exact_revision
-from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.processing_mmprofile import MMProfileProcessor
+from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
 from scoring.evaluation import max_profile_tokens
 from training.arguments import JointTrainingArguments
 from training.data import corpus_texts

@@ -16,8 +16,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from files.output_files import replacing
-from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.pipeline_mmprofile import seen_by
+from mmprofile import ProfileSchema, seen_by
 from scoring.reporting import format_table, table_order
 from training.arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmprofile.configuration_mmprofile import OBJECTIVES
+from mmprofile import OBJECTIVES
 
 
 class View(NamedTuple):

@@ -12,8 +12,7 @@ from tokenizers.models import Unigram
 from tokenizers.trainers import UnigramTrainer
 from transformers import PreTrainedTokenizerFast, T5Config, ViTConfig, ViTImageProcessorPil
 
-from mmprofile.configuration_mmprofile import ATTRIBUTE_SEPARATOR, MMProfileConfig, ProfileSchema
-from mmprofile.processing_mmprofile import MMProfileProcessor
+from mmprofile import ATTRIBUTE_SEPARATOR, MMProfileConfig, MMProfileProcessor, ProfileSchema
 
 WORD_START = "\u2581"  # how Unigram pieces write a blank
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>"]  # T5's ids 0, 1 and 2

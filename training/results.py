@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
-from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.pipeline_mmprofile import seen_by
+from mmprofile import ProfileSchema, seen_by
 from scoring.evaluation import Evaluation, evaluate_model, majority_f1
 from scoring.plots import calibration
 from training.arguments import JointTrainingArguments

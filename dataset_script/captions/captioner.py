@@ -113,7 +113,7 @@ class PhotoBatches:
         # Imported before workers are forked, so that each need not.
         import torch
 
-        from mmprofile.images_mmprofile import load_rgb
+        from mmprofile import load_rgb
 
         self._load, self._join = load_rgb, torch.cat
         self.shards, self.image_processor = shards, image_processor

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard
 from PIL import Image
 
+from handler import EndpointHandler
 from mmprofile.configuration_mmprofile import ProfileSchema
-from mmprofile.handler import EndpointHandler
 from tests.tiny_folder import save_tiny_folder
 from training.arguments import JointTrainingArguments
 from training.model_card import write_model_card
