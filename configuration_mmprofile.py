@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from string import capwords
+from typing import NamedTuple
 
 from transformers import PreTrainedConfig, T5Config, ViTConfig
 
@@ -277,6 +278,30 @@ YELP_ATTRIBUTES = (
 )
 
 
+class Sees(NamedTuple):
+    """What a model was trained to see beside the reviews, and whether it was trained on users without a review."""
+
+    images: bool
+    captions: bool
+    without_reviews: bool = False
+
+
+def seen_by(trained) -> Sees:
+    """What a model sees of a user, by its training (section 5 of the paper).
+
+    Args:
+        trained: has `paradigm` and `objectives`: a model's config, or the arguments of a training.
+    """
+    objectives = getattr(trained, "objectives", None)  # a checkpoint with older code has no such field
+    if objectives is not None and set(objectives) == {"text"}:
+        return Sees(images=False, captions=False)
+    return Sees(
+        images=trained.paradigm != "unimodal",
+        captions=trained.paradigm != "multimodal",
+        without_reviews=objectives is None or "mask_profile" in objectives,
+    )
+
+
 class MMProfileConfig(PreTrainedConfig):
     r"""Configuration of `MMProfileForConditionalGeneration`.
 
@@ -332,6 +357,11 @@ class MMProfileConfig(PreTrainedConfig):
         if name == "profile_schema":
             value = ProfileSchema(value)
         super().__setattr__(name, value)
+
+    @property
+    def sees(self) -> Sees:
+        """What the model was trained to see of a user."""
+        return seen_by(self)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """T5's configuration; of its decoder alone, if asked for, with the decoder's number of layers.

@@ -3,6 +3,7 @@
 A profile's score is the model's plain log-probability of its text, `</s>` included.
 """
 
+from collections.abc import Mapping
 from math import inf
 
 import numpy as np
@@ -130,6 +131,10 @@ class ProfileGenerationMixin:
             raise failure
         return predictions
 
+    def profile_users(self, batch: Mapping[str, torch.Tensor], tokenizer, **options) -> list[dict]:
+        """Answers for users, as JSON has them; see the function `profile_users`."""
+        return profile_users(self, tokenizer, batch, **options)
+
     def _search(
         self, trie: ProfileTrie, limits: SearchLimits, state: torch.Tensor, mask: torch.Tensor | None
     ) -> tuple[list[ProfilePrediction | None], NotFiniteError | None]:
@@ -152,6 +157,53 @@ class ProfileGenerationMixin:
             break
         failed = [user for user, prediction in enumerate(predictions) if prediction is None]
         return predictions, NotFiniteError(failed, dtype) if failed else None
+
+
+def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:
+    """Profiles of a batch, as JSON has them.
+
+    Args:
+        model: on any device; the batch is moved there.
+        tokenizer: the processor's.
+        batch: as the processor's `pad_users` returns it.
+        options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
+
+    Returns:
+        For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and whether
+        it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
+        schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
+        `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
+        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`. A user of whom the model computes
+        what is not finite has an `error` alone, a sentence.
+    """
+    inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
+    problem = None
+    try:
+        predictions = model.generate_profiles(**inputs, tokenizer=tokenizer, output_fusion=True, **options)
+    except ValueError as error:
+        predictions = getattr(error, "predictions", None)  # of another copy of the class, where the model is of one
+        if predictions is None:
+            raise
+        problem = error.problem
+    schema = model.config.profile_schema
+    return [{"error": problem} if found is None else _answer(found, schema) for found in predictions]
+
+
+def _answer(found, schema) -> dict:
+    return {
+        "profile": found.profile,
+        "text": found.text,
+        "log_probability": found.log_probability,
+        "exact": found.exact,
+        "probabilities": found.probabilities,
+        "coverage": found.coverage,
+        "runners_up": [
+            {"profile": profile, "text": schema.render(profile), "log_probability": score}
+            for profile, score in found.runners_up
+        ],
+        "image_weights": found.image_weights,
+        "gate": found.gate,
+    }
 
 
 def checked_encoder_outputs(given, d_model: int) -> ModelOutput:

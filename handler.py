@@ -25,7 +25,6 @@ from dataclasses import asdict, dataclass, fields
 import torch
 from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
-from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils.versions import require_version
 
 TRANSFORMERS = "transformers>=5.23,<6"  # as in requirements.txt
@@ -118,16 +117,7 @@ class EndpointHandler:
         torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each request has its own
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True, **hub).to(device)
-        # The server loads this file alone, so that it cannot import the other; whatever the function's name says, it
-        # loads anything of the repository's files.
-        self._pad_users, self._profile_users, seen_by, self._open_photo = (
-            get_class_from_dynamic_module(name, path, **hub)
-            for name in (
-                *("pipeline_mmprofile.pad_users", "pipeline_mmprofile.profile_users", "pipeline_mmprofile.seen_by"),
-                "images_mmprofile.open_photo",
-            )
-        )
-        self.sees = seen_by(self.model.config)
+        self.sees = self.model.config.sees
         self._reading, self._decoding = threading.BoundedSemaphore(DECODERS), _Budget(MAX_PIXELS)
         # The tokenizer and the model. One thread: each that computes has helpers and buffers of its own, for good.
         self._running = ThreadPoolExecutor(1, "mmprofile")
@@ -184,7 +174,7 @@ class EndpointHandler:
                 if not decode:
                     yield None
                     return
-                opened = self._open_photo(content)
+                opened = self.processor.open_image(content)
                 cost, (width, height) = opened.cost, opened.size
                 if cost > MAX_PIXELS:
                     raise ValueError(
@@ -207,8 +197,8 @@ class EndpointHandler:
     def _profile(self, users: list[User], photos: list[torch.Tensor | None], parameters: Parameters):
         texts = [self._encode_text(user, parameters) for user in users]
         encoded = [{"input_ids": text.ids, "pixel_values": pixels} for text, pixels in zip(texts, photos, strict=True)]
-        batch = self._pad_users(self.processor, encoded)
-        return texts, self._profile_users(self.model, self.processor.tokenizer, batch, **parameters.search)
+        batch = self.processor.pad_users(encoded)
+        return texts, self.model.profile_users(batch, self.processor.tokenizer, **parameters.search)
 
     def _check_photos(self, users: list[User]):
         """Their numbers, before any is decoded."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from configuration_mmprofile import Profile as Profile
     from configuration_mmprofile import ProfileAttribute as ProfileAttribute
     from configuration_mmprofile import ProfileSchema as ProfileSchema
+    from configuration_mmprofile import Sees as Sees
+    from configuration_mmprofile import seen_by as seen_by
+    from generation_mmprofile import profile_users as profile_users
     from images_mmprofile import Photo as Photo
     from images_mmprofile import is_address as is_address
     from images_mmprofile import load_rgb as load_rgb
@@ -32,12 +35,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from modeling_mmprofile import COMPANIONS as COMPANIONS
     from modeling_mmprofile import MMProfileForConditionalGeneration as MMProfileForConditionalGeneration
     from modeling_mmprofile import MMProfilePreTrainedModel as MMProfilePreTrainedModel
-    from pipeline_mmprofile import Sees as Sees
     from pipeline_mmprofile import UserProfilingPipeline as UserProfilingPipeline
-    from pipeline_mmprofile import encode_user as encode_user
-    from pipeline_mmprofile import pad_users as pad_users
-    from pipeline_mmprofile import profile_users as profile_users
-    from pipeline_mmprofile import seen_by as seen_by
     from processing_mmprofile import MMProfileProcessor as MMProfileProcessor
     from profile_trie_mmprofile import ProfileTrie as ProfileTrie
     from profile_trie_mmprofile import profile_trie as profile_trie
@@ -54,11 +52,14 @@ _NAMES = {
         "Profile",
         "ProfileAttribute",
         "ProfileSchema",
+        "Sees",
+        "seen_by",
     ),
+    "generation_mmprofile": ("profile_users",),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
     "linear_mmprofile": ("fast_linears",),
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
-    "pipeline_mmprofile": ("Sees", "UserProfilingPipeline", "encode_user", "pad_users", "profile_users", "seen_by"),
+    "pipeline_mmprofile": ("UserProfilingPipeline",),
     "processing_mmprofile": ("MMProfileProcessor",),
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
     "texts_mmprofile": ("EncodedText", "shown"),

@@ -1,4 +1,4 @@
-"""The `user-profiling` pipeline, and the way from users to answers that it shares with the programs.
+"""The `user-profiling` pipeline.
 
     profiler = pipeline("user-profiling", model=repo, trust_remote_code=True)
     profiler({"reviews": ["Great pizza."], "images": ["pizza.jpg"], "captions": ["a pizza"]})
@@ -10,11 +10,9 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -33,125 +31,6 @@ CUSTOM_PIPELINES = {
 USER_FIELDS = ("reviews", "images", "captions")
 
 
-class Sees(NamedTuple):
-    """What a model was trained to see beside the reviews, and whether it was trained on users without a review."""
-
-    images: bool
-    captions: bool
-    without_reviews: bool = False
-
-
-def seen_by(trained) -> Sees:
-    """What a model sees of a user, by its training (section 5 of the paper).
-
-    Args:
-        trained: has `paradigm` and `objectives`: a model's config, or the arguments of a training.
-    """
-    objectives = getattr(trained, "objectives", None)  # a checkpoint with older code has no such field
-    if objectives is not None and set(objectives) == {"text"}:
-        return Sees(images=False, captions=False)
-    return Sees(
-        images=trained.paradigm != "unimodal",
-        captions=trained.paradigm != "multimodal",
-        without_reviews=objectives is None or "mask_profile" in objectives,
-    )
-
-
-def encode_user(
-    processor,
-    sees: Sees,
-    reviews: Sequence[str],
-    images: Sequence = (),
-    captions: Sequence[str | None] = (),
-    max_text_tokens: int | None = None,
-) -> dict:
-    """What a model sees of one user.
-
-    Args:
-        processor: `MMProfileProcessor`.
-        sees: of `seen_by`; what it does not is left out.
-        reviews: at least one with a word in it.
-        images: as `MMProfileProcessor.load_image` takes them.
-        captions: of the photos; None and blank ones are left out.
-        max_text_tokens: another limit than the processor's.
-
-    Returns:
-        `input_ids`, a list of int; `pixel_values` (images, 3, height, width), None without photos; and
-        `tokens_left_out`, how many did not fit in, with `problems`, which says so in a sentence.
-
-    Raises:
-        ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
-    """
-    captions = captions if sees.captions else ()
-    text = processor.encode_sections(reviews, captions, max_text_tokens=max_text_tokens)
-    if not processor.has_words(reviews):
-        raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
-    pixels = processor.encode_images([images])["pixel_values"][0] if images and sees.images else None
-    return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}
-
-
-def pad_users(processor, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:
-    """Users as `encode_user` returns them -> the model's inputs, `input_ids`, `attention_mask` (batch, seq),
-    `pixel_values` (batch, images, 3, height, width) and `image_mask` (batch, images), the last two where there is a
-    photo."""
-    batch = processor.pad_text([user["input_ids"] for user in users])
-    photos = [user["pixel_values"] for user in users]
-    some = next((pixels for pixels in photos if pixels is not None), None)
-    if some is not None:
-        photos = [some[:0] if pixels is None else pixels for pixels in photos]
-        batch["pixel_values"] = pad_sequence(photos, batch_first=True)
-        masks = [torch.ones(len(pixels), dtype=torch.bool) for pixels in photos]
-        batch["image_mask"] = pad_sequence(masks, batch_first=True)
-    return batch
-
-
-def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:
-    """Profiles of a batch, as JSON has them.
-
-    Args:
-        model: on any device; the batch is moved there.
-        tokenizer: the processor's.
-        batch: as `pad_users` returns it.
-        options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
-
-    Returns:
-        For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and whether
-        it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
-        schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
-        `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
-        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`. A user of whom the model computes
-        what is not finite has an `error` alone, a sentence.
-    """
-    inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
-    problem = None
-    try:
-        predictions = model.generate_profiles(**inputs, tokenizer=tokenizer, output_fusion=True, **options)
-    except ValueError as error:
-        predictions = getattr(error, "predictions", None)  # of another copy of the class, where the model is of one
-        if predictions is None:
-            raise
-        problem = error.problem
-    schema = model.config.profile_schema
-    return [{"error": problem} if found is None else _answer(found, schema) for found in predictions]
-
-
-def _answer(found, schema) -> dict:
-    return {
-        "profile": found.profile,
-        "text": found.text,
-        "log_probability": found.log_probability,
-        "exact": found.exact,
-        "probabilities": found.probabilities,
-        "coverage": found.coverage,
-        "runners_up": [
-            {"profile": profile, "text": schema.render(profile), "log_probability": score}
-            for profile, score in found.runners_up
-        ],
-        "image_weights": found.image_weights,
-        "gate": found.gate,
-    }
-
-
 class UserProfilingPipeline(Pipeline):
     """Writes the profiles of users, each from `{"reviews": [...], "images": [...], "captions": [...]}`.
 
@@ -159,8 +38,9 @@ class UserProfilingPipeline(Pipeline):
     has one that is not decoded; no URL is fetched. A row of pandas is a user too, and one of `datasets` in its format
     "pandas", "numpy" or "torch".
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
-    `handler.py` and `app.py` do. What the model was not trained to see (`seen_by`) is not used. Parameters, of the
-    constructor or of a call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and `num_workers`.
+    `handler.py` and `app.py` do. What the model was not trained to see (`sees` of its config) is not used. Parameters,
+    of the constructor or of a call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and
+    `num_workers`.
     """
 
     _load_processor = True
@@ -170,9 +50,9 @@ class UserProfilingPipeline(Pipeline):
     _load_video_processor = False
 
     def __call__(self, users: Mapping | Iterable[Mapping], **options) -> dict | list[dict] | Iterator[dict]:
-        """The answer of `profile_users` for one user; a list for what has a length, as a list, an array, a column, a
-        view or a dataset of `datasets`; and an iterator for what has none, as a generator or a `map`, and for torch's
-        `Dataset`. Lists, tuples and torch's datasets are read by `num_workers`.
+        """The answer of the model's `profile_users` for one user; a list for what has a length, as a list, an array, a
+        column, a view or a dataset of `datasets`; and an iterator for what has none, as a generator or a `map`, and
+        for torch's `Dataset`. Lists, tuples and torch's datasets are read by `num_workers`.
 
         `image_weights` has a number for each image given, 0 for one that the model does not look at.
 
@@ -209,11 +89,11 @@ class UserProfilingPipeline(Pipeline):
             fields[name] = values = _as_list(name, values)
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {shown(values)}")
-        encoded = encode_user(self.processor, seen_by(self.model.config), **fields, max_text_tokens=max_text_tokens)
+        encoded = self.processor.encode_user(self.model.config.sees, **fields, max_text_tokens=max_text_tokens)
         return encoded | {"num_images": len(fields.get("images", ()))}
 
     def _forward(self, batch: dict, **generation) -> list[dict]:
-        answers = profile_users(self.model, self.processor.tokenizer, batch["inputs"], **generation)
+        answers = self.model.profile_users(batch["inputs"], self.processor.tokenizer, **generation)
         return [answer | notes for answer, notes in zip(answers, batch["notes"], strict=True)]
 
     def run_single(self, user, preprocess_params, forward_params, postprocess_params) -> dict:
@@ -242,7 +122,7 @@ class UserProfilingPipeline(Pipeline):
 
     def _collate(self, users: list[dict]) -> dict:
         notes = [{name: user[name] for name in ("num_images", "tokens_left_out", "problems")} for user in users]
-        return {"inputs": pad_users(self.processor, users), "notes": notes}
+        return {"inputs": self.processor.pad_users(users), "notes": notes}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Everything that `pipeline(TASK, model=save_directory, trust_remote_code=True)` loads."""

@@ -13,7 +13,7 @@ A JSONL file has a line for each user:
 Paths are relative to the file; absolute ones and `..` are taken on purpose, so run no stranger's file. `images`,
 `captions` and `profile`, the true one as the model writes it (`{"stars": "4", ...}`), may be left out. A corpus, or a
 Parquet file, has a row for each user, as train.py reads it. A model sees of a user what it was trained to see
-(`pipeline_mmprofile.seen_by`).
+(`MMProfileConfig.sees`).
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
@@ -86,7 +86,7 @@ def load_processor(name: str, revision: str | None):
         if config.model_type != "mmprofile":
             raise ValueError(f"{name!r} must be a checkpoint of type 'mmprofile', it is {config.model_type!r}")
         processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
-        if not hasattr(processor, "encode_sections"):  # its code is older than this program; its settings are enough
+        if not hasattr(processor, "encode_user"):  # its code is older than this program; its settings are enough
             processor = MMProfileProcessor.from_pretrained(name, revision=revision)
         return processor, config
     except OSError as error:

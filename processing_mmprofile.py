@@ -11,10 +11,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, ProcessorMixin
 
-from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema
-from .images_mmprofile import Photo, load_rgb
+from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema, Sees
+from .images_mmprofile import OpenedPhoto, Photo, load_rgb, open_photo
 from .texts_mmprofile import MASK_TOKEN, SECTION_MARKS, EncodedText, clean_text, is_readable, share_tokens, shown
 
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
@@ -203,6 +204,46 @@ class MMProfileProcessor(ProcessorMixin):
         mask = [[1] * len(row) for row in token_ids]
         return {"input_ids": _pad(token_ids, self.tokenizer.pad_token_id), "attention_mask": _pad(mask, 0)}
 
+    def encode_user(
+        self,
+        sees: Sees,
+        reviews: Sequence[str],
+        images: Sequence = (),
+        captions: Sequence[str | None] = (),
+        max_text_tokens: int | None = None,
+    ) -> dict:
+        """What a model sees of one user.
+
+        Args:
+            sees: the model's `config.sees`; what it does not is left out.
+            reviews: at least one with a word in it.
+            images: as `load_image` takes them.
+            captions: of the photos; None and blank ones are left out.
+            max_text_tokens: another limit than the processor's.
+
+        Returns:
+            `input_ids`, a list of int; `pixel_values` (images, 3, height, width), None without photos; and
+            `tokens_left_out`, how many did not fit in, with `problems`, which says so in a sentence.
+
+        Raises:
+            ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
+        """
+        text = self.encode_sections(reviews, captions if sees.captions else (), max_text_tokens=max_text_tokens)
+        if not self.has_words(reviews):
+            raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
+        pixels = self.encode_images([images])["pixel_values"][0] if images and sees.images else None
+        return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}
+
+    def pad_users(self, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        """Users as `encode_user` returns them -> the model's inputs, `input_ids`, `attention_mask` (batch, seq),
+        `pixel_values` (batch, images, 3, height, width) and `image_mask` (batch, images), the last two where there is
+        a photo."""
+        batch, photos = self.pad_text([user["input_ids"] for user in users]), [user["pixel_values"] for user in users]
+        some = next((pixels for pixels in photos if pixels is not None), None)
+        if some is not None:
+            batch |= _pad_photos([some[:0] if pixels is None else pixels for pixels in photos])
+        return batch
+
     def encode_targets(self, profiles: Sequence[Mapping]) -> torch.Tensor:
         """Labels (batch, seq): each profile's text and `</s>`, padded with -100.
 
@@ -229,11 +270,11 @@ class MMProfileProcessor(ProcessorMixin):
         pixels = [self._pixels(self.load_image(photo)) for photos in users for photo in photos]
         if not pixels:
             return {}
-        counts = torch.tensor([len(photos) for photos in users])
-        image_mask = torch.arange(int(counts.max())) < counts[:, None]  # (batch, images)
-        pixel_values = torch.zeros(*image_mask.shape, *pixels[0].shape)
-        pixel_values[image_mask] = torch.stack(pixels)
-        return {"pixel_values": pixel_values, "image_mask": image_mask}
+        return _pad_photos(torch.stack(pixels).split([len(photos) for photos in users]))
+
+    def open_image(self, image: Photo) -> OpenedPhoto:
+        """A photo whose header alone is read; errors as of `load_image`."""
+        return open_photo(image)
 
     def load_image(self, image: Photo) -> Image.Image:
         """A photo as an upright RGB image; see `load_rgb` for what it may be.
@@ -391,6 +432,13 @@ def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
         raise ValueError(f"a batch has at least one user, got {shown(rows)}")
     length = max(map(len, rows))
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.int64)
+
+
+def _pad_photos(users: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each user's (images, 3, height, width), perhaps none -> `pixel_values` and `image_mask`."""
+    masks = [torch.ones(len(photos), dtype=torch.bool) for photos in users]
+    padded = [pad_sequence(list(tensors), batch_first=True) for tensors in (users, masks)]
+    return dict(zip(("pixel_values", "image_mask"), padded, strict=True))
 
 
 MMProfileProcessor.register_for_auto_class()

@@ -54,9 +54,7 @@ from mmprofile import (
     ProfileSchema,
     ProfileTrie,
     Sees,
-    encode_user,
     fast_linears,
-    pad_users,
     profile_trie,
     seen_by,
 )
@@ -125,7 +123,7 @@ def save_random_model(folder: Path, size: str, text_tokens: int, rng: random.Ran
 
 
 def encode(processor, sees: Sees, users: list[dict]) -> dict[str, torch.Tensor]:
-    return pad_users(processor, [encode_user(processor, sees, **user) for user in users])
+    return processor.pad_users([processor.encode_user(sees, **user) for user in users])
 
 
 def train_head(model, processor, inputs: dict[str, torch.Tensor], rng: random.Random) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from files.photo_bytes import look_up, pixel_table, resized
-from mmprofile import Photo, Profile, Sees, encode_user, pad_users
+from mmprofile import Photo, Profile, Sees
 from prediction.inputs import DatasetUsers, LineUsers, User
 
 PART = 16  # users
@@ -65,7 +65,7 @@ class EncodedUsers(torch.utils.data.Dataset):
             user = self.users[index]
             encoded.num_images, encoded.profile = user.num_images, user.profile
             photos = self._readable(user, encoded) if self.sees.images else []
-            encoded.inputs = encode_user(self.processor, self.sees, user.reviews, captions=user.captions)
+            encoded.inputs = self.processor.encode_user(self.sees, user.reviews, captions=user.captions)
         except ValueError as error:
             encoded.problems.append(str(error))
             return encoded
@@ -147,7 +147,7 @@ class PredictionCollator:
         return PredictionBatch(
             users=[replace(user, inputs=None) for user in encoded if user.inputs is not None],
             failed=[user for user in encoded if user.inputs is None],
-            inputs=[pad_users(self.processor, inputs)] if inputs else [],
+            inputs=[self.processor.pad_users(inputs)] if inputs else [],
         )
 
 

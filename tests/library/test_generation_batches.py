@@ -7,8 +7,8 @@ import torch
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from mmprofile import profile_users
 from mmprofile.generation_mmprofile import EXPAND_ON_CPU, EXPAND_ON_GPU, WIDER_WITH_A_PROFILE, _expansions
-from mmprofile.pipeline_mmprofile import profile_users
 from mmprofile.tree_decoder_mmprofile import Memory
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
 from tests.tiny_models import IMAGE_SIZE, random_photos, tiny_model

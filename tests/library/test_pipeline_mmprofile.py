@@ -12,14 +12,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 
-from mmprofile.configuration_mmprofile import OBJECTIVES, MMProfileConfig
-from mmprofile.pipeline_mmprofile import (
-    Sees,
-    UserProfilingPipeline,
-    encode_user,
-    pad_users,
-    seen_by,
-)
+from mmprofile.configuration_mmprofile import OBJECTIVES, MMProfileConfig, Sees
+from mmprofile.pipeline_mmprofile import UserProfilingPipeline
 from tests.tiny_folder import SCHEMA, save_tiny_folder
 from training.batching import EvaluationCollator, Example
 from training.objectives import PARADIGMS, select_views, text_parts
@@ -191,11 +185,11 @@ def test_a_model_sees_what_some_objective_of_its_training_showed_it(paradigm, si
     for objectives in combinations:
         views = select_views(paradigm, objectives).values()
         parts = set().union(*(text_parts(view.text) for view in views))
-        sees = seen_by(MMProfileConfig(paradigm=paradigm, objectives=objectives))
+        sees = MMProfileConfig(paradigm=paradigm, objectives=objectives).sees
         assert sees.images == any(view.photos for view in views)
         assert sees.captions == bool(parts & {"captions", "masked_captions"})
         assert sees.without_reviews == ("masked_profile" in parts)
-    assert sees == seen_by(MMProfileConfig(paradigm=paradigm)) or size < 4  # an older checkpoint's, of all objectives
+    assert sees == MMProfileConfig(paradigm=paradigm).sees or size < 4  # an older checkpoint's, of all objectives
 
 
 @pytest.mark.parametrize("sees", [Sees(i, c) for i in (True, False) for c in (True, False)])
@@ -205,8 +199,8 @@ def test_a_model_sees_what_evaluation_shows_it(profiler, sees):
     ]
     expected = EvaluationCollator(profiler.processor, sees)(examples)
     del expected["labels"]
-    encoded = [encode_user(profiler.processor, sees, **user) for user in USERS]
-    batch = pad_users(profiler.processor, encoded)
+    encoded = [profiler.processor.encode_user(sees, **user) for user in USERS]
+    batch = profiler.processor.pad_users(encoded)
     assert set(batch) == set(expected)
     assert all(torch.equal(batch[name], expected[name]) for name in batch)
 

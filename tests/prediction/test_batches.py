@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import ViTImageProcessorPil
 
-from mmprofile.pipeline_mmprofile import Sees, encode_user, pad_users
+from mmprofile import Sees
 from prediction import batches as prediction_batches
 from prediction.batches import EncodedUsers, PredictionCollator, batch_parts, bucketed_batches, join_parts
 from prediction.inputs import DatasetUsers, LineUsers
@@ -140,8 +140,8 @@ def test_a_batch_is_what_the_pipeline_makes_of_its_users_in_however_many_parts_i
     for batch, found in zip(joined, inputs, strict=True):
         rows = [user.index for user in batch.users]
         paths = [[str(tmp_path / name) for name in photos[row]] for row in rows]
-        alone = [encode_user(processor, sees, texts[r], images) for r, images in zip(rows, paths, strict=True)]
-        expected = pad_users(processor, alone) if alone else {}
+        alone = [processor.encode_user(sees, texts[r], images) for r, images in zip(rows, paths, strict=True)]
+        expected = processor.pad_users(alone) if alone else {}
         assert set(found) == set(expected)
         for name, tensor in expected.items():
             assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 import predict
-from mmprofile.pipeline_mmprofile import Sees
+from mmprofile import Sees
 from prediction.store import PredictionFolder
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset, user, write_corpus
 from tests.tiny_folder import make_older, save_tiny_folder

@@ -5,9 +5,9 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from mmprofile import Sees
 from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
-from mmprofile.pipeline_mmprofile import Sees
 from scoring.evaluation import (
     Evaluation,
     evaluate_model,

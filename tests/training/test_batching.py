@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmprofile.pipeline_mmprofile import Sees
+from mmprofile import Sees
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from training.batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from training.objectives import OBJECTIVES, select_views

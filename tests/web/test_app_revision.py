@@ -23,7 +23,7 @@ def commits(hub, tmp_path) -> list[str]:
         folder = tmp_path / str(seed)
         save_tiny_folder(folder, seed=seed)
         (folder / "README.md").write_text("# A model\n")
-        for name in ("handler.py", "pipeline_mmprofile.py", "images_mmprofile.py"):
+        for name in ("handler.py", "processing_mmprofile.py", "modeling_mmprofile.py"):
             with open(folder / name, "a") as file:
                 file.write(f"\nCOMMIT = {seed}\n")
         found.append(api.upload_folder(repo_id="user/paged", folder_path=folder).oid)
@@ -37,9 +37,9 @@ def test_page_and_handler_are_of_the_revision(commits, tmp_path, monkeypatch):
         profiler = app.Profiler("user/paged", tmp_path, revision)
         handler = profiler.handler
         assert handler({"inputs": USER})["log_probability"] == expected[number]
-        parts = (type(handler), handler._pad_users, handler._profile_users, handler._open_photo, type(handler.model))
+        parts = (type(handler), type(handler.processor), type(handler.model))
         modules = [sys.modules[part.__module__] for part in parts]
-        assert [module.COMMIT for module in modules[:4]] == [number] * 4
+        assert [module.COMMIT for module in modules] == [number] * 3
         assert all(commits[number] in module.__name__ for module in modules)
     monkeypatch.setenv("MODEL_REVISION", commits[0])
     built = []

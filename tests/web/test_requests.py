@@ -24,7 +24,8 @@ listening = threading.Event()
 
 
 def note(event: str, arguments: tuple):
-    if listening.is_set() and event in ("open", "socket.connect", "socket.getaddrinfo"):
+    # At the interpreter's end its globals are gone.
+    if listening is not None and listening.is_set() and event in ("open", "socket.connect", "socket.getaddrinfo"):
         opened.append((event, str(arguments[1] if event == "socket.connect" else arguments[0])))
 
 
