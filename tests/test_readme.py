@@ -1,4 +1,4 @@
-"""What README.md says of the repository is so."""
+"""What README.md and docs/ say of the repository is so."""
 
 import re
 import subprocess
@@ -12,11 +12,13 @@ from mmprofile import ProfileSchema
 from tests import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+ALL = "\n".join([README, *DOCS.values()])
 
 
 def tree_entries():
-    """The paths of the README's file tree; a line is an indented name, two blanks and what it is."""
-    block = README.split("```text\n")[1].split("```")[0]
+    """The paths of the file tree in docs/files.md; a line is an indented name, two blanks and what it is."""
+    block = DOCS["files.md"].split("```text\n")[1].split("```")[0]
     parents, entries = [], set()
     for line in block.splitlines():
         name = line.split()[0]
@@ -48,19 +50,33 @@ def test_the_front_matter_is_a_model_cards():
     assert set(yaml.safe_load(README.split("---")[1])) >= {"license", "tags", "datasets", "metrics", "widget"}
 
 
+def test_readme_is_short_and_its_links_lead_somewhere():
+    links = re.findall(r"\]\((docs/[^)]+)\)", README)
+    assert len(README.splitlines()) < 150
+    assert sorted(links) == sorted(f"docs/{name}" for name in DOCS)
+
+
+@pytest.mark.parametrize("pattern", [r"python -m ([\w.]+)", r"(?:python|launch) (\w[\w/]*)\.py", r"`(\w[\w/]*)\.py`"])
+def test_every_program_and_file_that_is_named_exists(pattern):
+    names = {name.replace(".", "/") for name in re.findall(pattern, ALL)}
+    assert names
+    assert [name for name in sorted(names) if not (ROOT / f"{name}.py").is_file()] == []
+
+
 def test_every_make_target_and_recipe_that_it_names_exists():
     makefile = (ROOT / "Makefile").read_text()
-    assert (targets := re.findall(r"make ([a-z-]+)", README))
+    assert (targets := re.findall(r"^make ([a-z-]+)", ALL, re.M))
     for target in targets:
         assert f"\n{target}:" in makefile
-    assert (recipes := re.findall(r"recipes/\w+\.yaml", README))
+    assert (recipes := re.findall(r"recipes/\w+\.yaml", ALL))
     for recipe in recipes:
         assert (ROOT / recipe).is_file()
 
 
 def test_the_schema_example_renders_what_it_says():
-    code, expected = re.search(r"(schema = .*?\n\)\)\n)schema.render\((.*?)\)  # ", README, re.S).groups()
+    text = DOCS["attributes.md"]
+    code, expected = re.search(r"(schema = .*?\n\)\)\n)schema.render\((.*?)\)  # ", text, re.S).groups()
     names = {"ProfileSchema": ProfileSchema}
     exec(code, names)
-    rendered = re.search(r"# '(Diet: .*?)'", README).group(1)
+    rendered = re.search(r"# '(Diet: .*?)'", text).group(1)
     assert names["schema"].render(eval(expected)) == rendered
