@@ -4,9 +4,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 SPARK := $(VENV)/.spark
+OLDEST := $(VENV)/oldest
 USERS ?= 2000
 
-.PHONY: demo app test test-slow clean
+.PHONY: demo app test test-slow test-versions clean
 
 # Synthesise -> build -> train -> evaluate -> load the saved folder in a fresh process, print one user's profile.
 demo: outputs/corpus/README.md
@@ -31,8 +32,18 @@ test: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
-test-slow: $(INSTALLED) $(SPARK)
+test-slow: $(INSTALLED) $(SPARK) test-versions
 	$(RUN) -m pytest -q -m slow
+
+# The library on the oldest transformers that requirements.txt allows; all else runs on the newest.
+test-versions: $(OLDEST)
+	PYTHONPATH=$(OLDEST) $(RUN) -m pytest -q -m "not slow" tests/library/test_modeling_mmprofile.py \
+		tests/library/test_generation_mmprofile.py tests/library/test_auto_classes.py tests/library/test_handler.py
+
+$(OLDEST): $(INSTALLED) requirements.txt
+	$(RUN) -m pip install --quiet --no-deps --target $@ \
+		"transformers==$$(sed -n 's/^transformers>=\([0-9.]*\),.*/\1.0/p' requirements.txt)"
+	touch $@
 
 $(INSTALLED): requirements.txt requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

@@ -10,18 +10,48 @@ Shapes, throughout:
 """
 
 from collections.abc import Sequence
+from inspect import signature
 from itertools import pairwise
 
 import numpy as np
 import torch
+import transformers
 from transformers import T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.models.t5.modeling_t5 import T5Attention, T5Block
 
 from .linear_mmprofile import fast_linears
 from .profile_branches_mmprofile import Branches
 from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
 
+BLOCK_ARGUMENTS = {
+    "attention_mask",
+    "position_bias",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "encoder_decoder_position_bias",
+}
+
+
+def cache_argument(block: type = T5Block, attention: type = T5Attention) -> str:
+    """What T5's block calls the cache, `past_key_values` before transformers 5.24; the rest of T5's inside that is
+    called here has no other name.
+
+    Raises:
+        ImportError: if the installed transformers' T5 is another inside.
+    """
+    known, biases = (set(signature(call).parameters) for call in (block.forward, attention.compute_bias))
+    names = [name for name in ("cache", "past_key_values") if name in known]
+    if not names or not known >= BLOCK_ARGUMENTS or not biases >= {"query_length", "key_length", "device"}:
+        raise ImportError(
+            f"generate_profiles calls the blocks of T5's decoder, and T5 in transformers {transformers.__version__} is"
+            " another inside; requirements.txt names the versions that fit"
+        )
+    return names[0]
+
+
+CACHE = cache_argument()
 HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
 
 
@@ -68,7 +98,7 @@ class TreeDecoder:
         self.memory = Memory(state.device)
         attention = text_model.decoder.block[0].layer[0].SelfAttention
         # The last query of a text has every distance to its keys: (heads, longest + 1), by distance.
-        bias = attention.compute_bias(longest + 1, longest + 1, state.device)
+        bias = attention.compute_bias(query_length=longest + 1, key_length=longest + 1, device=state.device)
         self.distance_bias = bias[0, :, -1].flip(-1).to(state.device)
         self.cross_bias = state.new_zeros(len(state), 1, 1, state.shape[1])
         if mask is not None:
@@ -121,8 +151,16 @@ class TreeDecoder:
         # The masks are in the biases; without any mask, the attention would take the tokens for a plain sequence.
         no_mask = bias.new_zeros(1, 1, 1, 1)
         hidden = decoder.embed_tokens(tokens).to(device)
+        arguments = {
+            "attention_mask": no_mask,
+            "position_bias": bias,
+            "encoder_hidden_states": self.state,
+            "encoder_attention_mask": no_mask,
+            "encoder_decoder_position_bias": self.cross_bias,
+            CACHE: cache,
+        }
         for block in decoder.block:
-            hidden = block(hidden, no_mask, bias, self.state, no_mask, self.cross_bias, cache)[0]
+            hidden = block(hidden, **arguments)[0]
         first = self.memory.write(cache.self_attention_cache, memory)
         return decoder.final_layer_norm(hidden).to(device).flatten(0, 1)[fed], first
 
