@@ -1,19 +1,18 @@
 """`handler.py` under requests that are wrong, and many at once."""
 
-import base64
 import json
 import random
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.malformed_requests import base64_photo, malformed_requests
-from tests.photo_bombs import hostile, large
+from tests.photo_memory import CLEAR_REFS, megabytes
 from tests.served_model import served, user_with_photos
-
-STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @pytest.fixture(scope="module")
@@ -39,43 +38,24 @@ def test_a_thousand_malformed_requests_get_an_error_each_and_do_no_harm(handler)
     assert handler({"inputs": user_with_photos()}) == before
 
 
-def megabytes(field: str) -> float:
-    """What the system says of this process' memory; 0 where it says nothing."""
-    lines = STATUS.read_text().splitlines() if CLEAR_REFS.exists() else []
-    return sum(int(line.split()[1]) / 1000 for line in lines if line.startswith(field + ":"))
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="memory is read from /proc")
-def test_the_largest_photos_of_every_format_take_a_bounded_memory_and_hostile_ones_little(handler, capsys):
-    took = {}
-    for photos, fits in ((large(), 420), (hostile(), 80)):
-        for name, content in photos:
-            CLEAR_REFS.write_text("5")
-            before = megabytes("VmRSS")
-            try:
-                answer = handler({"inputs": {"reviews": ["good"], "images": [content]}})["text"]
-            except ValueError as error:
-                answer = str(error)
-            took[name] = megabytes("VmHWM") - before
-            assert took[name] < fits and (fits == 80 or answer.startswith("Mood: ")), (name, took[name], answer)
-    assert len(took) > 30
+def test_the_largest_photos_take_a_bounded_memory_one_by_one_and_at_once_and_hostile_ones_little(tmp_path, capsys):
+    command = [sys.executable, "-m", "tests.photo_memory", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    took = {name: most for kind in ("large", "hostile") for name, (most, _) in found[kind].items()}
+    together = found["together"]
     with capsys.disabled():
-        print("\nMB at most:", ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in took.items()))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="memory is read from /proc")
-def test_large_photos_at_once_take_no_more_than_one(handler):
-    photos = [base64.b64encode(content).decode() for _, content in large()]
-    handler({"inputs": {"images": [photos[0]]}})
-    CLEAR_REFS.write_text("5")
-    before = megabytes("VmRSS")
-    with ThreadPoolExecutor(16) as clients:
-        answers = list(clients.map(lambda content: handler({"inputs": {"images": [content]}}), photos * 2))
-    assert len(answers) == 2 * len(photos) and all("profile" in answer for answer in answers)
-    assert megabytes("VmHWM") - before < 450
-    assert megabytes("VmRSS") - before < 150  # freed memory went back to the system
+        print("\nMB at most:", ", ".join(f"{name} {most:.0f}" for name, most in took.items()), together)
+    assert len(found["large"]) > 10 and len(found["hostile"]) > 15
+    assert max(most for most, _ in found["large"].values()) < 420
+    assert {answer[:6] for _, answer in found["large"].values()} == {"Mood: "}
+    assert max(most for most, _ in found["hostile"].values()) < 80
+    assert together["answered"] == 2 * together["photos"]
+    assert together["most"] < 450
+    assert together["kept"] < 150  # freed memory went back to the system
 
 
 def test_32_clients_at_once_get_the_answers_that_each_gets_alone(handler):
