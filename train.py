@@ -142,7 +142,9 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         photo_cache, vision_states = open_caches(corpus, model, processor, arguments, accelerator.device)
 
     whole_model = WholeModel(model, accelerator)
-    joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights)
+    joint = JointTrainingModel(
+        model, arguments.views, processor.black, arguments.weights, in_step=accelerator.is_fsdp2
+    )
     optimizer = torch.optim.AdamW(
         [parameter for parameter in joint.parameters() if parameter.requires_grad],
         lr=arguments.learning_rate,

@@ -55,14 +55,14 @@ def hostile_requests(count: int, bombs: dict[str, bytes], bombs_that_are_large: 
 
 def ask(handler, requests, clients: int = 4) -> list[str]:
     """What the handler said to each of them."""
-    turn = threading.Lock()
+    turn, end = threading.Lock(), object()  # a request may be None
 
     def call(_) -> list[str]:
         said = []
         while True:
             with turn:
-                request = next(requests, None)
-            if request is None:
+                request = next(requests, end)
+            if request is end:
                 return said
             try:
                 said.append(handler(request)["text"])

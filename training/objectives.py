@@ -128,13 +128,20 @@ class JointTrainingModel(nn.Module):
         views: of `select_views`.
         black: (channels,), the processor's `black`.
         weights: objective -> its weight in the mean, positive; default: equal.
+        in_step: whether all processes have to call the same layers, as where FSDP spreads the weights: then the
+            lengths of a process' own texts decide on no pass.
 
     Raises:
         ValueError: if the weights are not of the views' objectives, or not positive.
     """
 
     def __init__(
-        self, model: nn.Module, views: dict[str, View], black: torch.Tensor, weights: dict[str, float] | None = None
+        self,
+        model: nn.Module,
+        views: dict[str, View],
+        black: torch.Tensor,
+        weights: dict[str, float] | None = None,
+        in_step: bool = False,
     ):
         super().__init__()
         weights = dict.fromkeys(views, 1.0) if weights is None else weights
@@ -142,6 +149,7 @@ class JointTrainingModel(nn.Module):
             raise ValueError(f"each of {list(views)} needs a weight above 0, got {weights}")
         self.model = model
         self.views = views
+        self.in_step = in_step
         self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
         self.register_buffer("black", black, persistent=False)
 
@@ -209,10 +217,11 @@ class JointTrainingModel(nn.Module):
         return clean if name == "photos" else blacken(clean, batch["pixel_mask"], self.black)
 
     def _decode(self, fused: list, target: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """One decoder pass for all objectives with long texts, and one for those with short ones."""
+        """One decoder pass for all objectives with long texts, and one for those with short ones, unless the processes
+        have to pass through the model's layers together."""
         lengths = [output.last_hidden_state.shape[1] for output in fused]
         # Padded to 600 tokens, a masked profile of 50 would cost the decoder as much as the reviews.
-        is_short = [2 * length <= max(lengths) for length in lengths]
+        is_short = [2 * length <= max(lengths) and not self.in_step for length in lengths]
         losses = [None] * len(fused)
         for short in sorted(set(is_short)):
             chosen = [number for number, it_is in enumerate(is_short) if it_is == short]

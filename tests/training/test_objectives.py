@@ -94,6 +94,20 @@ def test_each_text_is_encoded_once_and_passes_over_photos_decoder_and_embedding_
     assert calls == {"embedding": 1, "encoder": 2, "vision": 1, "decoder": 1}
 
 
+def test_processes_in_step_pass_the_decoder_once_whatever_the_lengths_of_their_texts():
+    views = select_views("combined", OBJECTIVES)
+    batch, model, passes = batch_of_views(views), tiny_model(), []
+    for name, text in batch["texts"].items():
+        if "reviews" in name:
+            batch["texts"][name] = {key: tensor.repeat(1, 4) for key, tensor in text.items()}
+    model.text_model.decoder.register_forward_hook(lambda *_: passes.append(1))
+    apart = JointTrainingModel(model, views, BLACK)(batch)
+    assert len(passes) == 2
+    together = JointTrainingModel(model, views, BLACK, in_step=True)(batch)
+    assert len(passes) == 3
+    torch.testing.assert_close(together.loss, apart.loss, rtol=1e-5, atol=1e-6)
+
+
 def test_a_batch_without_photos_is_trained_on_text_alone():
     views = select_views("combined", OBJECTIVES)
     batch = batch_of_views(views)
