@@ -80,10 +80,10 @@ class OpenedPhoto:
                 f"{name} has {width} x {height} pixels; it may have 1 to {max_pixels} (max_image_pixels) and"
                 f" {MAX_SIDE} on a side"
             )
+        image = self.image if isinstance(self.image, Image.Image) else _open(self.image, name)
+        if image.size != self.size:
+            raise ValueError(f"{name} is broken: its header contradicts itself")
         try:
-            image = self.image if isinstance(self.image, Image.Image) else _open(self.image, name)
-            if image.size != self.size:
-                raise ValueError("its header contradicts itself")
             rgb = _to_rgb(image)
         except DECODER_ERRORS as error:
             raise ValueError(f"{name} is broken{_reason(error)}") from None

@@ -437,8 +437,10 @@ def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
 def _pad_photos(users: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
     """Each user's (images, 3, height, width), perhaps none -> `pixel_values` and `image_mask`."""
     masks = [torch.ones(len(photos), dtype=torch.bool) for photos in users]
-    padded = [pad_sequence(list(tensors), batch_first=True) for tensors in (users, masks)]
-    return dict(zip(("pixel_values", "image_mask"), padded, strict=True))
+    return {
+        "pixel_values": pad_sequence(list(users), batch_first=True),
+        "image_mask": pad_sequence(masks, batch_first=True),
+    }
 
 
 MMProfileProcessor.register_for_auto_class()

@@ -150,13 +150,13 @@ def test_the_attention_implementation_reaches_both_towers_and_changes_nothing():
     assert_close(*logits)
 
 
-def test_the_attention_implementation_can_be_set_later_and_again(caplog):
+def test_the_attention_implementation_can_be_set_later_and_again():
     model = tiny_model()
+    assert model._can_set_attn_implementation()  # else transformers warns, and nothing says so but its log
     for attn in ("eager", "sdpa"):
         model.set_attn_implementation(attn)
         towers = (model.text_model.encoder, model.text_model.decoder, model.vision_model)
         assert [tower.config._attn_implementation for tower in towers] == [attn] * 3
-    assert not caplog.records
 
 
 def test_more_tokens_can_be_added():
