@@ -60,8 +60,12 @@ def test_padding_changes_nothing():
 
 def test_no_token_of_a_call_sees_nothing_padding_neither():
     model, inputs, seen = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER), []
-    block = model.text_model.decoder.block[0]
-    block.register_forward_pre_hook(lambda _, args: seen.append(args[2] > torch.finfo(args[2].dtype).min))
+
+    def see(_, args, arguments):
+        bias = arguments["position_bias"]
+        seen.append(bias > torch.finfo(bias.dtype).min)
+
+    model.text_model.decoder.block[0].register_forward_pre_hook(see, with_kwargs=True)
     predictions(model, inputs, max_decoder_tokens=inf)
     assert seen and all(visible.any(dim=-1).all() for visible in seen)
 
