@@ -11,6 +11,8 @@ from training.arguments import JointTrainingArguments
 from training.batching import undecoded
 from training.results import example_of_use, typical_user
 
+DRAWS_FIGURES = True
+
 
 def rows(*right: int) -> list[dict]:
     """Of users of whose six attributes so many are right."""
