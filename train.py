@@ -14,10 +14,11 @@ struct of its file's `bytes` or `path`, or one of the two alone; paths are relat
 
 import sys
 
-from training.arguments import JointTrainingArguments, argument_parser, parse_arguments, unused_settings
+from cli.flags import answer_help, parse_flags
+from training.arguments import JointTrainingArguments, unused_settings
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
-    argument_parser(__doc__).parse_known_args()
+    answer_help(JointTrainingArguments, __doc__)
 
 import math
 from contextlib import nullcontext
@@ -101,7 +102,7 @@ def publish_epoch(model, processor, history: list[dict], evaluation: Evaluation,
 
 def main(argv: list[str] | None = None) -> dict:
     """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
-    arguments = parse_arguments(argv, __doc__)
+    arguments = parse_flags(JointTrainingArguments, argv, __doc__)
     log_progress()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
     # A batch without photos leaves the vision tower out of the graph.
