@@ -3,8 +3,9 @@
     accelerate launch predict.py --model org/mmprofile --dataset org/corpus --split test --output out --evaluate
     accelerate launch predict.py --model outputs/quickstart --dataset users.jsonl --output out
     python predict.py --model outputs/quickstart --dataset outputs/corpus --split test --show 1
-    accelerate launch predict.py recipe.yaml --output out, where a recipe is a YAML file of flags
+    accelerate launch predict.py recipe.yaml --output out
 
+A recipe is a YAML file of flags; those of the command line win over it.
 Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 predict.py ...
 
 A JSONL file has a line for each user:

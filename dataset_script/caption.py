@@ -3,8 +3,9 @@
     accelerate launch dataset_script/caption.py --dataset outputs/yelp --output outputs/yelp-captioned
     accelerate launch dataset_script/caption.py --dataset outputs/yelp --output outputs/yelp --overwrite_output
     python -m dataset_script.caption --dataset outputs/yelp --output outputs/people --source photo_captions
-    accelerate launch dataset_script/caption.py recipe.yaml, where a recipe is a YAML file of flags
+    accelerate launch dataset_script/caption.py recipe.yaml
 
+A recipe is a YAML file of flags; those of the command line win over it.
 Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 dataset_script/caption.py ...
 
 DATASET is a folder with Parquet files, as the builder writes it: `reviews` is a list in which each review has
