@@ -67,7 +67,7 @@ class JointTrainingArguments:
 
     paradigm: str = flag("combined", "multimodal, unimodal or combined (section 5)")
     objectives: list[str] = flag(
-        ["fusion", "text", "mask_image", "mask_profile"], "which of fusion, text, mask_image, mask_profile"
+        ["fusion", "text", "mask_image", "mask_profile"], "which, of configuration_mmprofile.py's table"
     )
     objective_weights: list[float] = flag([], "of the objectives, in the order given; default: equal")
     objective_schedule: str = flag(
