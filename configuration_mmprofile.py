@@ -13,12 +13,12 @@ ATTRIBUTE_SEPARATOR = " | "
 NAME_SEPARATOR = ": "
 VALUE_SEPARATOR = ", "
 FUSIONS, VISION_FEATURES = ("gated", "concat"), ("cls", "patches")
+PARADIGMS = ("multimodal", "unimodal", "combined")
 SWITCHES = {
     "fusion": FUSIONS,
     "vision_feature": VISION_FEATURES,
-    "paradigm": ("multimodal", "unimodal", "combined"),
+    "paradigm": PARADIGMS,
 }
-OBJECTIVES = ("fusion", "text", "mask_image", "mask_profile")
 
 # One profile: attribute key -> its value, a list of values where the attribute takes several, None where unknown.
 Profile = dict[str, str | list[str] | None]
@@ -286,19 +286,67 @@ class Sees(NamedTuple):
     without_reviews: bool = False
 
 
+class View(NamedTuple):
+    """What an objective shows of a user: a text, its parts joined by "+", and a set of photos.
+
+    Parts are reviews, captions, masked_captions and masked_profile, sets photos and masked_photos.
+    """
+
+    text: str
+    photos: str | None = None
+
+
+# Objective -> paradigm -> view (section 5 of the paper). One entry more is one objective more.
+OBJECTIVES = {
+    "fusion": {
+        "multimodal": View("reviews", "photos"),
+        "unimodal": View("reviews+captions"),
+        "combined": View("reviews+captions", "photos"),
+    },
+    "text": {
+        "multimodal": View("reviews"),
+        "unimodal": View("reviews"),
+        "combined": View("reviews"),
+    },
+    "mask_image": {
+        "multimodal": View("reviews", "masked_photos"),
+        "unimodal": View("reviews+masked_captions"),
+        "combined": View("reviews+masked_captions", "masked_photos"),
+    },
+    "mask_profile": {
+        "multimodal": View("masked_profile", "photos"),
+        "unimodal": View("masked_profile+captions"),
+        "combined": View("masked_profile+captions", "photos"),
+    },
+}
+PAPER_OBJECTIVES = ("fusion", "text", "mask_image", "mask_profile")
+
+
+def check_objectives(names: Iterable[str]) -> list[str]:
+    """The names, if they are different ones of the table, at least one; else a `ValueError`."""
+    names = list(names)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(OBJECTIVES):
+        raise ValueError(f"objectives must be different ones of {list(OBJECTIVES)}, got {names}")
+    return names
+
+
 def seen_by(trained) -> Sees:
-    """What a model sees of a user, by its training (section 5 of the paper).
+    """What a model sees of a user: what some objective of its training showed it (section 5 of the paper).
 
     Args:
-        trained: has `paradigm` and `objectives`: a model's config, or the arguments of a training.
+        trained: has `paradigm` and `objectives`, None for the paper's four: a model's config, or the arguments of a
+            training.
+
+    Raises:
+        ValueError: if an objective is unknown, as one of a checkpoint with code of its own may be.
     """
     objectives = getattr(trained, "objectives", None)  # a checkpoint with older code has no such field
-    if objectives is not None and set(objectives) == {"text"}:
-        return Sees(images=False, captions=False)
+    names = PAPER_OBJECTIVES if objectives is None else check_objectives(objectives)
+    views = [OBJECTIVES[name][trained.paradigm] for name in names]
     return Sees(
-        images=trained.paradigm != "unimodal",
-        captions=trained.paradigm != "multimodal",
-        without_reviews=objectives is None or "mask_profile" in objectives,
+        images=any(view.photos for view in views),
+        captions=any("captions" in view.text for view in views),
+        without_reviews=not all("reviews" in view.text for view in views),
     )
 
 
@@ -313,8 +361,8 @@ class MMProfileConfig(PreTrainedConfig):
         profile_schema: `ProfileSchema`, or its list of attributes; default: the paper's six.
         paradigm: how the model was trained, and so what it expects (section 5): "multimodal", photos; "unimodal",
             captions; "combined", both.
-        objectives: which of the four it was trained on; None: all. One trained on "text" alone has seen no photo and
-            no caption, whatever the paradigm.
+        objectives: which of `OBJECTIVES` it was trained on; None: the paper's four. One trained on "text" alone has
+            seen no photo and no caption, whatever the paradigm.
 
     Raises:
         ValueError: if a switch has another value, an objective is unknown, or the schema is not valid.
@@ -351,9 +399,7 @@ class MMProfileConfig(PreTrainedConfig):
         if name in SWITCHES and value not in SWITCHES[name]:
             raise ValueError(f"{name} must be one of {list(SWITCHES[name])}, got {value!r}")
         if name == "objectives" and value is not None:
-            value = list(value)
-            if not value or len(set(value)) < len(value) or not set(value) <= set(OBJECTIVES):
-                raise ValueError(f"objectives are None or different ones of {list(OBJECTIVES)}, got {value}")
+            value = check_objectives(value)
         if name == "profile_schema":
             value = ProfileSchema(value)
         super().__setattr__(name, value)

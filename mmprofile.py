@@ -19,12 +19,16 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
     from configuration_mmprofile import FUSIONS as FUSIONS
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
+    from configuration_mmprofile import PAPER_OBJECTIVES as PAPER_OBJECTIVES
+    from configuration_mmprofile import PARADIGMS as PARADIGMS
     from configuration_mmprofile import VISION_FEATURES as VISION_FEATURES
     from configuration_mmprofile import MMProfileConfig as MMProfileConfig
     from configuration_mmprofile import Profile as Profile
     from configuration_mmprofile import ProfileAttribute as ProfileAttribute
     from configuration_mmprofile import ProfileSchema as ProfileSchema
     from configuration_mmprofile import Sees as Sees
+    from configuration_mmprofile import View as View
+    from configuration_mmprofile import check_objectives as check_objectives
     from configuration_mmprofile import seen_by as seen_by
     from generation_mmprofile import profile_users as profile_users
     from images_mmprofile import Photo as Photo
@@ -47,12 +51,16 @@ _NAMES = {
         "ATTRIBUTE_SEPARATOR",
         "FUSIONS",
         "OBJECTIVES",
+        "PAPER_OBJECTIVES",
+        "PARADIGMS",
         "VISION_FEATURES",
         "MMProfileConfig",
         "Profile",
         "ProfileAttribute",
         "ProfileSchema",
         "Sees",
+        "View",
+        "check_objectives",
         "seen_by",
     ),
     "generation_mmprofile": ("profile_users",),

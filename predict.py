@@ -3,7 +3,9 @@
     accelerate launch predict.py --model org/mmprofile --dataset org/corpus --split test --output out --evaluate
     accelerate launch predict.py --model outputs/quickstart --dataset users.jsonl --output out
     python predict.py --model outputs/quickstart --dataset outputs/corpus --split test --show 1
+    accelerate launch predict.py recipe.yaml --output out
 
+A recipe is a YAML file of flags; those of the command line win over it.
 Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 predict.py ...
 
 A JSONL file has a line for each user:
@@ -23,10 +25,11 @@ no user at all could be predicted. Whatever is wrong with the input as a whole i
 
 import sys
 
-from prediction.arguments import PredictionArguments, argument_parser, parse_arguments
+from cli.flags import answer_help, parse_flags
+from prediction.arguments import PredictionArguments
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
-    argument_parser(__doc__).parse_known_args()
+    answer_help(PredictionArguments, __doc__)
 
 import math
 import os
@@ -304,7 +307,7 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
 
 def main(argv: Sequence[str] | None = None) -> dict:
     """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
-    arguments = parse_arguments(argv, __doc__)
+    arguments = parse_flags(PredictionArguments, argv, __doc__)
     log_progress()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each call has its own

@@ -14,28 +14,30 @@ struct of its file's `bytes` or `path`, or one of the two alone; paths are relat
 
 import sys
 
-from training.arguments import JointTrainingArguments, argument_parser, parse_arguments, unused_settings
+from cli.flags import answer_help, parse_flags
+from training.arguments import JointTrainingArguments, unused_settings
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
-    argument_parser(__doc__).parse_known_args()
+    answer_help(JointTrainingArguments, __doc__)
 
 import math
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
-from transformers import AutoModelForSeq2SeqLM, get_scheduler
+from transformers import get_scheduler
 
 from cli.progress import log_progress
 from files.output_files import WriteFailure, append_json, only_run, write_json
-from mmprofile import ProfileSchema
+from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
 from publishing.hub_folder import save_hub_folder
 from publishing.hub_upload import HubUploader
-from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities
+from scoring.evaluation import Evaluation, evaluate_model
 from scoring.plots import plot_calibration, plot_confusion
 from scoring.reporting import best_epoch, format_table, plot_curves
 from training.checkpoints import (
@@ -59,8 +61,10 @@ from training.guards import LossWatch, TrainingFailure, explained_failures, fit_
 from training.model import build_model, to_training
 from training.model_card import write_model_card
 from training.objectives import JointTrainingModel
-from training.results import describe_corpus, evaluate_conditions, example_of_use, summarise_tests
+from training.photo_cache import PhotoCache
+from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
 from training.stop_signals import saved_when_stopped
+from training.vision_states import VisionStates
 from training.whole_model import WholeModel, whole_tensor
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -87,26 +91,56 @@ def say_what_is_shortened(split: Dataset, processor, arguments: JointTrainingArg
 
 def publish_epoch(model, processor, history: list[dict], evaluation: Evaluation, output: Path) -> None:
     """Has the output folder show the epochs so far and the last's evaluation, its weights too if it is the best."""
-    append_json(output / "metrics.jsonl", history[-1])
-    of = f"Development split, {len(evaluation.references)} users, epoch {history[-1]['epoch']}"
+    record = history[-1]
+    append_json(output / "metrics.jsonl", record)
+    of = f"Development split, {len(evaluation.references)} users, epoch {record['epoch']}"
     plot_confusion(evaluation.rows, processor.profile_schema, output / "confusion.png", of)
     plot_curves(history, processor.profile_schema, output / "curves.png")
-    if best_epoch(history) == history[-1]["epoch"]:
+    if best_epoch(history) == record["epoch"]:
         save_hub_folder(model, processor, output)
+    print(
+        f"epoch {record['epoch']}: training loss {record['train_loss']:.3f}, development loss {evaluation.loss:.3f},"
+        f" development Macro-F1 {evaluation.f1['average']:.2f}, {record['users_per_second']:.1f} users/s"
+    )
+
+
+def publish_results(
+    results: dict,
+    tests: dict[str, Evaluation],
+    rows: list[dict],
+    corpus: DatasetDict,
+    history: list[dict],
+    processor,
+    arguments: JointTrainingArguments,
+) -> None:
+    """Completes the output folder: results, figures of the test split, model card; prints the scores.
+
+    Args:
+        tests, rows: of `evaluate_saved`.
+    """
+    output, schema = Path(arguments.output_dir), processor.profile_schema
+    write_json(output / "all_results.json", results)
+    of = f"Test split, {len(corpus['test'])} users"
+    plot_confusion(tests["mmprofile"].rows, schema, output / "confusion.png", of)
+    plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
+    example, told = None, [index for index, row in enumerate(rows) if row["problem"] is None]
+    if arguments.publish_example and told:
+        example = example_of_use([rows[n] for n in told], corpus["test"].select(told), schema, arguments)
+    described = describe_corpus(corpus, arguments)
+    write_model_card(output, arguments, schema, results, history, described, example)
+    print(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(results['test_f1'], schema)}\n")
+    print("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
+    print(f"\nWritten to {output}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Training
+# Setup
 
 
-def main(argv: list[str] | None = None) -> dict:
-    """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
-    arguments = parse_arguments(argv, __doc__)
-    log_progress()
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
+def make_accelerator(arguments: JointTrainingArguments) -> Accelerator:
     # A batch without photos leaves the vision tower out of the graph.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=not torch.accelerator.is_available(),  # or several processes would not find each other (accelerate 1.15)
         mixed_precision=arguments.mixed_precision,
         # Said, for where they are not the environment decides: the loss would be divided a second time.
@@ -117,6 +151,90 @@ def main(argv: list[str] | None = None) -> dict:
         project_dir=Path(arguments.output_dir) / "logs" if arguments.report_to else None,
         kwargs_handlers=[unused],
     )
+
+
+def load_inputs(
+    arguments: JointTrainingArguments, accelerator: Accelerator
+) -> tuple[DatasetDict, MMProfileForConditionalGeneration, MMProfileProcessor, PhotoCache | None, VisionStates | None]:
+    """The corpus, the model to train, its processor and the caches of `open_caches`; photos are read once, by the
+    first process, unless a run is resumed, whose were."""
+    with accelerator.main_process_first():
+        corpus = load_corpus(arguments)
+    schema = ProfileSchema.from_features(corpus["train"].features["profile"])
+    model, processor = build_model(arguments, schema, corpus["train"])
+    with accelerator.local_main_process_first():
+        resumed = find_checkpoint(Path(arguments.output_dir), arguments.resume_from_checkpoint)
+        if accelerator.is_local_main_process and not resumed:
+            check_corpus_photos(corpus, processor, arguments)
+        caches = open_caches(corpus, model, processor, arguments, accelerator.device)
+    return corpus, model, processor, *caches
+
+
+def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        [parameter for parameter in joint.parameters() if parameter.requires_grad],
+        lr=arguments.learning_rate,
+        betas=(0.9, arguments.adam_beta2),
+        weight_decay=arguments.weight_decay,
+        fused=arguments.fused_adamw or None,  # False would rule out the loop over many at once
+    )
+
+
+def make_scheduler(optimizer, steps: int, arguments: JointTrainingArguments, processes: int):
+    """To be prepared, and then it steps once a process."""
+    return get_scheduler(
+        arguments.lr_scheduler,
+        optimizer,
+        num_warmup_steps=round(steps * arguments.warmup_ratio) * processes,
+        num_training_steps=steps * processes,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps and epochs
+
+
+def steps_with_bar(
+    epoch: int, state: TrainingState, loader, arguments: JointTrainingArguments, accelerator: Accelerator
+) -> tqdm:
+    """The steps that are left of an epoch, each a list of batches, in a progress bar of users."""
+    batches = arguments.gradient_accumulation_steps
+    return tqdm(
+        state.remaining_steps(loader, batches),
+        desc=f"epoch {epoch}/{arguments.num_epochs}",
+        total=math.ceil(len(loader) / batches),
+        initial=state.batches // batches,
+        unit=" users",
+        unit_scale=arguments.batch_size * batches * accelerator.num_processes,
+        disable=not accelerator.is_main_process,
+    )
+
+
+def accumulate_gradients(
+    joint: torch.nn.Module, batches: list[dict], accelerator: Accelerator, state: TrainingState, watch: LossWatch
+) -> None:
+    """Gradients of a step's loss, the mean over all its target tokens in all processes; notes the batches' losses."""
+    tokens, all_tokens = tokens_of_step(batches, accelerator)
+    for batch, count in zip(batches, tokens, strict=True):
+        with nullcontext() if batch is batches[-1] else accelerator.no_sync(joint):
+            result = joint(batch)
+            # Each token of the step counts the same; the gradients of the processes are averaged.
+            accelerator.backward(result.loss * count * accelerator.num_processes / all_tokens)
+        losses = {**result.losses, "loss": result.loss}
+        watch.note(state.step, losses)
+        state.add(losses, count)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
+    arguments = parse_flags(JointTrainingArguments, argv, __doc__)
+    log_progress()
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
+    accelerator = make_accelerator(arguments)
     if accelerator.is_main_process:
         for note in unused_settings(arguments):
             print(f"train.py: {note}", file=sys.stderr)
@@ -131,28 +249,12 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     if accelerator.is_main_process:
         uploader = hub_uploader(arguments)
         prepare_folder(output, arguments.resume_from_checkpoint, arguments.overwrite_output_dir)
-
-    with accelerator.main_process_first():
-        corpus = load_corpus(arguments)
+    corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator)
     schema = ProfileSchema.from_features(corpus["train"].features["profile"])
-    model, processor = build_model(arguments, schema, corpus["train"])
-    with accelerator.local_main_process_first():
-        if accelerator.is_local_main_process and not find_checkpoint(output, arguments.resume_from_checkpoint):
-            check_corpus_photos(corpus, processor, arguments)
-        photo_cache, vision_states = open_caches(corpus, model, processor, arguments, accelerator.device)
 
     whole_model = WholeModel(model, accelerator)
-    joint = JointTrainingModel(
-        model, arguments.views, processor.black, arguments.weights, in_step=accelerator.is_fsdp2
-    )
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in joint.parameters() if parameter.requires_grad],
-        lr=arguments.learning_rate,
-        betas=(0.9, arguments.adam_beta2),
-        weight_decay=arguments.weight_decay,
-        fused=arguments.fused_adamw or None,  # False would rule out the loop over many at once
-    )
-    joint, optimizer = accelerator.prepare(joint, optimizer)
+    joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
+    joint, optimizer = accelerator.prepare(joint, make_optimizer(joint, arguments))
     if arguments.auto_batch_size:
         to_training(joint, model, arguments)
         fit_batch_size(joint, processor, corpus["train"], arguments, accelerator)
@@ -160,17 +262,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         training_loader(corpus["train"], processor, arguments, photo_cache, vision_states),
         evaluation_loader(corpus["validation"], processor, arguments, "self", photo_cache),
     )
-    steps_an_epoch = math.ceil(len(train_loader) / arguments.gradient_accumulation_steps)
-    steps = steps_an_epoch * arguments.num_epochs
-    scheduler = accelerator.prepare(
-        get_scheduler(
-            arguments.lr_scheduler,
-            optimizer,
-            # The prepared schedule steps once a process.
-            num_warmup_steps=round(steps * arguments.warmup_ratio) * accelerator.num_processes,
-            num_training_steps=steps * accelerator.num_processes,
-        )
-    )
+    steps = math.ceil(len(train_loader) / arguments.gradient_accumulation_steps) * arguments.num_epochs
+    scheduler = accelerator.prepare(make_scheduler(optimizer, steps, arguments, accelerator.num_processes))
 
     if accelerator.is_main_process:
         say_what_is_shortened(corpus["validation"], processor, arguments)
@@ -180,34 +273,19 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     state, watch = TrainingState(), LossWatch()
     if checkpoint := find_checkpoint(output, arguments.resume_from_checkpoint):
         resume(checkpoint, checkpoints, state, whole_model, processor)
+
     with saved_when_stopped(checkpoints, state) as stop, explained_failures(arguments, output):
         for epoch in range(len(state.history) + 1, arguments.num_epochs + 1):
             to_training(joint, model, arguments)
             train_loader.set_epoch(epoch)
             state.begin_epoch(("loss", *arguments.views))
-            progress = tqdm(
-                state.remaining_steps(train_loader, arguments.gradient_accumulation_steps),
-                desc=f"epoch {epoch}/{arguments.num_epochs}",
-                total=steps_an_epoch,
-                initial=state.batches // arguments.gradient_accumulation_steps,
-                unit=" users",
-                unit_scale=arguments.batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes,
-                disable=not accelerator.is_main_process,
-            )
+            progress = steps_with_bar(epoch, state, train_loader, arguments, accelerator)
             for batches in progress:
-                tokens, all_tokens = tokens_of_step(batches, accelerator)
-                for batch, count in zip(batches, tokens, strict=True):
-                    with nullcontext() if batch is batches[-1] else accelerator.no_sync(joint):
-                        result = joint(batch)
-                        # Each token of the step counts the same; the gradients of the processes are averaged.
-                        accelerator.backward(result.loss * count * accelerator.num_processes / all_tokens)
-                    losses = {**result.losses, "loss": result.loss}
-                    watch.note(state.step + 1, losses)
-                    state.add(losses, count)
                 state.step += 1
-                norm = whole_tensor(accelerator.clip_grad_norm_(joint.parameters(), arguments.max_grad_norm))
+                accumulate_gradients(joint, batches, accelerator, state, watch)
+                norm: Any = accelerator.clip_grad_norm_(joint.parameters(), arguments.max_grad_norm)
                 if arguments.mixed_precision != "fp16":  # which skips a step whose gradient overflows
-                    watch.note(state.step, {"gradient norm": norm})
+                    watch.note(state.step, {"gradient norm": whole_tensor(norm)})
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
@@ -217,33 +295,20 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
                     progress.set_postfix({name: f"{value:.3f}" for name, value in latest.items()})
                     if not ends:
                         accelerator.log(latest, step=state.step)
-                if state.batches < len(train_loader):
-                    if checkpoints.due(state.step):
-                        watch.check()
-                        saved = checkpoints.save(state)
-                        if uploader:
-                            uploader.on_save(state.step, saved)
+                if checkpoints.due(state.step) and not ends:
+                    watch.check()
+                    saved = checkpoints.save(state)
+                    if uploader:
+                        uploader.on_save(state.step, saved)
+                if not ends:
                     stop.check(state.step)
 
-            means = state.mean_losses(accelerator)
-            seconds = state.seconds - state.epoch_began
+            record = state.training_record(accelerator, scheduler.get_last_lr()[0], len(corpus["train"]))
             whole = whole_model.gathered()
             evaluation = evaluate_model(
                 whole, dev_loader, processor, accelerator, arguments.num_beams, "development", stop.check
             )
-            record = {
-                "epoch": epoch,
-                "step": state.step,
-                "train_loss": means.pop("loss"),
-                **{f"train_loss_{name}": value for name, value in means.items()},
-                "dev_loss": evaluation.loss,
-                "dev_f1": evaluation.f1,
-                "learning_rate": scheduler.get_last_lr()[0],
-                "seconds": seconds,
-                "users_per_second": len(corpus["train"]) / seconds,
-                "data_wait_share": state.waited / seconds,
-            }
-            state.end_epoch(record)
+            state.end_epoch(record | {"dev_loss": evaluation.loss, "dev_f1": evaluation.f1})
             accelerator.log(state.flat_record, step=state.step)
             # The checkpoint first: from it the folder's files can be written again.
             saved = checkpoints.save(state) if arguments.save_steps or arguments.resume_from_checkpoint else None
@@ -251,37 +316,18 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
                 publish_epoch(whole, processor, state.history, evaluation, output)
                 if uploader:
                     uploader.on_save(state.step, saved)
-            accelerator.print(
-                f"epoch {epoch}: training loss {record['train_loss']:.3f}, development loss {evaluation.loss:.3f},"
-                f" development Macro-F1 {evaluation.f1['average']:.2f}, {record['users_per_second']:.1f} users/s"
-            )
-        train_seconds = state.seconds
 
+        train_seconds = state.seconds
         accelerator.wait_for_everyone()
-        model = AutoModelForSeq2SeqLM.from_pretrained(output, trust_remote_code=True).to(accelerator.device)
-        tests = evaluate_conditions(model, processor, corpus["test"], arguments, accelerator, photo_cache, stop.check)
-        loader = accelerator.prepare(evaluation_loader(corpus["test"], processor, arguments, "self", photo_cache))
-        rows = evaluate_probabilities(model, loader, processor, accelerator, "test, probabilities", stop.check)
-    shortened = shortened_texts(evaluation_loader(corpus["test"], processor, arguments))
+        tests, rows = evaluate_saved(processor, corpus["test"], arguments, accelerator, photo_cache, stop.check)
     results = {
         **summarise_tests(tests, rows, corpus, schema),
-        "test_shortened_texts": shortened,
+        "test_shortened_texts": shortened_texts(evaluation_loader(corpus["test"], processor, arguments)),
         "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,
     }
     if accelerator.is_main_process:
-        write_json(output / "all_results.json", results)
-        of = f"Test split, {len(corpus['test'])} users"
-        plot_confusion(tests["mmprofile"].rows, schema, output / "confusion.png", of)
-        plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
-        example, told = None, [index for index, row in enumerate(rows) if row["problem"] is None]
-        if arguments.publish_example and told:
-            example = example_of_use([rows[n] for n in told], corpus["test"].select(told), schema, arguments)
-        described = describe_corpus(corpus, arguments)
-        write_model_card(output, arguments, schema, results, state.history, described, example)
-        print(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(results['test_f1'], schema)}\n")
-        print("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
-        print(f"\nWritten to {output}")
+        publish_results(results, tests, rows, corpus, state.history, processor, arguments)
         if uploader:
             print(uploader.finish())
     accelerator.end_training()

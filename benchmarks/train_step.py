@@ -27,7 +27,8 @@ import torch
 
 from benchmarks.training_bench import Bench, Users, count_flops, medians, timed, to_device
 from benchmarks.training_flags import applicable, compare_flags
-from training.objectives import OBJECTIVES, JointOutput
+from mmprofile import PAPER_OBJECTIVES
+from training.objectives import JointOutput
 from training.photo_cache import PhotoCache
 
 USERS, EPOCHS = 3000, 10  # of the paper's run
@@ -40,17 +41,17 @@ def compare_objectives(bench: Bench, rounds: int) -> dict:
     summed, there is one backward pass from the sum of the losses, as in a plain training loop.
     """
     batch = bench.batch("multimodal", bench.options.batch_size)
-    alone = [bench.joint("multimodal", [name]) for name in OBJECTIVES]
+    alone = [bench.joint("multimodal", [name]) for name in PAPER_OBJECTIVES]
 
     def summed(batch: dict) -> JointOutput:
         outputs = [joint(batch) for joint in alone]
         return JointOutput(sum(output.loss for output in outputs), {})
 
     variants = {"shared": bench.step(bench.joint("multimodal"), batch)}
-    variants |= {name: bench.step(joint, batch) for name, joint in zip(OBJECTIVES, alone, strict=True)}
+    variants |= {name: bench.step(joint, batch) for name, joint in zip(PAPER_OBJECTIVES, alone, strict=True)}
     variants |= {"one_by_one": bench.steps_in_turn(alone, batch), "summed": bench.step(summed, batch)}
     seconds = medians(variants, rounds, bench.device)
-    sampled = sum(seconds[name] for name in OBJECTIVES) / len(OBJECTIVES)
+    sampled = sum(seconds[name] for name in PAPER_OBJECTIVES) / len(PAPER_OBJECTIVES)
     gigaflops = {name: count_flops(work) / 1e9 / bench.options.batch_size for name, work in variants.items()}
     return {
         "seconds": seconds | {"sampled": sampled},

@@ -12,9 +12,15 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import T5Config, ViTConfig, ViTImageProcessorPil
 
-from mmprofile import MMProfileConfig, MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
+from mmprofile import (
+    PAPER_OBJECTIVES,
+    MMProfileConfig,
+    MMProfileForConditionalGeneration,
+    MMProfileProcessor,
+    ProfileSchema,
+)
 from training.batching import Example, JointCollator
-from training.objectives import OBJECTIVES, JointOutput, JointTrainingModel, select_views
+from training.objectives import JointOutput, JointTrainingModel, select_views
 from training.presets import train_tokenizer
 
 Joint = Callable[[dict], JointOutput]  # a JointTrainingModel, or what stands in for one
@@ -143,9 +149,9 @@ class Bench:
         return to_device(self.collator(paradigm)(drawn), self.device)
 
     def collator(self, paradigm: str) -> JointCollator:
-        return JointCollator(self.processor, select_views(paradigm, OBJECTIVES), 0.5, 0.5)
+        return JointCollator(self.processor, select_views(paradigm, PAPER_OBJECTIVES), 0.5, 0.5)
 
-    def joint(self, paradigm: str, objectives=OBJECTIVES, of=None) -> JointTrainingModel:
+    def joint(self, paradigm: str, objectives=PAPER_OBJECTIVES, of=None) -> JointTrainingModel:
         """Of the bench's model, if not of another."""
         views = select_views(paradigm, objectives)
         return JointTrainingModel(of or self.model, views, self.processor.black).to(self.device)

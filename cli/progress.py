@@ -6,6 +6,7 @@ Imports neither torch nor transformers.
 import sys
 import time
 from functools import cache, partialmethod
+from typing import Any
 
 from tqdm.std import tqdm
 
@@ -41,5 +42,6 @@ def log_progress(seconds: float = SECONDS) -> None:
 
     A bar that ends sooner writes none.
     """
+    bars: Any = tqdm  # whose stub takes no other constructor
     if not sys.stderr.isatty():
-        tqdm.__init__ = partialmethod(tqdm.__init__, file=ProgressLines(seconds))
+        bars.__init__ = partialmethod(tqdm.__init__, file=ProgressLines(seconds))

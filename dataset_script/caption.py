@@ -3,7 +3,9 @@
     accelerate launch dataset_script/caption.py --dataset outputs/yelp --output outputs/yelp-captioned
     accelerate launch dataset_script/caption.py --dataset outputs/yelp --output outputs/yelp --overwrite_output
     python -m dataset_script.caption --dataset outputs/yelp --output outputs/people --source photo_captions
+    accelerate launch dataset_script/caption.py recipe.yaml
 
+A recipe is a YAML file of flags; those of the command line win over it.
 Two processes without a GPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 dataset_script/caption.py ...
 
 DATASET is a folder with Parquet files, as the builder writes it: `reviews` is a list in which each review has
@@ -29,10 +31,11 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:  # `accelerate launch` looks for modules beside this file alone
     sys.path.insert(0, ROOT)
 
-from dataset_script.captions.arguments import CaptionArguments, argument_parser
+from cli.flags import answer_help, parse_flags
+from dataset_script.captions.arguments import CaptionArguments
 
 if __name__ == "__main__":  # --help is there before what takes seconds to import
-    argument_parser(__doc__).parse_known_args()
+    answer_help(CaptionArguments, __doc__)
 
 import hashlib
 import os
@@ -325,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     That is in all processes but the main one, and where nothing was left to do but to put the output in its place.
     """
     log_progress()
-    arguments = argument_parser(__doc__).parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+    arguments = parse_flags(CaptionArguments, argv, __doc__)
     run = CaptionRun(Path(os.path.abspath(arguments.output)))
     if arguments.source == "photo_captions":
         is_main_process = os.environ.get("RANK", "0") == "0"

@@ -5,15 +5,10 @@ What imports torch is imported by the checks of the values: --help does without.
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
-import yaml
-from transformers import HfArgumentParser
-
-from cli.flags import dataclass_parser
+from cli.flags import check_choice, check_given, check_least, flag
 from publishing.hub_upload import HUB_STRATEGIES
 
 # Those of transformers' schedules that need no number of their own.
@@ -32,12 +27,6 @@ OUTSIDE_THE_RUN = (
 )
 
 
-def _flag(default, help: str):
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass
 class JointTrainingArguments:
     """Every flag of train.py. The defaults are the paper's (section 6.1) where it names a value.
@@ -46,114 +35,112 @@ class JointTrainingArguments:
         ValueError: at construction, if a value does not fit.
     """
 
-    dataset: str = _flag("", "corpus: a folder or Hub name that load_dataset takes")
-    dataset_config: str | None = _flag(None, "configuration of the corpus: default, full, ...")
-    dataset_name: str | None = _flag(None, "what the model card calls the corpus; default: its Hub or folder name")
-    language: str = _flag("en", "code of the reviews' language, for the model card")
-    publish_example: bool = _flag(False, "show a test user's reviews and profile in the model card")
-    output_dir: str = _flag("", "where the trained model, its card and its figures go")
-    overwrite_output_dir: bool = _flag(False, "replace an output_dir that is not empty")
-    resume_from_checkpoint: str | None = _flag(
+    dataset: str = flag("", "corpus: a folder or Hub name that load_dataset takes")
+    dataset_config: str | None = flag(None, "configuration of the corpus: default, full, ...")
+    dataset_name: str | None = flag(None, "what the model card calls the corpus; default: its Hub or folder name")
+    language: str = flag("en", "code of the reviews' language, for the model card")
+    publish_example: bool = flag(False, "show a test user's reviews and profile in the model card")
+    output_dir: str = flag("", "where the trained model, its card and its figures go")
+    overwrite_output_dir: bool = flag(False, "replace an output_dir that is not empty")
+    resume_from_checkpoint: str | None = flag(
         None, "auto: go on from the newest checkpoint of output_dir, if any; or one of them, newer ones are removed"
     )
-    save_steps: int | None = _flag(
+    save_steps: int | None = flag(
         None, "a checkpoint after so many steps and at each epoch's end; without, on SIGTERM and SIGINT alone"
     )
-    checkpoints_total_limit: int | None = _flag(None, "keep so many checkpoints; the best and the newest always stay")
-    report_to: str | None = _flag(None, "a tracker of Accelerate's, installed: tensorboard, wandb, trackio, ...")
-    push_to_hub: bool = _flag(False, "push output_dir to the Hub")
-    hub_model_id: str | None = _flag(None, "user/name or name on the Hub; default: the name of output_dir")
-    hub_private_repo: bool | None = _flag(None, "of a repository that is created; default: as its namespace has it")
-    hub_strategy: str = _flag(
+    checkpoints_total_limit: int | None = flag(None, "keep so many checkpoints; the best and the newest always stay")
+    report_to: str | None = flag(None, "a tracker of Accelerate's, installed: tensorboard, wandb, trackio, ...")
+    push_to_hub: bool = flag(False, "push output_dir to the Hub")
+    hub_model_id: str | None = flag(None, "user/name or name on the Hub; default: the name of output_dir")
+    hub_private_repo: bool | None = flag(None, "of a repository that is created; default: as its namespace has it")
+    hub_strategy: str = flag(
         "end", "end; every_save: after each epoch and checkpoint too; checkpoint: and the checkpoint with it"
     )
 
-    model: str | None = _flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
-    revision: str | None = _flag(None, "branch, tag or commit of a --model of the Hub and its code; default: main")
-    text_model: str = _flag("google/flan-t5-base", "T5 checkpoint, by Hub name or folder, or 'tiny'")
-    vision_model: str = _flag("google/vit-base-patch16-224", "ViT checkpoint, by Hub name or folder, or 'tiny'")
-    vocab_size: int = _flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
-    fusion: str = _flag("gated", "gated (Eq. 6-8) or concat (Eq. 3)")
-    vision_feature: str = _flag("cls", "cls or patches")
+    model: str | None = flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
+    revision: str | None = flag(None, "branch, tag or commit of a --model of the Hub and its code; default: main")
+    text_model: str = flag("google/flan-t5-base", "T5 checkpoint, by Hub name or folder, or 'tiny'")
+    vision_model: str = flag("google/vit-base-patch16-224", "ViT checkpoint, by Hub name or folder, or 'tiny'")
+    vocab_size: int = flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
+    fusion: str = flag("gated", "gated (Eq. 6-8) or concat (Eq. 3)")
+    vision_feature: str = flag("cls", "cls or patches")
 
-    paradigm: str = _flag("combined", "multimodal, unimodal or combined (section 5)")
-    objectives: list[str] = _flag(
-        ["fusion", "text", "mask_image", "mask_profile"], "which of fusion, text, mask_image, mask_profile"
+    paradigm: str = flag("combined", "multimodal, unimodal or combined (section 5)")
+    objectives: list[str] = flag(
+        ["fusion", "text", "mask_image", "mask_profile"], "which, of configuration_mmprofile.py's table"
     )
-    objective_weights: list[float] = _flag([], "of the objectives, in the order given; default: equal")
-    objective_schedule: str = _flag(
+    objective_weights: list[float] = flag([], "of the objectives, in the order given; default: equal")
+    objective_schedule: str = flag(
         "all", "all objectives on each batch, or sampled: one, drawn by its weight, for the same expected loss"
     )
-    mask_probability: float = _flag(0.5, "that mask_image masks a pixel or a caption's word")
-    profile_mask_probability: float = _flag(0.5, "that mask_profile masks an attribute")
-    num_reviews: int = _flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
-    num_images: int = _flag(1, "photos of a review, drawn anew each epoch (Figure 5)")
-    max_text_tokens: int = _flag(
+    mask_probability: float = flag(0.5, "that mask_image masks a pixel or a caption's word")
+    profile_mask_probability: float = flag(0.5, "that mask_profile masks an attribute")
+    num_reviews: int = flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
+    num_images: int = flag(1, "photos of a review, drawn anew each epoch (Figure 5)")
+    max_text_tokens: int = flag(
         600,
         "longest input text; of a longer one captions keep a quarter, reviews the rest, or what the others leave",
     )
-    forged_lines: float = _flag(
+    forged_lines: float = flag(
         0.3, "share of the users into whose texts another user's profile is written, to be ignored; the paper: 0"
     )
 
-    batch_size: int = _flag(4, "users a step and process")
-    gradient_accumulation_steps: int = _flag(1, "batches a step")
-    auto_batch_size: bool = _flag(
+    batch_size: int = flag(4, "users a step and process")
+    gradient_accumulation_steps: int = flag(1, "batches a step")
+    auto_batch_size: bool = flag(
         False, "halve batch_size and double gradient_accumulation_steps until the largest batch fits in memory"
     )
-    group_by_length: bool = _flag(False, "users with texts of like length in a step, for less padding")
-    num_epochs: int = _flag(10, "passes over the training split")
-    learning_rate: float = _flag(5e-5, "peak, of Adam")
-    weight_decay: float = _flag(0.0, "decoupled (AdamW)")
-    adam_beta2: float = _flag(0.999, "of Adam")
-    lr_scheduler: str = _flag("linear", f"a schedule of transformers: {', '.join(LR_SCHEDULERS)}")
-    warmup_ratio: float = _flag(0.0, "share of the steps in which the learning rate rises")
-    max_grad_norm: float = _flag(1.0, "gradients are clipped to this norm")
-    gradient_checkpointing: bool = _flag(False, "recompute activations, to save memory")
-    mixed_precision: str = _flag("no", "no, fp16 or bf16")
-    matmul_precision: str = _flag(
+    group_by_length: bool = flag(False, "users with texts of like length in a step, for less padding")
+    num_epochs: int = flag(10, "passes over the training split")
+    learning_rate: float = flag(5e-5, "peak, of Adam")
+    weight_decay: float = flag(0.0, "decoupled (AdamW)")
+    adam_beta2: float = flag(0.999, "of Adam")
+    lr_scheduler: str = flag("linear", f"a schedule of transformers: {', '.join(LR_SCHEDULERS)}")
+    warmup_ratio: float = flag(0.0, "share of the steps in which the learning rate rises")
+    max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
+    gradient_checkpointing: bool = flag(False, "recompute activations, to save memory")
+    mixed_precision: str = flag("no", "no, fp16 or bf16")
+    matmul_precision: str = flag(
         "highest",
         "of 32-bit products: highest; high and medium: TF32 on a GPU; medium: oneDNN on a CPU with AVX-512, of 32 bits"
         " and faster in wide models, but of bf16 where the CPU has AMX",
     )
-    fused_adamw: bool = _flag(True, "update all weights in one kernel, on devices for which torch has it")
-    compile: bool = _flag(False, "torch.compile the layers, for batches of any size")
-    freeze_vision: bool = _flag(
+    fused_adamw: bool = flag(True, "update all weights in one kernel, on devices for which torch has it")
+    compile: bool = flag(False, "torch.compile the layers, for batches of any size")
+    freeze_vision: bool = flag(
         False, "leave the vision tower as it is; its states of unmasked photos are kept in photo_cache, if given"
     )
-    num_workers: int = _flag(0, "processes that prepare batches")
-    photo_cache: str | None = _flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
-    check_photos: bool = _flag(True, "read every photo before the first step, and name those that cannot be")
-    seed: int = _flag(0, "of weights, order, draws and masks")
+    num_workers: int = flag(0, "processes that prepare batches")
+    photo_cache: str | None = flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
+    check_photos: bool = flag(True, "read every photo before the first step, and name those that cannot be")
+    seed: int = flag(0, "of weights, order, draws and masks")
 
-    eval_batch_size: int = _flag(32, "users a batch in evaluation")
-    num_beams: int = _flag(5, "of the beam search in evaluation")
-    max_train_users: int | None = _flag(None, "use the first so many users of the training split")
-    max_eval_users: int | None = _flag(None, "use the first so many users of the other splits")
+    eval_batch_size: int = flag(32, "users a batch in evaluation")
+    num_beams: int = flag(5, "of the beam search in evaluation")
+    max_train_users: int | None = flag(None, "use the first so many users of the training split")
+    max_eval_users: int | None = flag(None, "use the first so many users of the other splits")
 
     def __post_init__(self):
         from mmprofile import FUSIONS, VISION_FEATURES
         from training.objectives import SCHEDULES, check_probability, select_views
 
-        for name in ("dataset", "output_dir"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is needed")
+        check_given(self, "dataset", "output_dir")
         self.views = select_views(self.paradigm, self.objectives)
         self._check_weights()
         check_probability("mask_probability", self.mask_probability)
         check_probability("profile_mask_probability", self.profile_mask_probability)
         check_probability("forged_lines", self.forged_lines)
-        self._check_least(1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
-        self._check_least(1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
-        self._check_least(1, "save_steps", "checkpoints_total_limit")
-        self._check_least(0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
-        self._check_choice("lr_scheduler", LR_SCHEDULERS)
-        self._check_choice("fusion", FUSIONS)
-        self._check_choice("vision_feature", VISION_FEATURES)
-        self._check_choice("mixed_precision", ["no", "fp16", "bf16"])
-        self._check_choice("matmul_precision", ["highest", "high", "medium"])
-        self._check_choice("objective_schedule", list(SCHEDULES))
-        self._check_choice("hub_strategy", list(HUB_STRATEGIES))
+        check_least(self, 1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
+        check_least(self, 1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
+        check_least(self, 1, "save_steps", "checkpoints_total_limit")
+        check_least(self, 0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
+        check_choice(self, "lr_scheduler", LR_SCHEDULERS)
+        check_choice(self, "fusion", FUSIONS)
+        check_choice(self, "vision_feature", VISION_FEATURES)
+        check_choice(self, "mixed_precision", ["no", "fp16", "bf16"])
+        check_choice(self, "matmul_precision", ["highest", "high", "medium"])
+        check_choice(self, "objective_schedule", list(SCHEDULES))
+        check_choice(self, "hub_strategy", list(HUB_STRATEGIES))
         self._check_tracker()
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
@@ -194,47 +181,12 @@ class JointTrainingArguments:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
         from accelerate.utils import LoggerType
 
-        self._check_choice("report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
+        check_choice(self, "report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
         # Those that a package of theirs registered with Accelerate are there.
         if self.report_to in LoggerType.list():
             there = get_available_trackers()
             if self.report_to not in (["all", *there] if there else ()):
                 raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
-
-    def _check_least(self, least: int, *names: str):
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not least <= value < inf:
-                raise ValueError(f"{name} is at least {least}, got {value}")
-
-    def _check_choice(self, name: str, choices: Sequence[str | None]):
-        if getattr(self, name) not in choices:
-            raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(self, name)!r}")
-
-
-def argument_parser(description: str | None) -> HfArgumentParser:
-    """Of a recipe and the flags; `description` is for --help."""
-    parser = dataclass_parser(JointTrainingArguments, description)
-    parser.add_argument("recipe", nargs="?", help="YAML file of flags")
-    return parser
-
-
-def parse_arguments(argv: Sequence[str] | None, description: str | None = None) -> JointTrainingArguments:
-    """`[recipe.yaml] [--flag value ...]` to arguments; a flag on the command line wins over the recipe.
-
-    Args:
-        argv: default: the command line.
-        description: for --help.
-
-    Raises:
-        ValueError: if a recipe is no file of known flags, or a value does not fit.
-    """
-    parser = argument_parser(description)
-    recipe = parser.parse_known_args(argv)[0].recipe
-    if recipe is not None:
-        parser.set_defaults(**_read_recipe(recipe))
-    arguments, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    return arguments
 
 
 def unused_settings(arguments: JointTrainingArguments) -> list[str]:
@@ -250,34 +202,3 @@ def unused_settings(arguments: JointTrainingArguments) -> list[str]:
         for name, (flag, value) in decided.items()
         if os.environ.get(name, value).lower() != value
     ]
-
-
-def _read_recipe(path: str) -> dict:
-    if not Path(path).is_file():
-        raise ValueError(f"no recipe {path!r}")
-    try:
-        flags = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {path!r} is not YAML: {error}") from error
-    fields = {f.name: f for f in dataclasses.fields(JointTrainingArguments)}
-    if not isinstance(flags, dict) or not set(flags) <= set(fields):
-        unknown = sorted(set(flags) - set(fields)) if isinstance(flags, dict) else flags
-        raise ValueError(f"recipe {path!r} holds flags of train.py and their values, not {unknown}")
-    for name, value in flags.items():
-        # YAML reads 5e-5 as text: give each value the type of its flag.
-        kind = type(fields[name].default)
-        if kind in (int, float) and not isinstance(value, bool):
-            flags[name] = _number(kind, name, value)
-        elif kind is bool and not isinstance(value, bool):
-            raise ValueError(f"{name} is true or false, got {value!r} in recipe {path!r}")
-    return flags
-
-
-def _number(kind: type, name: str, value):
-    try:
-        number = kind(value)
-        if kind is float or number == float(value):
-            return number
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(f"{name} is {'an integer' if kind is int else 'a number'}, got {value!r}")

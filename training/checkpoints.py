@@ -103,6 +103,20 @@ class TrainingState:
         )
         return dict(zip(self.sums, (sums / counts).tolist(), strict=True))
 
+    def training_record(self, accelerator: Accelerator, learning_rate: float, users: int) -> dict:
+        """What is told of an epoch of so many users when its last step is done: losses, learning rate and pace."""
+        means, seconds = self.mean_losses(accelerator), self.seconds - self.epoch_began
+        return {
+            "epoch": len(self.history) + 1,
+            "step": self.step,
+            "train_loss": means.pop("loss"),
+            **{f"train_loss_{name}": value for name, value in means.items()},
+            "learning_rate": learning_rate,
+            "seconds": seconds,
+            "users_per_second": users / seconds,
+            "data_wait_share": self.waited / seconds,
+        }
+
     def end_epoch(self, record: dict) -> None:
         """The epoch is trained and evaluated."""
         self.history.append(record)

@@ -1,65 +1,34 @@
-"""Unified joint training (section 5 of the paper): four objectives on one batch, the same labels for all.
+"""Unified joint training (section 5 of the paper): several objectives on one batch, the same labels for all.
 
-What the model sees under each objective and paradigm is the table `VIEWS`. The corruptions are random functions of a
-generator alone, so that a user's views do not depend on the process or the worker that makes them.
+What the model sees under each objective and paradigm is the table `OBJECTIVES` of the configuration. The corruptions
+are random functions of a generator alone, so that a user's views do not depend on the process or the worker that makes
+them.
 
 Shapes: batch users, images photos a user, seq text tokens, target label tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from mmprofile import OBJECTIVES
+from mmprofile import OBJECTIVES, PARADIGMS, View, check_objectives
 
-
-class View(NamedTuple):
-    """What one objective gives to the model: the names of a text and of a set of photos."""
-
-    text: str
-    photos: str | None = None
-
-
-# Text names are read by `text_parts`: what stands in the text, joined by "+".
-VIEWS = {
-    "multimodal": {
-        "fusion": View("reviews", "photos"),
-        "text": View("reviews"),
-        "mask_image": View("reviews", "masked_photos"),
-        "mask_profile": View("masked_profile", "photos"),
-    },
-    "unimodal": {
-        "fusion": View("reviews+captions"),
-        "text": View("reviews"),
-        "mask_image": View("reviews+masked_captions"),
-        "mask_profile": View("masked_profile+captions"),
-    },
-    "combined": {
-        "fusion": View("reviews+captions", "photos"),
-        "text": View("reviews"),
-        "mask_image": View("reviews+masked_captions", "masked_photos"),
-        "mask_profile": View("masked_profile+captions", "photos"),
-    },
-}
-PARADIGMS = tuple(VIEWS)
 SCHEDULES = ("all", "sampled")
 
 
-def select_views(paradigm: str, objectives: Sequence[str]) -> dict[str, View]:
+def select_views(paradigm: str, objectives: Iterable[str]) -> dict[str, View]:
     """The views of some objectives, in the table's order.
 
     Raises:
         ValueError: if the paradigm or an objective is unknown, or none or one twice is given.
     """
-    if paradigm not in VIEWS:
+    if paradigm not in PARADIGMS:
         raise ValueError(f"paradigm must be one of {list(PARADIGMS)}, got {paradigm!r}")
-    if not objectives or len(set(objectives)) < len(objectives) or not set(objectives) <= set(OBJECTIVES):
-        raise ValueError(f"objectives must be different ones of {list(OBJECTIVES)}, got {list(objectives)}")
-    return {name: view for name, view in VIEWS[paradigm].items() if name in objectives}
+    chosen = check_objectives(objectives)
+    return {name: views[paradigm] for name, views in OBJECTIVES.items() if name in chosen}
 
 
 def text_parts(text: str) -> set[str]:

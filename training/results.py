@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
+from transformers import AutoModelForSeq2SeqLM
 
 from mmprofile import ProfileSchema, seen_by
-from scoring.evaluation import Evaluation, evaluate_model, majority_f1
+from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_f1
 from scoring.plots import calibration
 from training.arguments import JointTrainingArguments
 from training.batching import UserExamples
@@ -60,7 +61,22 @@ def evaluate_conditions(
     return evaluations
 
 
-def forged_agreement(tests: dict[str, Evaluation], split: Dataset, schema: ProfileSchema) -> dict[str, dict]:
+def evaluate_saved(
+    processor,
+    split: Dataset,
+    arguments: JointTrainingArguments,
+    accelerator: Accelerator,
+    cache: PhotoCache | None,
+    check: Callable,
+) -> tuple[dict[str, Evaluation], list[dict]]:
+    """The model in `output_dir` on a split: `evaluate_conditions`, and the rows of `evaluate_probabilities`."""
+    model = AutoModelForSeq2SeqLM.from_pretrained(arguments.output_dir, trust_remote_code=True).to(accelerator.device)
+    tests = evaluate_conditions(model, processor, split, arguments, accelerator, cache, check)
+    loader = accelerator.prepare(evaluation_loader(split, processor, arguments, "self", cache))
+    return tests, evaluate_probabilities(model, loader, processor, accelerator, "test, probabilities", check)
+
+
+def forged_agreement(tests: Mapping[str, Evaluation], split: Dataset, schema: ProfileSchema) -> dict[str, dict]:
     """How often the profile that users' forged reviews name is written, and how often it would be without them.
 
     Returns:

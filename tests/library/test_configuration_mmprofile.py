@@ -188,7 +188,7 @@ def test_a_config_keeps_its_schema_and_towers_through_the_disk(tmp_path):
     ("options", "message"),
     [
         *(({"fusion": "sum"}, "'sum'"), ({"vision_feature": "pool"}, "'pool'"), ({"profile_schema": []}, r"got \[\]")),
-        *(({"objectives": names}, "objectives are None or different ones") for names in ([], ["text"] * 2, ["sum"])),
+        *(({"objectives": names}, "objectives must be different ones") for names in ([], ["text"] * 2, ["sum"])),
     ],
 )
 def test_a_config_refuses_other_switches(options, message):

@@ -1,6 +1,5 @@
 """The `user-profiling` pipeline: in a process that knows the saved folder alone, in batches, and as a stream."""
 
-import itertools
 import json
 import os
 import subprocess
@@ -12,11 +11,10 @@ import torch
 from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 
-from mmprofile.configuration_mmprofile import OBJECTIVES, MMProfileConfig, Sees
+from mmprofile.configuration_mmprofile import Sees
 from mmprofile.pipeline_mmprofile import UserProfilingPipeline
 from tests.tiny_folder import SCHEMA, save_tiny_folder
 from training.batching import EvaluationCollator, Example
-from training.objectives import PARADIGMS, select_views, text_parts
 
 STRANGER = """
 import json, sys
@@ -176,20 +174,6 @@ def test_what_is_no_user_is_refused_and_its_place_named(profiler, user, message)
         profiler(user)
     with pytest.raises(ValueError, match=f"user 1: .*{message}"):
         profiler([USERS[0], user])
-
-
-@pytest.mark.parametrize("paradigm", PARADIGMS)
-@pytest.mark.parametrize("size", range(1, 5))
-def test_a_model_sees_what_some_objective_of_its_training_showed_it(paradigm, size):
-    assert (combinations := list(itertools.combinations(OBJECTIVES, size)))
-    for objectives in combinations:
-        views = select_views(paradigm, objectives).values()
-        parts = set().union(*(text_parts(view.text) for view in views))
-        sees = MMProfileConfig(paradigm=paradigm, objectives=objectives).sees
-        assert sees.images == any(view.photos for view in views)
-        assert sees.captions == bool(parts & {"captions", "masked_captions"})
-        assert sees.without_reviews == ("masked_profile" in parts)
-    assert sees == MMProfileConfig(paradigm=paradigm).sees or size < 4  # an older checkpoint's, of all objectives
 
 
 @pytest.mark.parametrize("sees", [Sees(i, c) for i in (True, False) for c in (True, False)])

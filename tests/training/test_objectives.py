@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from mmprofile import OBJECTIVES, PAPER_OBJECTIVES, PARADIGMS
 from tests.tiny_models import tiny_model
+from training.arguments import JointTrainingArguments
 from training.objectives import (
-    OBJECTIVES,
-    PARADIGMS,
-    VIEWS,
     JointTrainingModel,
     blacken,
     mask_captions,
@@ -172,8 +171,9 @@ def test_mask_profile_masks_at_least_one_attribute():
     assert mask_profile(keys, 1.0, rng) == keys
 
 
-def test_the_table_of_views_is_the_papers():
-    assert {paradigm: {name: tuple(view) for name, view in VIEWS[paradigm].items()} for paradigm in PARADIGMS} == {
+def test_the_table_of_objectives_is_the_papers():
+    views = {paradigm: select_views(paradigm, PAPER_OBJECTIVES) for paradigm in PARADIGMS}
+    assert {paradigm: {name: tuple(view) for name, view in of.items()} for paradigm, of in views.items()} == {
         "multimodal": {
             "fusion": ("reviews", "photos"),
             "text": ("reviews", None),
@@ -193,7 +193,16 @@ def test_the_table_of_views_is_the_papers():
             "mask_profile": ("masked_profile+captions", "photos"),
         },
     }
-    assert text_parts("masked_profile+captions") == {"masked_profile", "captions"}
+    assert JointTrainingArguments(dataset="x", output_dir="y").objectives == list(PAPER_OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_has_a_view_of_known_parts_under_every_paradigm(name):
+    texts, photos = {"reviews", "captions", "masked_captions", "masked_profile"}, {None, "photos", "masked_photos"}
+    assert set(OBJECTIVES[name]) == set(PARADIGMS)
+    for paradigm in PARADIGMS:
+        view = OBJECTIVES[name][paradigm]
+        assert text_parts(view.text) <= texts and view.photos in photos
 
 
 @pytest.mark.parametrize(

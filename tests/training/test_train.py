@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 import train
 from tests.tiny_corpus import write_corpus
-from training.arguments import parse_arguments
 
 SMALL = {
     "text_model": "tiny",
@@ -192,18 +191,3 @@ def test_every_flag_has_a_test():
     files = sorted(Path(__file__).parent.glob("test_*.py"))
     here = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)}
     assert set(CHANGES_ELSE.values()) <= here
-
-
-def test_the_programs_help_names_every_flag(capsys):
-    with pytest.raises(SystemExit):
-        parse_arguments(["--help"])
-    shown = capsys.readouterr().out
-    assert [name for name in train.JointTrainingArguments.__dataclass_fields__ if f"--{name}" not in shown] == []
-
-
-def test_a_flag_on_the_command_line_wins_over_the_recipe(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("dataset: a\noutput_dir: b\nlearning_rate: 5e-5\nobjectives: [text]\npublish_example: true\n")
-    arguments = parse_arguments([str(recipe), "--output_dir", "c", "--publish_example", "False"])
-    assert (arguments.dataset, arguments.output_dir, arguments.learning_rate) == ("a", "c", 5e-5)
-    assert (arguments.objectives, arguments.publish_example) == (["text"], False)

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import AutoProcessor, T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel, get_scheduler
 
 import train
+from cli.flags import parse_flags
 from mmprofile import MMProfileProcessor
 from tests.files.test_output_files import held
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
@@ -18,7 +19,7 @@ from tests.tiny_folder import make_older
 from tests.tiny_models import tiny_t5_config, tiny_vit_config
 from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
 from training import results as training_results
-from training.arguments import LR_SCHEDULERS, parse_arguments
+from training.arguments import LR_SCHEDULERS, JointTrainingArguments
 from training.data import SPLITS, load_corpus
 from training.objectives import JointTrainingModel
 from training.presets import train_tokenizer
@@ -121,8 +122,9 @@ def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
     )
     (tmp_path / "corpus" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     for name, users in (("small", 4), ("large", 6)):
-        arguments = parse_arguments(
-            ["--dataset", str(tmp_path / "corpus"), "--output_dir", "x", "--dataset_config", name]
+        arguments = parse_flags(
+            JointTrainingArguments,
+            ["--dataset", str(tmp_path / "corpus"), "--output_dir", "x", "--dataset_config", name],
         )
         assert len(load_corpus(arguments)["train"]) == users
 
@@ -218,19 +220,3 @@ def test_each_schedule_makes_a_learning_rate(schedule):
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=4).step()
     assert optimizer.param_groups[0]["lr"] > 0
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        *(("a: [", "not YAML"), ("- a", "flags of train.py"), ("learning_rat: 1", "learning_rat")),
-        *(("seed: x", "seed is an integer, got 'x'"), ("num_epochs: 1.9", "num_epochs is an integer, got 1.9")),
-        *(("batch_size: null", "batch_size is an integer, got None"), ("learning_rate: a", "is a number, got 'a'")),
-    ],
-)
-def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
-    (tmp_path / "recipe.yaml").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        parse_arguments([str(tmp_path / "recipe.yaml")])
-    with pytest.raises(ValueError, match=r"no recipe 'absent.yaml'"):
-        parse_arguments(["absent.yaml"])

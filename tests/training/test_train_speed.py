@@ -4,13 +4,14 @@ import pytest
 import torch
 from transformers import ViTModel
 
+from cli.flags import parse_flags
 from mmprofile import MMProfileForConditionalGeneration
 from tests.tiny_corpus import SCHEMA
 from tests.tiny_models import tiny_model
 from tests.training.test_objectives import BLACK, batch_of_views
 from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
 from tests.training.test_train_resume import untimed
-from training.arguments import parse_arguments
+from training.arguments import JointTrainingArguments
 from training.data import load_corpus, training_loader
 from training.model import compile_layers
 from training.objectives import OBJECTIVES, JointTrainingModel, select_views
@@ -114,7 +115,7 @@ def test_training_leaves_no_attention_to_cudnn(corpus, tmp_path, cudnn_attention
 
 def test_a_gpu_gets_batches_from_pinned_memory_and_workers_outlive_an_epoch(corpus, monkeypatch):  # noqa: F811
     words = ["--dataset", str(corpus), "--output_dir", "x", "--num_workers", "2"]
-    arguments = parse_arguments(words)
+    arguments = parse_flags(JointTrainingArguments, words)
     split = load_corpus(arguments)["train"]
     processor = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400)
     for there in (True, False):
