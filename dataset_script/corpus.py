@@ -9,7 +9,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -80,9 +80,9 @@ class Corpus:
     album: Album
     medians: dict[str, float]
     ledger: Ledger
-    lines: dict[str, int] = field(default_factory=dict)
-    dates: tuple[str, str] | None = None
-    written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    lines: dict[str, int]
+    dates: tuple[str, str]
+    written: dict[str, tuple[int, int]]
 
 
 def plan_corpus(
@@ -331,7 +331,7 @@ class _Plan:
             .to_pyarrow()
             .sort_by([("user_id", "ascending"), ("rank", "ascending")])
         )
-        for *values, _, of in zip(*table.to_pydict().values(), strict=True):
+        for *values, _rank, of in zip(*table.to_pydict().values(), strict=True):
             review = Review(*values)
             rows[review.user_id].append(RowReview(review, self._choose(review, owned, ties)))
             with_photo[review.user_id] = of
