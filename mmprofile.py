@@ -73,7 +73,8 @@ _NAMES = {
     "texts_mmprofile": ("EncodedText", "shown"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
-__all__ = list(_HOMES)
+if not TYPE_CHECKING:
+    __all__ = list(_HOMES)
 
 
 def __getattr__(name: str):

@@ -1,6 +1,7 @@
 """Whether a corpus can be trained on, found out before the training: its columns, and every user's row."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,13 +57,15 @@ def check_rows(dataset: Dataset, schema: ProfileSchema) -> None:
         dataset: as of `corpora.columns.unified`.
         schema: of its `profile`.
     """
-    for row in dataset.select_columns(["user_id", "profile"]):
+    profiles: Any = dataset.select_columns(["user_id", "profile"])
+    for row in profiles:
         try:
             schema.profile_from_labels(row["profile"] or {})
         except ValueError as error:
             raise ValueError(f"user {row['user_id']!r} has a profile that is none: {error}") from None
     first = 0
-    for table in dataset.select_columns("reviews").with_format("arrow").iter(1000):
+    tables: Any = dataset.select_columns("reviews").with_format("arrow").iter(1000)
+    for table in tables:
         for reviews in table["reviews"].chunks:
             for place, problem in _problems(reviews):
                 raise ValueError(f"user {dataset['user_id'][first + place]!r} has {problem}")
@@ -71,7 +74,7 @@ def check_rows(dataset: Dataset, schema: ProfileSchema) -> None:
 
 def _problems(reviews: pa.ListArray) -> Iterator[tuple[int, str]]:
     """A user's place in the list, and what is wrong with the reviews."""
-    yield from ((place, "no list of reviews") for place in np.flatnonzero(pc.is_null(reviews)))
+    yield from ((place, "no list of reviews") for place in np.flatnonzero(pc.is_null(reviews)).tolist())
     review, user = pc.list_flatten(reviews), pc.list_parent_indices(reviews).to_numpy()
     text, images, captions = (pc.struct_field(review, name) for name in REVIEW_COLUMNS)
     photos, written = (pc.fill_null(pc.list_value_length(column), 0) for column in (images, captions))
@@ -83,4 +86,4 @@ def _problems(reviews: pa.ListArray) -> Iterator[tuple[int, str]]:
         (user, has_others, "a review with another number of captions than photos"),
         (owner, is_empty, "a photo without bytes and path"),
     ):
-        yield from ((users[place], problem) for place in np.flatnonzero(wrong))
+        yield from ((place, problem) for place in users[np.flatnonzero(wrong)].tolist())

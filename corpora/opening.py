@@ -134,4 +134,6 @@ def _load(name: str, config: str | None) -> DatasetDict:
     if features := joint_features(files):
         builder = load_dataset_builder(name, config, features=features)
     builder.download_and_prepare()  # what `load_dataset` does with a builder
-    return builder.as_dataset()
+    found = builder.as_dataset()
+    assert isinstance(found, DatasetDict)  # all splits, where none is asked for
+    return found

@@ -9,13 +9,14 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import ibis
 import pyarrow as pa
+from ibis import _
 from ibis.backends import BaseBackend
 
 from . import derivation
@@ -23,7 +24,7 @@ from .corpus_config import MMProfileYelpConfig
 from .drawing import choose_photos, split_users
 from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, read_lines
 from .photos import Album
-from .profile_rules import SCALE, Rule, decide, sum_columns, warn_of_constants
+from .profile_rules import SCALE, Profile, Rule, decide, sum_columns, warn_of_constants
 from .raw_files import Ledger, RawFolder, plain_lines
 
 # 2023-12-31, 20231231 or 2023-W52-7, and a time after it or none.
@@ -58,7 +59,7 @@ class UserRow(NamedTuple):
 
     user_id: str
     reviews: tuple[RowReview, ...]
-    profile: dict[str, str | list[str]]
+    profile: Profile
 
 
 @dataclass
@@ -79,9 +80,9 @@ class Corpus:
     album: Album
     medians: dict[str, float]
     ledger: Ledger
-    lines: dict[str, int] = field(default_factory=dict)
-    dates: tuple[str, str] | None = None
-    written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    lines: dict[str, int]
+    dates: tuple[str, str]
+    written: dict[str, tuple[int, int]]
 
 
 def plan_corpus(
@@ -133,12 +134,12 @@ class _Plan:
         self.ledger.left["users drawn"] = sum(map(len, drawn.values()))
         users = [user for users in drawn.values() for user in users]
         rows, with_photo = self._rows(histories, shown, photos, ties, users)
-        splits = {
-            split: tuple(
-                UserRow(user, tuple(rows[user]), decide(self.rules, complete[user], medians)) for user in users
-            )
-            for split, users in drawn.items()
-        }
+
+        def row_of(user: str) -> UserRow:
+            profile = cast(Profile, decide(self.rules, complete[user], medians))  # no None, for it is complete
+            return UserRow(user, tuple(rows[user]), profile)
+
+        splits = {split: tuple(map(row_of, users)) for split, users in drawn.items()}
         profiles = [row.profile for rows in splits.values() for row in rows]
         self.ledger.notes += warn_of_constants(self.rules, profiles)
         written = {user: (complete[user]["reviews"], with_photo[user]) for user in users}
@@ -157,11 +158,10 @@ class _Plan:
         config, least = self.config, self.config.min_reviews
         lines = self._lines(self.raw.review, dict.fromkeys(derivation.REVIEW_FIELDS, TEXT))
         counts = self._kept(derivation.count_lines(lines, least))
-        active = counts.filter(counts.user_id.notnull()).select("user_id", "lines")
-        users = counts.filter(counts.has_user)
-        read, with_id, of_active, authors = _numbers(
-            counts.lines.sum(), users.lines.sum(), active.lines.sum(), users.users.sum()
-        )
+        active = counts.filter(_.user_id.notnull()).select("user_id", "lines")
+        users = counts.filter(_.has_user)
+        read, with_id, of_active = (_total(table, "lines") for table in (counts, users, active))
+        authors = _total(users, "users")
         self.lines["review"] = read
         self.ledger.left |= {"review lines": read, f"of users with at least {least} lines": of_active}
         self.ledger.drop("review", "malformed JSON, or user_id is missing, null or empty", read - with_id)
@@ -235,7 +235,7 @@ class _Plan:
         """Each row's reviews, without their texts, and the users who have enough."""
         least = self.config.min_photo_reviews
         tied = derivation.with_tied(histories.drop("text"), photos, ties)
-        shown = self._kept(derivation.newest(tied.filter(tied.tied).drop("tied"), self.config.max_reviews))
+        shown = self._kept(derivation.newest(tied.filter(_.tied).drop("tied"), self.config.max_reviews))
         users = self._kept(derivation.with_at_least(shown, least))
         before = next(reversed(self.ledger.left.values()))
         self._count_users(
@@ -253,14 +253,14 @@ class _Plan:
         fields = {"business_id": TEXT, "attributes": ATTRIBUTES}
         fields |= {rule.of[0]: TEXT for rule in self.rules if rule.kind == "top"}
         lines = self._kept(self._lines(self.raw.business, fields))
-        good = lines.filter(lines.business_id.fill_null("") != "")
+        good = lines.filter(_.business_id.fill_null("") != "")
         read, kept, different = _numbers(lines.count(), good.count(), good.business_id.nunique())
         self.lines["business"] = read
         self.ledger.drop("business", "malformed JSON, or business_id is missing, null or empty", read - kept)
         self.ledger.drop("business", "duplicate business_id", kept - different)
         told = {}
         for rule in (rule for rule in self.rules if rule.is_share):
-            texts = good.select(**derivation.attribute_texts(good, rule)).distinct().to_pyarrow()
+            texts = good.select(**derivation.attribute_texts(rule)).distinct().to_pyarrow()
             numbers = [rule.evidence(row) for row in zip(*texts.to_pydict().values(), strict=True)]
             rows = texts.append_column("told", pa.array(numbers, pa.int64()))
             told[rule.key] = add_rows(self.backend, rows)
@@ -271,7 +271,7 @@ class _Plan:
         evidence = self._kept(evidence if kept == different else derivation.one_a_business(evidence))
         for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True):
             if rule.kind == "top":
-                sums = evidence.aggregate([evidence[column].sum().name(column) for column in columns])
+                sums = evidence.aggregate([_[column].sum().name(column) for column in columns])
                 (found,) = sums.to_pyarrow().to_pylist()
                 absent = [value for value, column in zip(rule.values, columns, strict=True) if not found[column]]
                 if absent:
@@ -331,7 +331,7 @@ class _Plan:
             .to_pyarrow()
             .sort_by([("user_id", "ascending"), ("rank", "ascending")])
         )
-        for *values, _, of in zip(*table.to_pydict().values(), strict=True):
+        for *values, _rank, of in zip(*table.to_pydict().values(), strict=True):
             review = Review(*values)
             rows[review.user_id].append(RowReview(review, self._choose(review, owned, ties)))
             with_photo[review.user_id] = of
@@ -347,8 +347,14 @@ class _Plan:
 
 
 def _numbers(*expressions: ibis.expr.types.IntegerScalar) -> list[int]:
-    """Values of scalar expressions; the sum of nothing is 0."""
-    return [expression.to_pyarrow().as_py() or 0 for expression in expressions]
+    """Values of scalar expressions."""
+    return [expression.to_pyarrow().as_py() for expression in expressions]
+
+
+def _total(table: ibis.Table, column: str) -> int:
+    """The sum of a column; of no rows 0."""
+    (total,) = table.aggregate(_[column].sum().name("total")).to_pyarrow().column("total").to_pylist()
+    return total or 0
 
 
 def _plain_date(text: str) -> str | None:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import datasets
-import huggingface_hub
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCard, DatasetCardData
 
 from .corpus import Corpus
 from .corpus_options import options as corpus_options
@@ -67,29 +67,36 @@ def write_card(
         options: of the build, that are not the defaults.
         source: of the raw files; its kind is a key of `METADATA`.
     """
-    card = huggingface_hub.DatasetCard(Path(__file__).with_name(CARD).read_text(encoding="utf-8"))
+    card = DatasetCard(Path(__file__).with_name(CARD).read_text(encoding="utf-8"))
+    metadata = metadata_of(card)
     for name, corpus in corpora.items():
         files = [{"split": split, "path": f"data/{name}/{split}*.parquet"} for split in corpus.splits]
-        MetadataConfigs({name: {"data_files": files}}).to_dataset_card_data(card.data)
-        DatasetInfosDict({name: infos[name]}).to_dataset_card_data(card.data)
-    heading = card.data["pretty_name"]
+        MetadataConfigs({name: {"data_files": files}}).to_dataset_card_data(metadata)
+        DatasetInfosDict({name: infos[name]}).to_dataset_card_data(metadata)
+    heading = metadata["pretty_name"]
     for key, value in METADATA[source.kind].items():
-        card.data[key] = value  # None leaves it out
+        metadata[key] = value  # None leaves it out
     if source.kind == SYNTHETIC:
-        card.data["tags"] = [*card.data["tags"], SYNTHETIC]
-    card.data["size_categories"] = [_size_category(max(_users(corpus) for corpus in corpora.values()))]
+        metadata["tags"] = [*metadata["tags"], SYNTHETIC]
+    metadata["size_categories"] = [_size_category(max(_users(corpus) for corpus in corpora.values()))]
 
     rules = next(iter(corpora.values())).rules
     flags = "".join(f" --{name} {value}" for name, value in (source.arguments or {}).items())
     chosen = ", ".join(f"`{name}` {value}" for name, value in options.items())
     reports = (render_report(name, corpus, figures[name]) for name, corpus in corpora.items())
     text = PARAGRAPHS.sub(lambda found: found[2] if source.kind in found[1].split() else "", card.text)
-    text = text.replace(f"# {heading}", f"# {card.data['pretty_name']}", 1)
+    text = text.replace(f"# {heading}", f"# {metadata['pretty_name']}", 1)
     text = text.replace(FIELDS_MARK, "\n".join(_fields(rules))).replace(RULES_MARK, "\n".join(map(_explain, rules)))
     text = text.replace(OPTIONS_MARK, f"Here {chosen}." if chosen else "This build has them.")
     text = text.replace(DIFFERENCES_MARK, _differences(options)).replace(FILES_MARK, _files(source, corpora))
     card.text = text.replace(ARGUMENTS_MARK, flags).replace(REPORT_MARK, "\n\n".join(reports))
     card.save(path)
+
+
+def metadata_of(card: DatasetCard) -> DatasetCardData:
+    """The card's metadata, of which huggingface_hub declares no more than that they are some card's."""
+    assert isinstance(card.data, DatasetCardData)
+    return card.data
 
 
 def _users(corpus: Corpus) -> int:

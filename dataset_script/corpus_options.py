@@ -6,6 +6,7 @@ Imports neither datasets nor an engine, so that --help is there at once.
 import argparse
 import os
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 CAPTION_SOURCES = ("none", "photo_captions")
 YELP_SCHEMA = "yelp_schema.yaml"
@@ -19,7 +20,7 @@ UNSAID = "without a number"  # of a threshold that the paper has, but does not t
 NONE = "no such threshold"
 
 
-def _option(default: int | bool | str, explanation: str, paper: int | str | None = None):
+def _option(default: int | bool | str, explanation: str, paper: int | str | None = None) -> Any:
     """`paper`: the value that the paper gives, `UNSAID` or `NONE`; None for what is no matter of the paper."""
     return field(default=default, metadata={"help": explanation, "paper": paper})
 

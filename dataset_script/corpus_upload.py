@@ -45,7 +45,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 from publishing.hub_answers import REFUSED, check_name, refusal
 
 from .captions.store import corpus_files, open_shard
-from .corpus_card import CARD, SYNTHETIC
+from .corpus_card import CARD, SYNTHETIC, metadata_of
 from .profile_rules import where_no_yaml
 
 BUILT = ("data", "figures")  # folders of which the repository keeps nothing that the corpus lacks
@@ -67,10 +67,10 @@ def check_corpus(folder: str | Path) -> DatasetCard:
         raise ValueError(f"a corpus is a folder with {CARD}, as the builder writes it; {str(folder)!r} has none")
     try:
         card = DatasetCard((folder / CARD).read_text(encoding="utf-8"))
-        configs = MetadataConfigs.from_dataset_card_data(card.data)
-        infos = DatasetInfosDict.from_dataset_card_data(card.data)
+        configs = MetadataConfigs.from_dataset_card_data(metadata_of(card))
+        infos = DatasetInfosDict.from_dataset_card_data(metadata_of(card))
         told = {
-            (config, file["split"], file["path"]): infos[config].splits[file["split"]].num_examples
+            (config, file["split"], file["path"]): (infos[config].splits or {})[file["split"]].num_examples
             for config, metadata in configs.items()
             for file in metadata["data_files"]
         }
@@ -174,7 +174,7 @@ def push(folder: str | Path, name: str, private: bool | None = None) -> None:
         ValueError: before anything is sent, if folder or name does not fit.
         SystemExit: if the push fails.
     """
-    synthetic = SYNTHETIC in (check_corpus(folder).data.tags or ())
+    synthetic = SYNTHETIC in (metadata_of(check_corpus(folder)).get("tags") or ())
     check_name(name)
     try:
         print(f"Pushed to {push_corpus(HfApi(), folder, name, is_private(private, synthetic))}")

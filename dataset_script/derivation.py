@@ -5,9 +5,11 @@ order of the lines nor the number of threads has a say.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 import ibis
-from ibis import _
+from ibis import Deferred, _
 
 from .profile_rules import SCALE, Rule, sum_columns
 
@@ -64,7 +66,7 @@ def judge_reviews(
     """
     stars = ibis.ifelse(_.stars.re_search(PLAIN_NUMBER), _.stars.try_cast("float64"), ibis.null("float64"))
     # The text of a list or an object: what an engine makes of a text that is none.
-    is_structure = ibis.or_(*(_.text.startswith(opening) for opening in ('["', '{"', "[[", "[{")))
+    is_structure = reduce(or_, (_.text.startswith(opening) for opening in ('["', '{"', "[[", "[{")))
     low, high = (ratings[0], ratings[-1]) if ratings else (-1e6, 1e6)
     reason = ibis.cases(
         *((_is_empty(_[key]), f"{key} is missing, null or empty") for key in ("review_id", "business_id")),
@@ -94,11 +96,11 @@ def odd_dates(judged: ibis.Table) -> ibis.Table:
 
 def respell_dates(judged: ibis.Table, spellings: ibis.Table) -> ibis.Table:
     """Brings odd dates to the plain form: `spellings` has `date` and `plain`, null where it is no date."""
-    spellings = spellings.rename(odd="date").mutate(is_odd=True)
-    joined = judged.left_join(spellings, judged.date == spellings.odd)
-    is_bad = joined.reason.isnull() & joined.is_odd.fill_null(False) & joined.plain.isnull()
-    reason = ibis.ifelse(is_bad, "date is not as in 2023-12-31 or 2023-12-31 23:59:59 (ISO 8601)", joined.reason)
-    return joined.mutate(date=ibis.coalesce(joined.plain, joined.date), reason=reason).drop("odd", "plain", "is_odd")
+    spellings = spellings.rename(odd="date").mutate(is_odd=ibis.literal(True))
+    joined = judged.left_join(spellings, [("date", "odd")])
+    is_bad = _.reason.isnull() & _.is_odd.fill_null(False) & _.plain.isnull()
+    reason = ibis.ifelse(is_bad, "date is not as in 2023-12-31 or 2023-12-31 23:59:59 (ISO 8601)", _.reason)
+    return joined.mutate(date=ibis.coalesce(_.plain, _.date), reason=reason).drop("odd", "plain", "is_odd")
 
 
 def repeated(records: ibis.Table, key: str) -> ibis.Table:
@@ -125,7 +127,7 @@ def business_evidence(businesses: ibis.Table, rules: Sequence[Rule], told: Mappi
     flags = {}
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
         if rule.kind == "top":
-            listed = _with_commas_around(businesses[rule.of[0]])
+            listed = _with_commas_around(_[rule.of[0]])
             flags |= {
                 column: listed.contains(f",{value},").fill_null(False).cast("int64")
                 for column, value in zip(columns, rule.values, strict=True)
@@ -133,34 +135,32 @@ def business_evidence(businesses: ibis.Table, rules: Sequence[Rule], told: Mappi
     evidence = businesses.select("business_id", "attributes", **flags)
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
         if rule.is_share:
-            texts = attribute_texts(evidence, rule)
+            texts = attribute_texts(rule)
             evidence = evidence.mutate(**texts).left_join(told[rule.key].rename({columns[0]: "told"}), list(texts))
             evidence = evidence.drop(*texts, *(f"{text}_right" for text in texts))
     return evidence.drop("attributes")
 
 
-def _with_commas_around(listed: ibis.expr.types.StringValue) -> ibis.expr.types.StringValue:
+def _with_commas_around(listed: Deferred) -> Deferred:
     """A text of values with commas between, or the JSON text of a list of values, as `,value,value,`."""
     text = listed.strip()
     is_list = text.re_search(r'^\[\s*".*"\s*\]$')
     values = text.re_replace(r'^\[\s*"|"\s*\]$', "").re_replace(r'"\s*,\s*"', ",")
-    return ibis.literal(",") + ibis.ifelse(is_list, values, text).re_replace(r"\s*,\s*", ",") + ","
+    return "," + is_list.ifelse(values, text).re_replace(r"\s*,\s*", ",") + ","
 
 
 def one_a_business(evidence: ibis.Table) -> ibis.Table:
     """Of several records of a business the one that tells least."""
-    order = {
-        f"order_{column}": evidence[column].fill_null(-1) for column in evidence.columns if column != "business_id"
-    }
+    order = {f"order_{column}": _[column].fill_null(-1) for column in evidence.columns if column != "business_id"}
     return keep_one(evidence.mutate(**order), "business_id", list(order)).select(evidence.columns)
 
 
-def attribute_texts(businesses: ibis.Table, rule: Rule) -> dict[str, ibis.expr.types.StringValue]:
+def attribute_texts(rule: Rule) -> dict[str, Deferred]:
     """The texts of a share's attributes as columns `text_<n>`, in the order of its `sources`; "" where there is none.
 
     An attribute may have the name of any other column.
     """
-    return {f"text_{n}": businesses.attributes.get(source).fill_null("") for n, source in enumerate(rule.sources)}
+    return {f"text_{n}": _.attributes.get(source).fill_null("") for n, source in enumerate(rule.sources)}
 
 
 def judge_photos(photos: ibis.Table) -> ibis.Table:
@@ -190,10 +190,10 @@ def with_tied(reviews: ibis.Table, photos: ibis.Table, ties: Collection[int]) ->
     columns = reviews.columns
     for tie in ties:
         keys = {f"tie_{key}": key for key in TIES[tie]}
-        owners = photos.filter(_.tie == tie).select(**keys).distinct().mutate(**{f"tied_{tie}": True})
+        owners = photos.filter(_.tie == tie).select(**keys).distinct().mutate(**{f"tied_{tie}": ibis.literal(True)})
         reviews = reviews.left_join(owners, [reviews[key] == owners[name] for name, key in keys.items()])
         reviews = reviews.drop(*keys)
-    tied = ibis.or_(*(reviews[f"tied_{tie}"].fill_null(False) for tie in ties))
+    tied = reduce(or_, (_[f"tied_{tie}"].fill_null(False) for tie in ties))
     return reviews.select(*columns, tied=tied)
 
 
@@ -218,12 +218,12 @@ def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]
         reviews=_.count(), ratings=(_.stars * SCALE).round().cast("int64").sum()
     )
     visits = visits.left_join(evidence, "business_id")
-    sums = {"reviews": visits.reviews.sum(), "ratings": visits.ratings.sum()}
+    sums = {"reviews": _.reviews.sum(), "ratings": _.ratings.sum()}
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
         if rule.kind == "top":
-            sums |= {column: visits[column].sum().fill_null(0) for column in columns}
+            sums |= {column: _[column].sum().fill_null(0) for column in columns}
         elif rule.is_share:
             total, count = columns
-            told = visits[total].fill_null(0) if rule.counts_unknown else visits[total]
+            told = _[total].fill_null(0) if rule.counts_unknown else _[total]
             sums |= {total: told.sum().fill_null(0), count: told.count()}
     return visits.group_by("user_id").agg(**sums)

@@ -16,6 +16,9 @@ takes a line for none that nests 1,000 deep or has a key of 50,000 characters; D
 `MAX_LINE_BYTES`, by where it stands.
 """
 
+# PySpark is there where somebody asks for it.
+# pyright: reportMissingImports=false
+
 import os
 import re
 import secrets
@@ -23,7 +26,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import duckdb
 import ibis
@@ -32,6 +35,7 @@ import pyarrow as pa
 from ibis.backends import BaseBackend
 
 if TYPE_CHECKING:
+    from ibis.backends.pyspark import Backend as SparkBackend
     from pyspark.sql import Column, DataFrame, SparkSession
 
 SPARK = r"spark|yarn|local|local(-cluster)?\[[\d*, ]+\]|(spark|k8s|mesos)://.+"
@@ -134,7 +138,7 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> i
             compression="uncompressed",
             maximum_object_size=MAX_LINE_BYTES,
         )
-    _spark_rows(backend._session, path, fields).createOrReplaceTempView(name)
+    _spark_rows(_session(backend), path, fields).createOrReplaceTempView(name)
     return backend.table(name)
 
 
@@ -183,6 +187,11 @@ def _spark_rows(session: "SparkSession", path: Path, fields: Mapping[str, str]) 
     return lines.select(*columns)
 
 
+def _session(backend: BaseBackend) -> "SparkSession":
+    """Spark's own, for which Ibis has no public name."""
+    return cast("SparkBackend", backend)._session
+
+
 def _spark_path(path: Path) -> str:
     """Not `Path.as_uri()`: Hadoop takes what that writes for a blank as part of the name. Nor are names patterns."""
     return "file://" + re.sub(r"([*?{}\[\]\\])", r"\\\1", str(path.absolute()))
@@ -227,5 +236,5 @@ def add_rows(backend: BaseBackend, rows: pa.Table) -> ibis.Table:
     if backend.name == "duckdb":
         return backend.create_table(name, rows, temp=True)
     # Ibis gives an in-memory table to Spark when a query is fetched, but not when it is cached.
-    backend._session.createDataFrame(rows).createOrReplaceTempView(name)
+    _session(backend).createDataFrame(rows).createOrReplaceTempView(name)
     return backend.table(name)

@@ -36,6 +36,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetGenerationError
@@ -98,11 +99,12 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
         ),
     ]
     DEFAULT_CONFIG_NAME = "default"
+    config: MMProfileYelpConfig
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
         self.rules = read_rules(self._schema())
-        return datasets.DatasetInfo(description=self.config.description, features=_features(self.rules))
+        return datasets.DatasetInfo(description=self.config.description or "", features=_features(self.rules))
 
     def _schema(self) -> str | Path:
         if self.config.schema != YELP_SCHEMA:
@@ -278,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _build_and_push(name: str, private: bool | None, data_dir: str, output: str, **others: object) -> None:
+def _build_and_push(name: str, private: bool | None, data_dir: str, output: str, **others: Any) -> None:
     """Builds, then pushes; what is wrong with the repository is said before, where the Hub answers."""
     from .corpus_upload import check_repository, is_private, push, push_command
 

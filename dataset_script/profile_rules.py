@@ -290,7 +290,8 @@ def decide(
         elif rule.kind == "top":
             profile[rule.key] = rule.top_label(sums)
         else:
-            profile[rule.key] = rule.share_label(*sums, medians.get(rule.key))
+            total, count = sums
+            profile[rule.key] = rule.share_label(total, count, medians.get(rule.key))
     return profile
 
 

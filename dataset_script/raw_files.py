@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO
 
 FILE_PATTERNS = {
     "business": ("*business.json",),
@@ -194,7 +193,7 @@ def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
             bar.update(size - bar.n)
 
 
-def _bounded_lines(stream: BinaryIO, label: str, longest: int, ledger: Ledger) -> Iterator[bytes]:
+def _bounded_lines(stream: gzip.GzipFile, label: str, longest: int, ledger: Ledger) -> Iterator[bytes]:
     skipping = False
     while True:
         try:

@@ -88,7 +88,7 @@ class Business:
 @dataclass(frozen=True)
 class User:
     user_id: str
-    tastes: tuple[str, str]
+    tastes: tuple[str, ...]
     traits: Traits
     temper: float
     """What their ratings are near to, 1 to 5."""

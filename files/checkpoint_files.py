@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transformers.dynamic_module_utils import get_relative_import_files
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from files.output_files import read_json
 
@@ -39,7 +39,9 @@ def checkpoint_folder(name: str, revision: str | None) -> Path:
     """The folder of that name, or that of the cache where a Hub model's files of a revision are."""
     if Path(name).is_dir():
         return Path(name)
-    return Path(cached_file(name, "config.json", revision=revision)).parent
+    path = cached_file(name, "config.json", revision=revision)
+    assert path is not None  # it raises where there is no such file
+    return Path(path).parent
 
 
 def file_digests(folder: Path) -> dict[str, str]:

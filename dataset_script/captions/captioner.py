@@ -25,7 +25,7 @@ def identify_model(name: str, revision: str | None) -> str:
         ValueError: if there is no such model, or it is no BLIP-2.
     """
     from transformers import AutoConfig
-    from transformers.utils import cached_file, extract_commit_hash
+    from transformers.utils.hub import cached_file, extract_commit_hash
 
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
@@ -60,7 +60,7 @@ class Captioner:
         if arguments.load_in_8bit:
             options |= {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
         model = AutoModelForImageTextToText.from_pretrained(arguments.model, **options)
-        self.model = (model if arguments.load_in_8bit else model.to(device)).eval()
+        self.model: Any = (model if arguments.load_in_8bit else model.to(device)).eval()
         self.device, self.dtype = device, getattr(torch, arguments.dtype)
         self.search = {"num_beams": arguments.num_beams, "max_new_tokens": arguments.max_new_tokens}
         self.search |= {"no_repeat_ngram_size": arguments.no_repeat_ngram_size}
@@ -119,7 +119,8 @@ class PhotoBatches:
         self.shards, self.image_processor = shards, image_processor
         self.ids, self.places = survey.ids.take(chosen), survey.places[chosen]
         self.batch_size, self.max_pixels = arguments.batch_size, arguments.max_photo_pixels
-        self._at, self._photos = None, None
+        self._at: tuple[int, int] | None = None  # shard and row group
+        self._photos: Any = None
 
     def __len__(self) -> int:
         return -(-len(self.ids) // self.batch_size)

@@ -20,7 +20,7 @@ HAPPY_PINK, TO_GO_GREEN, WINE_RED, KRAFT = (238, 30, 145), (40, 200, 75), (110, 
 
 
 @lru_cache(maxsize=64)
-def _font(pixels: int) -> ImageFont.FreeTypeFont:
+def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(pixels)
 
 
@@ -38,7 +38,8 @@ class Pen:
         change = 20 * self.rng.random() - 10
         light = (1.0, 1.0, 1.0) if lit else self._light
         dimmed = [(channel + change) * part for channel, part in zip(color, light, strict=True)]
-        return tuple(max(0, min(255, round(channel))) for channel in dimmed)
+        red, green, blue = (max(0, min(255, round(channel))) for channel in dimmed)
+        return red, green, blue
 
     def _points(self, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         return [(x * self._pixels, y * self._pixels) for x, y in points]

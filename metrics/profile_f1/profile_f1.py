@@ -52,14 +52,15 @@ class Attribute(NamedTuple):
         """The values that the profile names; none of them where what it says is not valid as a whole."""
         value = profile.get(self.key)
         names = [value] if isinstance(value, str) else value
-        valid = (
+        if (
             isinstance(names, list)
             and all(isinstance(name, str) for name in names)
             and len(set(names)) == len(names)
             and self.count in (None, len(names))
             and (self.values is None or set(names) <= set(self.values))
-        )
-        return names if valid else []
+        ):
+            return names
+        return []
 
     def __str__(self) -> str:
         if self.values is not None:
@@ -74,7 +75,7 @@ def attributes_of_schema(schema: list[dict[str, Any]]) -> list[Attribute]:
     attributes: dict[str, Attribute] = {}
     for entry in schema:
         name, values, count = entry.get("name"), entry.get("values"), entry.get("count", 1)
-        if not isinstance(values, list) or not all(isinstance(word, str) for word in [name, *values]):
+        if not isinstance(values, list) or not isinstance(name, str) or not all(isinstance(v, str) for v in values):
             raise ValueError(f"an attribute has a 'name', a string, and 'values', a list of strings, got {entry!r}")
         if len(set(values)) < len(values) or count not in range(1, len(values) + 1):
             raise ValueError(f"{name!r} must take from 1 to all of different values, got {count!r} of {values}")
@@ -112,7 +113,11 @@ def attribute_f1(attribute: Attribute, predictions: list[dict], references: list
     else:
         values = attribute.values
     # One value at a time, because an invalid prediction names no class: it costs the true class recall, adds none.
-    scores = [f1_score([v in t for t in true], [v in p for p in predicted], zero_division=0) for v in values]
+    scores = [
+        # scikit-learn declares no types, and the checker takes the default, a text, for one.
+        f1_score([v in t for t in true], [v in p for p in predicted], zero_division=0)  # pyright: ignore[reportArgumentType]
+        for v in values
+    ]
     return float(sum(scores) / len(scores))
 
 

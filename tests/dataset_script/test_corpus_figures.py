@@ -44,7 +44,7 @@ def corpus_of(photos, rules=(), profiles=({},), words=5):
     shown = tuple(Photo(photo_id, "") for photo_id in photos)
     review = Review("r", "u", "b", "2020-01-01 00:00:00", 5.0, " ".join(["word"] * words))
     rows = tuple(UserRow(f"u{n}", (RowReview(review, shown),), profile) for n, profile in enumerate(profiles))
-    return Corpus(tuple(rules), {"train": rows}, Shoebox(photos), {}, Ledger())
+    return Corpus(tuple(rules), {"train": rows}, Shoebox(photos), {}, Ledger(), {}, ("2012-01-01", "2021-12-31"), {})
 
 
 def sheet(tmp_path, photos):
