@@ -3,10 +3,7 @@
 Shapes: batch = users, seq = tokens of the longest text, images = photos of the user who has most.
 """
 
-import re
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +13,17 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema, Sees
 from .images_mmprofile import OpenedPhoto, Photo, load_rgb, open_photo
-from .texts_mmprofile import MASK_TOKEN, SECTION_MARKS, EncodedText, clean_text, is_readable, share_tokens, shown
+from .texts_mmprofile import (
+    MASK_TOKEN,
+    SECTION_MARKS,
+    EncodedText,
+    clean_text,
+    readable_texts,
+    shown,
+    shows_something,
+    special_tokens,
+    tokenize_sections,
+)
 
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
 
@@ -122,9 +129,9 @@ class MMProfileProcessor(ProcessorMixin):
         one, users = _count_users(reviews, profiles)
         arguments = {"reviews": reviews, "captions": captions, "profiles": profiles, "masked": masked}
         columns = [_per_user(name, values, one, users) for name, values in arguments.items()]
-        texts = []
+        texts, special = [], special_tokens(self.tokenizer)
         for index, (stories, notes, profile, keys) in enumerate(zip(*columns, strict=True)):
-            if profile is None and not self._readable("review", stories or ()):
+            if profile is None and not readable_texts("review", stories or (), special):
                 raise ValueError(f"user {index} needs a review with words, or a profile, got {shown(stories)}")
             texts.append(self.encode_text(stories or (), notes or (), profile, keys or (), max_text_tokens))
         data = self.pad_text(texts)
@@ -167,37 +174,17 @@ class MMProfileProcessor(ProcessorMixin):
             ValueError: if a text is not a str, the profile or `masked` is not valid, or the profile alone is too long.
         """
         limit = self.max_text_tokens if max_text_tokens is None else _positive("max_text_tokens", max_text_tokens)
-        special = self._special_tokens()
-        special_ids = set(self.tokenizer.convert_tokens_to_ids(list(special))) - {None, self.tokenizer.unk_token_id}
-        review_ids = self._tokenize("review", self._readable("review", reviews), special_ids)
-        masks = {self.tokenizer.convert_tokens_to_ids(MASK_TOKEN)}
-        caption_ids = self._tokenize(
-            "caption",
-            self._readable("caption", captions, MASK_TOKEN if keep_masks else None),
-            special_ids - masks if keep_masks else special_ids,
-        )
-        profile_ids = []
+        text = None
         if profile is not None:
             text = self.profile_schema.render(profile, masked, MASK_TOKEN)
-            profile_ids = self._tokenize("profile", [text], special_ids - masks)
         elif masked:
             raise ValueError(f"masked={masked!r} needs a profile, got None")
-        budget = limit - 1 - _tokens(profile_ids)
-        if budget < 0:
-            raise ValueError(f"a profile of {limit - budget} tokens does not fit in max_text_tokens={limit}")
-        kept_reviews, kept_captions = share_tokens(review_ids, caption_ids, budget)
-        segments = profile_ids + kept_reviews + kept_captions
-        return EncodedText(
-            ids=[token for segment in segments for token in segment] + [self.tokenizer.eos_token_id],
-            reviews=(_tokens(kept_reviews), _tokens(review_ids)),
-            captions=(_tokens(kept_captions), _tokens(caption_ids)),
-            limit=limit,
-        )
+        return tokenize_sections(self.tokenizer, self.section_marks, reviews, captions, text, limit, keep_masks)
 
     def has_words(self, texts: Iterable[str | None]) -> bool:
         """Whether there is anything to read in the texts, as `encode_text` reads them."""
-        special = _any_of(self._special_tokens())
-        return any(_shows(clean_text(text), special) for text in texts)
+        special = special_tokens(self.tokenizer)
+        return any(shows_something(clean_text(text), special) for text in texts)
 
     def pad_text(self, token_ids: list[list[int]]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (batch, seq), int64, padded on the right."""
@@ -320,53 +307,9 @@ class MMProfileProcessor(ProcessorMixin):
     def to_dict(self) -> dict:
         return super().to_dict() | {"profile_schema": self.profile_schema.to_list()}
 
-    def _readable(self, kind: str, texts: Sequence[str | None], mask_token: str | None = None) -> list[str]:
-        """The texts with single blanks between words, without those that show nothing; a caption may be None.
-
-        What is said again is left out too, so that copies of one text cannot push the others out.
-        """
-        if not isinstance(texts, list | tuple):
-            raise ValueError(f"a user's {kind}s are a list of texts, got {type(texts).__name__}: {shown(texts)}")
-        for text in texts:
-            if not isinstance(text, str) and not (text is None and kind == "caption"):
-                raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {shown(text)}")
-        special, cleaned = _any_of(self._special_tokens()), [clean_text(text) for text in texts]
-        if mask_token is not None:  # of masked captions many are equal
-            return [text for text in cleaned if _shows(text, special) or mask_token in text]
-        return [text for text in dict.fromkeys(cleaned) if _shows(text, special)]
-
-    def _special_tokens(self) -> frozenset[str]:
-        """What no text may hold; unknown words it may. What the mask and the marks are counts as special in any
-        tokenizer. Read at each call: tokens may be added at any time."""
-        added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        marks = {MASK_TOKEN, *SECTION_MARKS["sentinels"].values()}
-        return frozenset(added.union(self.tokenizer.all_special_tokens, marks) - {self.tokenizer.unk_token})
-
-    def _tokenize(self, kind: str, texts: list[str], left_out: set[int]) -> list[list[int]]:
-        """Token ids of each text behind its section's mark, without those of special tokens that are spelled in it."""
-        if not texts:
-            return []
-        mark = SECTION_MARKS[self.section_marks][kind]
-        if self.section_marks == "words":
-            texts, first = [f"{mark} {text}" for text in texts], []
-        else:
-            first = [self.tokenizer.convert_tokens_to_ids(mark)]
-        rows = self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-        return [first + [token for token in row if token not in left_out] for row in rows]
-
     def _pixels(self, image: Image.Image) -> torch.Tensor:
         """(3, height, width), float32: without rescaling and normalisation an image processor gives bytes."""
         return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()
-
-
-def _shows(text: str, special: re.Pattern) -> bool:
-    """Whether anything is left to read without special tokens, also such as a tokenizer's normalisation makes."""
-    return is_readable(special.sub("", unicodedata.normalize("NFKC", text)))
-
-
-@lru_cache(maxsize=8)
-def _any_of(tokens: frozenset[str]) -> re.Pattern:
-    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
 
 
 def _positive(name: str, value: int) -> int:
@@ -420,10 +363,6 @@ def _per_user(name: str, values, one: bool, users: int) -> list:
         given = len(values) if isinstance(values, list | tuple) else type(values).__name__
         raise ValueError(f"{name} must be a list with one entry for each of {users} users, got {given}")
     return list(values)
-
-
-def _tokens(segments: Iterable[list[int]]) -> int:
-    return sum(map(len, segments))
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
