@@ -4,9 +4,11 @@ import os
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+
+from transformers.utils import PaddingStrategy
 
 MASK_TOKEN = "<extra_id_0>"
 # What begins a section, by a processor's `section_marks`. T5's last sentinels stand for nothing else, and no user can
@@ -68,6 +70,12 @@ class _Shown(reprlib.Repr):
 def shown(value) -> str:
     """What was given, for an error: a line of it at most, and of a file's bytes only their number."""
     return _Shown().repr(value)
+
+
+def positive(name: str, value: int) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} is a positive integer, got {value!r}")
+    return value
 
 
 def clean_text(text: str | None) -> str:
@@ -232,3 +240,47 @@ def tokenize_sections(
 
 def _tokens(segments: Iterable[list[int]]) -> int:
     return sum(map(len, segments))
+
+
+def users_of_text(text: str | Sequence[str], images) -> tuple[list, list | None]:
+    """`reviews` and `images` of `text`, and images, as transformers' pipelines have them."""
+    if not isinstance(text, str | list | tuple):
+        raise ValueError(f"text is a text, or a list of one for each user, got {type(text).__name__}: {shown(text)}")
+    if isinstance(text, str):
+        if images is not None and not isinstance(images, list | tuple):
+            images = [images]
+        nested = images is not None and len(images) == 1 and isinstance(images[0], list | tuple)
+        return [text], images[0] if nested else images
+    if isinstance(images, list | tuple):
+        images = [photos if isinstance(photos, list | tuple | None) else [photos] for photos in images]
+    return [[review] for review in text], images
+
+
+def count_users(reviews: list | None, profiles: Mapping | list | None) -> tuple[bool, int]:
+    """Whether the arguments of a call are one user's rather than a batch's, and the number of users."""
+    if reviews is not None and not isinstance(reviews, list | tuple):
+        raise ValueError(
+            f"reviews are a list of texts, or of such lists, got {type(reviews).__name__}: {shown(reviews)}"
+        )
+    if reviews is None and not isinstance(profiles, Mapping | list | tuple):
+        raise ValueError(f"reviews, text or profiles are needed, got none and profiles={shown(profiles)}")
+    if reviews:
+        batched = any(isinstance(review, list | tuple) for review in reviews)
+    else:
+        batched = isinstance(profiles, list | tuple)
+    return not batched, len(reviews or profiles) if batched else 1
+
+
+def padded_length(texts: Sequence[list[int]], options: Mapping, most: int) -> int:
+    """How long a batch of token ids is made, by a call's options; `most` where "max_length" pads to no other."""
+    longest = max(map(len, texts), default=0)
+    padding = {True: "longest", False: "do_not_pad", None: "do_not_pad"}.get(options["padding"], options["padding"])
+    strategy = PaddingStrategy(padding)
+    if strategy == PaddingStrategy.DO_NOT_PAD:
+        if any(len(ids) != longest for ids in texts):
+            raise ValueError(f"texts of {min(map(len, texts))} to {longest} tokens need padding=True")
+        return longest
+    if strategy == PaddingStrategy.MAX_LENGTH:
+        longest = max(longest, options.get("max_length") or most)
+    multiple = positive("pad_to_multiple_of", options.get("pad_to_multiple_of") or 1)
+    return -(-longest // multiple) * multiple
