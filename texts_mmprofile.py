@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from transformers.utils import PaddingStrategy
-
 MASK_TOKEN = "<extra_id_0>"
 # What begins a section, by a processor's `section_marks`. T5's last sentinels stand for nothing else, and no user can
 # spell one: what a text holds of special tokens is left out. Words were the first form, which any review can imitate;
@@ -274,13 +272,14 @@ def count_users(reviews: list | None, profiles: Mapping | list | None) -> tuple[
 def padded_length(texts: Sequence[list[int]], options: Mapping, most: int) -> int:
     """How long a batch of token ids is made, by a call's options; `most` where "max_length" pads to no other."""
     longest = max(map(len, texts), default=0)
-    padding = {True: "longest", False: "do_not_pad", None: "do_not_pad"}.get(options["padding"], options["padding"])
-    strategy = PaddingStrategy(padding)
-    if strategy == PaddingStrategy.DO_NOT_PAD:
-        if any(len(ids) != longest for ids in texts):
-            raise ValueError(f"texts of {min(map(len, texts))} to {longest} tokens need padding=True")
-        return longest
-    if strategy == PaddingStrategy.MAX_LENGTH:
-        longest = max(longest, options.get("max_length") or most)
+    match options["padding"]:
+        case "do_not_pad" | False | None:
+            if any(len(ids) != longest for ids in texts):
+                raise ValueError(f"texts of {min(map(len, texts))} to {longest} tokens need padding=True")
+            return longest
+        case "max_length":
+            longest = max(longest, options.get("max_length") or most)
+        case other if other not in (True, "longest"):
+            raise ValueError(f"padding is True, 'longest', 'max_length', False or 'do_not_pad', got {other!r}")
     multiple = positive("pad_to_multiple_of", options.get("pad_to_multiple_of") or 1)
     return -(-longest // multiple) * multiple

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import BatchFeature, CLIPImageProcessorPil
 
-from mmprofile.processing_mmprofile import MMProfileProcessor
+from mmprofile.processing_mmprofile import MMProfileProcessor, join_padded
 from tests.toy_processor import CAPTION_MARK as C
 from tests.toy_processor import PROFILE, SCHEMA, toy_image_processor, toy_processor, toy_tokenizer
 from tests.toy_processor import PROFILE_MARK as P
@@ -156,3 +156,12 @@ def test_a_saved_processor_loads_without_the_checkout_and_saves_the_same_again(t
     loaded = MMProfileProcessor.from_pretrained(tmp_path / "third")
     assert loaded.profile_schema == SCHEMA
     assert (loaded.max_text_tokens, loaded.max_images, loaded.max_image_pixels) == (50, 4, 99)
+
+
+def test_batches_are_joined_and_padded_on_the_right_up_to_the_longest():
+    short, long = torch.tensor([[[1], [2]]]), torch.tensor([[[3], [4], [5]], [[6], [7], [8]]])
+    assert join_padded([short, long], 9).tolist() == [[[1], [2], [9]], [[3], [4], [5]], [[6], [7], [8]]]
+    assert join_padded([short[:, :0], short], length=3).tolist() == [[[0], [0], [0]], [[1], [2], [0]]]
+    weights = long.float().requires_grad_()
+    join_padded([weights, weights * 2], length=5).sum().backward()
+    assert weights.grad.unique().tolist() == [3]

@@ -93,7 +93,7 @@ def test_the_image_processors_options_hold_for_one_call(processor):
     ("options", "message"),
     [
         ({"padding": False}, "texts of 3 to 4 tokens need padding=True"),
-        ({"padding": "right"}, "right is not a valid PaddingStrategy"),
+        ({"padding": "right"}, "padding is True, 'longest', .* got 'right'"),
         ({"max_length": 0}, "max_length is a positive integer, got 0"),
         ({"pad_to_multiple_of": 1.5}, "pad_to_multiple_of is a positive integer, got 1.5"),
         ({"padding_side": "left"}, "padding_side must be 'right' here, got 'left'"),
