@@ -164,7 +164,8 @@ class MMProfileProcessor(ProcessorMixin):
         for index, (stories, notes, profile, keys) in enumerate(zip(*columns, strict=True)):
             if profile is None and not readable_texts("review", stories or (), special):
                 raise ValueError(f"user {index} needs a review with words, or a profile, got {shown(stories)}")
-            texts.append(self.encode_text(stories or (), notes or (), profile, keys or (), text_options["limit"]))
+            sections = stories or (), notes or (), profile, keys or ()
+            texts.append(self.encode_sections(*sections, max_text_tokens=text_options["limit"]).ids)
         data = self.pad_text(texts, padded_length(texts, text_options, self.max_text_tokens))
         if images is not None:
             data |= self.encode_images(_per_user("images", images, one, users), **image_options)
@@ -173,16 +174,10 @@ class MMProfileProcessor(ProcessorMixin):
         return BatchFeature(data, tensor_type=text_options["return_tensors"])
 
     def encode_text(
-        self,
-        reviews: Sequence[str] = (),
-        captions: Sequence[str | None] = (),
-        profile: Mapping | None = None,
-        masked: Collection[str] = (),
-        max_text_tokens: int | None = None,
-        keep_masks: bool = False,
+        self, reviews: Sequence[str] = (), captions: Sequence[str | None] = (), profile: Mapping | None = None, **more
     ) -> list[int]:
-        """One user's token ids, see `encode_sections`."""
-        return self.encode_sections(reviews, captions, profile, masked, max_text_tokens, keep_masks).ids
+        """One user's token ids; all arguments are those of `encode_sections`."""
+        return self.encode_sections(reviews, captions, profile, **more).ids
 
     def encode_sections(
         self,
