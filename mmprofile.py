@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from modeling_mmprofile import MMProfilePreTrainedModel as MMProfilePreTrainedModel
     from pipeline_mmprofile import UserProfilingPipeline as UserProfilingPipeline
     from processing_mmprofile import MMProfileProcessor as MMProfileProcessor
+    from processing_mmprofile import join_padded as join_padded
     from profile_trie_mmprofile import ProfileTrie as ProfileTrie
     from profile_trie_mmprofile import profile_trie as profile_trie
     from texts_mmprofile import EncodedText as EncodedText
@@ -68,7 +69,7 @@ _NAMES = {
     "linear_mmprofile": ("fast_linears",),
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
     "pipeline_mmprofile": ("UserProfilingPipeline",),
-    "processing_mmprofile": ("MMProfileProcessor",),
+    "processing_mmprofile": ("MMProfileProcessor", "join_padded"),
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
     "texts_mmprofile": ("EncodedText", "shown"),
 }

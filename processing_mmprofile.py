@@ -3,22 +3,58 @@
 Shapes: batch = users, seq = tokens of the longest text, images = photos of the user who has most.
 """
 
-import re
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
-from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, ProcessorMixin
+from transformers.processing_utils import ImagesKwargs, TextKwargs, Unpack
 
 from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema, Sees
 from .images_mmprofile import OpenedPhoto, Photo, load_rgb, open_photo
-from .texts_mmprofile import MASK_TOKEN, SECTION_MARKS, EncodedText, clean_text, is_readable, share_tokens, shown
+from .texts_mmprofile import (
+    MASK_TOKEN,
+    SECTION_MARKS,
+    EncodedText,
+    clean_text,
+    count_users,
+    padded_length,
+    positive,
+    readable_texts,
+    shown,
+    shows_something,
+    special_tokens,
+    tokenize_sections,
+    users_of_text,
+)
 
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
+# Of a call's options those that are read, and what others may say, as it is so in any case; the rest may say no.
+READ_OPTIONS = {"padding", "max_length", "pad_to_multiple_of", "return_tensors"}
+FIXED_OPTIONS = {
+    "add_special_tokens": (True,),
+    "padding_side": ("right",),
+    "return_attention_mask": (True,),
+    "truncation": (True, "longest_first"),
+    "verbose": (True, False),
+    "data_format": ("channels_first",),
+    "input_data_format": ("channels_last",),
+}
+
+
+class CallOptions(TextKwargs, ImagesKwargs, total=False):
+    """What a call takes beside its inputs, in transformers' words: alone, or in a dict of their kind.
+
+    Those of `ImagesKwargs` are the image processor's. Of `TextKwargs` these are read: `padding` (True or "longest",
+    "max_length", or False where the texts are of one length), `max_length` (the most tokens of a text, in place of
+    `max_text_tokens`, and what "max_length" pads to), `pad_to_multiple_of`, and `return_tensors` ("pt" or "np").
+    """
+
+    text_kwargs: TextKwargs
+    images_kwargs: ImagesKwargs
+    common_kwargs: dict
 
 
 class MMProfileProcessor(ProcessorMixin):
@@ -39,6 +75,8 @@ class MMProfileProcessor(ProcessorMixin):
             valid, the section marks are of another form, or a limit is not a positive integer.
     """
 
+    text_kwargs: TextKwargs = {"padding": True, "return_tensors": "pt"}
+
     def __init__(
         self,
         image_processor,
@@ -51,9 +89,9 @@ class MMProfileProcessor(ProcessorMixin):
     ):
         super().__init__(image_processor, tokenizer)
         self.profile_schema = profile_schema
-        self.max_text_tokens = _positive("max_text_tokens", max_text_tokens)
-        self.max_images = _positive("max_images", max_images)
-        self.max_image_pixels = _positive("max_image_pixels", max_image_pixels)
+        self.max_text_tokens = positive("max_text_tokens", max_text_tokens)
+        self.max_images = positive("max_images", max_images)
+        self.max_image_pixels = positive("max_image_pixels", max_image_pixels)
         if section_marks not in SECTION_MARKS:
             raise ValueError(f"section_marks must be one of {list(SECTION_MARKS)}, got {section_marks!r}")
         self.section_marks = section_marks
@@ -78,31 +116,29 @@ class MMProfileProcessor(ProcessorMixin):
 
     def __call__(
         self,
+        images=None,
+        text: str | list[str] | None = None,
+        *,
         reviews: list | None = None,
-        images: list | None = None,
         captions: list | None = None,
         profiles: Mapping | list | None = None,
         masked: Collection | None = None,
         targets: Mapping | list | None = None,
-        max_text_tokens: int | None = None,
-        return_tensors: str = "pt",
-        text: str | list[str] | None = None,
-        padding: bool = True,
+        **options: Unpack[CallOptions],
     ) -> BatchFeature:
         """The model's inputs for one user, or for a batch of users, where each argument is a list of theirs.
 
         Args:
-            reviews: the user's reviews, texts. A batch: a list of such lists.
             images: the user's photos, each as `load_image` takes it.
+            text: in place of `reviews`, as transformers' own pipelines have it: one review, or a list of one for each
+                user. `images` may then be a photo of the one user, or a list of one, or of a list, for each.
+            reviews: the user's reviews, texts. A batch: a list of such lists.
             captions: captions of photos; None and blank ones are left out.
             profiles: a profile that is part of the text (the paper's masked profile, section 5.1).
             masked: the keys of this profile's attributes that are masked.
             targets: the profile to generate: labels.
-            max_text_tokens: another limit than the processor's.
-            return_tensors: "pt" or "np".
-            text: in place of `reviews`, as transformers' own pipelines have it: one review, or a list of one for each
-                user. `images` may then be a photo of the one user, or a list of one, or of a list, for each.
-            padding: which these ask for; a batch is padded in any case.
+            options: of `CallOptions`. The tokenizer's own `padding`, `max_length` to pad to, and `pad_to_multiple_of`
+                hold where a call gives none.
 
         Returns:
             `input_ids`, `attention_mask` (batch, seq); `pixel_values` (batch, images, 3, height, width) and
@@ -110,41 +146,38 @@ class MMProfileProcessor(ProcessorMixin):
             with -100, where `targets` are given. Always with a batch dimension.
 
         Raises:
+            TypeError: if an option is unknown.
             ValueError: if a user has neither a review with a word in it nor a profile, the arguments' lengths differ,
-                or an entry is not valid.
+                or an entry or an option is not valid.
         """
         if text is not None:
             if reviews is not None:
                 raise ValueError(
                     f"text stands in place of reviews, got reviews={shown(reviews)} and text={shown(text)}"
                 )
-            reviews, images = _users_of_text(text, images)
-        one, users = _count_users(reviews, profiles)
+            reviews, images = users_of_text(text, images)
+        text_options, image_options = self._read_options(options)
+        one, users = count_users(reviews, profiles)
         arguments = {"reviews": reviews, "captions": captions, "profiles": profiles, "masked": masked}
         columns = [_per_user(name, values, one, users) for name, values in arguments.items()]
-        texts = []
+        texts, special = [], special_tokens(self.tokenizer)
         for index, (stories, notes, profile, keys) in enumerate(zip(*columns, strict=True)):
-            if profile is None and not self._readable("review", stories or ()):
+            if profile is None and not readable_texts("review", stories or (), special):
                 raise ValueError(f"user {index} needs a review with words, or a profile, got {shown(stories)}")
-            texts.append(self.encode_text(stories or (), notes or (), profile, keys or (), max_text_tokens))
-        data = self.pad_text(texts)
+            sections = stories or (), notes or (), profile, keys or ()
+            texts.append(self.encode_sections(*sections, max_text_tokens=text_options["limit"]).ids)
+        data = self.pad_text(texts, padded_length(texts, text_options, self.max_text_tokens))
         if images is not None:
-            data |= self.encode_images(_per_user("images", images, one, users))
+            data |= self.encode_images(_per_user("images", images, one, users), **image_options)
         if targets is not None:
             data["labels"] = self.encode_targets(_per_user("targets", targets, one, users))
-        return BatchFeature(data, tensor_type=return_tensors)
+        return BatchFeature(data, tensor_type=text_options["return_tensors"])
 
     def encode_text(
-        self,
-        reviews: Sequence[str] = (),
-        captions: Sequence[str | None] = (),
-        profile: Mapping | None = None,
-        masked: Collection[str] = (),
-        max_text_tokens: int | None = None,
-        keep_masks: bool = False,
+        self, reviews: Sequence[str] = (), captions: Sequence[str | None] = (), profile: Mapping | None = None, **more
     ) -> list[int]:
-        """One user's token ids, see `encode_sections`."""
-        return self.encode_sections(reviews, captions, profile, masked, max_text_tokens, keep_masks).ids
+        """One user's token ids; all arguments are those of `encode_sections`."""
+        return self.encode_sections(reviews, captions, profile, **more).ids
 
     def encode_sections(
         self,
@@ -166,43 +199,26 @@ class MMProfileProcessor(ProcessorMixin):
         Raises:
             ValueError: if a text is not a str, the profile or `masked` is not valid, or the profile alone is too long.
         """
-        limit = self.max_text_tokens if max_text_tokens is None else _positive("max_text_tokens", max_text_tokens)
-        special = self._special_tokens()
-        special_ids = set(self.tokenizer.convert_tokens_to_ids(list(special))) - {None, self.tokenizer.unk_token_id}
-        review_ids = self._tokenize("review", self._readable("review", reviews), special_ids)
-        masks = {self.tokenizer.convert_tokens_to_ids(MASK_TOKEN)}
-        caption_ids = self._tokenize(
-            "caption",
-            self._readable("caption", captions, MASK_TOKEN if keep_masks else None),
-            special_ids - masks if keep_masks else special_ids,
-        )
-        profile_ids = []
+        limit = self.max_text_tokens if max_text_tokens is None else positive("max_text_tokens", max_text_tokens)
+        text = None
         if profile is not None:
             text = self.profile_schema.render(profile, masked, MASK_TOKEN)
-            profile_ids = self._tokenize("profile", [text], special_ids - masks)
         elif masked:
             raise ValueError(f"masked={masked!r} needs a profile, got None")
-        budget = limit - 1 - _tokens(profile_ids)
-        if budget < 0:
-            raise ValueError(f"a profile of {limit - budget} tokens does not fit in max_text_tokens={limit}")
-        kept_reviews, kept_captions = share_tokens(review_ids, caption_ids, budget)
-        segments = profile_ids + kept_reviews + kept_captions
-        return EncodedText(
-            ids=[token for segment in segments for token in segment] + [self.tokenizer.eos_token_id],
-            reviews=(_tokens(kept_reviews), _tokens(review_ids)),
-            captions=(_tokens(kept_captions), _tokens(caption_ids)),
-            limit=limit,
-        )
+        return tokenize_sections(self.tokenizer, self.section_marks, reviews, captions, text, limit, keep_masks)
 
     def has_words(self, texts: Iterable[str | None]) -> bool:
         """Whether there is anything to read in the texts, as `encode_text` reads them."""
-        special = _any_of(self._special_tokens())
-        return any(_shows(clean_text(text), special) for text in texts)
+        special = special_tokens(self.tokenizer)
+        return any(shows_something(clean_text(text), special) for text in texts)
 
-    def pad_text(self, token_ids: list[list[int]]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` (batch, seq), int64, padded on the right."""
-        mask = [[1] * len(row) for row in token_ids]
-        return {"input_ids": _pad(token_ids, self.tokenizer.pad_token_id), "attention_mask": _pad(mask, 0)}
+    def pad_text(self, token_ids: list[list[int]], length: int = 0) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` (batch, seq), int64, padded on the right; seq is at least `length`."""
+        rows = [torch.tensor([row], dtype=torch.int64) for row in token_ids]
+        return {
+            "input_ids": join_padded(rows, self.tokenizer.pad_token_id, length),
+            "attention_mask": join_padded([torch.ones_like(row) for row in rows], 0, length),
+        }
 
     def encode_user(
         self,
@@ -251,14 +267,19 @@ class MMProfileProcessor(ProcessorMixin):
             ValueError: if a profile is not valid.
         """
         texts = [self.profile_schema.render(profile) for profile in profiles]
-        return _pad(self.tokenizer(texts).input_ids, IGNORED_LABEL)
+        rows = [torch.tensor([row], dtype=torch.int64) for row in self.tokenizer(texts).input_ids]
+        return join_padded(rows, IGNORED_LABEL)
 
-    def encode_images(self, images: Sequence[Sequence | None]) -> dict[str, torch.Tensor]:
+    def encode_images(self, images: Sequence[Sequence | None], **options) -> dict[str, torch.Tensor]:
         """`pixel_values` (batch, images, 3, height, width), zeros where there is no photo, and `image_mask`
         (batch, images), True for a photo. Without any photo: an empty dict.
 
+        Args:
+            options: the image processor's, in place of its own settings.
+
         Raises:
-            ValueError: if a user has more than `max_images` photos, or a photo cannot be read.
+            ValueError: if a user has more than `max_images` photos, a photo cannot be read, or the image processor
+                leaves photos of several sizes.
         """
         users = [() if photos is None else photos for photos in images]
         for index, photos in enumerate(users):
@@ -267,9 +288,11 @@ class MMProfileProcessor(ProcessorMixin):
             if len(photos) > self.max_images:
                 raise ValueError(f"user {index} has {len(photos)} photos, more than max_images={self.max_images}")
         # One at a time: decoded photos are large, the processed ones small.
-        pixels = [self._pixels(self.load_image(photo)) for photos in users for photo in photos]
+        pixels = [self._pixels(self.load_image(photo), **options) for photos in users for photo in photos]
         if not pixels:
             return {}
+        if len(sizes := {tuple(photo.shape[1:]) for photo in pixels}) > 1:
+            raise ValueError(f"an image processor must make all photos of one size, got {sorted(sizes)}")
         return _pad_photos(torch.stack(pixels).split([len(photos) for photos in users]))
 
     def open_image(self, image: Photo) -> OpenedPhoto:
@@ -320,59 +343,36 @@ class MMProfileProcessor(ProcessorMixin):
     def to_dict(self) -> dict:
         return super().to_dict() | {"profile_schema": self.profile_schema.to_list()}
 
-    def _readable(self, kind: str, texts: Sequence[str | None], mask_token: str | None = None) -> list[str]:
-        """The texts with single blanks between words, without those that show nothing; a caption may be None.
+    def _read_options(self, options: Mapping) -> tuple[dict, dict]:
+        """A call's options, with the tokenizer's and `text_kwargs` where it gives none: the text's and the photos'.
 
-        What is said again is left out too, so that copies of one text cannot push the others out.
+        `limit` among the text's is the `max_length` of the call alone.
         """
-        if not isinstance(texts, list | tuple):
-            raise ValueError(f"a user's {kind}s are a list of texts, got {type(texts).__name__}: {shown(texts)}")
-        for text in texts:
-            if not isinstance(text, str) and not (text is None and kind == "caption"):
-                raise ValueError(f"a {kind} is a text, got {type(text).__name__}: {shown(text)}")
-        special, cleaned = _any_of(self._special_tokens()), [clean_text(text) for text in texts]
-        if mask_token is not None:  # of masked captions many are equal
-            return [text for text in cleaned if _shows(text, special) or mask_token in text]
-        return [text for text in dict.fromkeys(cleaned) if _shows(text, special)]
+        own = getattr(self.image_processor, "valid_kwargs", ImagesKwargs)
+        names = {"text_kwargs": set(TextKwargs.__annotations__)}
+        names["images_kwargs"] = set(ImagesKwargs.__annotations__).union(own.__annotations__)
+        names["common_kwargs"] = names["text_kwargs"] | names["images_kwargs"]
+        given = {kind: options.get(kind, {}) for kind in names}
+        alone = {name: value for name, value in options.items() if name not in names}
+        unknown = (alone.keys() - names["common_kwargs"]).union(*(given[kind].keys() - names[kind] for kind in names))
+        if unknown:
+            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        asked = given["common_kwargs"] | given["images_kwargs"] | given["text_kwargs"] | alone
+        for name in sorted(asked.keys() & (names["text_kwargs"] - READ_OPTIONS | FIXED_OPTIONS.keys())):
+            fits = FIXED_OPTIONS.get(name, (False,))
+            if asked[name] not in (None, *fits):
+                raise ValueError(f"{name} must be {' or '.join(map(repr, fits))} here, got {asked[name]!r}")
+        try:
+            merged = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **options)
+        except StrictDataclassError as error:
+            raise ValueError(str(error)) from error
+        limit = asked.get("max_length")
+        text = merged["text_kwargs"] | {"limit": limit if limit is None else positive("max_length", limit)}
+        return text, {name: value for name, value in merged["images_kwargs"].items() if name != "return_tensors"}
 
-    def _special_tokens(self) -> frozenset[str]:
-        """What no text may hold; unknown words it may. What the mask and the marks are counts as special in any
-        tokenizer. Read at each call: tokens may be added at any time."""
-        added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        marks = {MASK_TOKEN, *SECTION_MARKS["sentinels"].values()}
-        return frozenset(added.union(self.tokenizer.all_special_tokens, marks) - {self.tokenizer.unk_token})
-
-    def _tokenize(self, kind: str, texts: list[str], left_out: set[int]) -> list[list[int]]:
-        """Token ids of each text behind its section's mark, without those of special tokens that are spelled in it."""
-        if not texts:
-            return []
-        mark = SECTION_MARKS[self.section_marks][kind]
-        if self.section_marks == "words":
-            texts, first = [f"{mark} {text}" for text in texts], []
-        else:
-            first = [self.tokenizer.convert_tokens_to_ids(mark)]
-        rows = self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-        return [first + [token for token in row if token not in left_out] for row in rows]
-
-    def _pixels(self, image: Image.Image) -> torch.Tensor:
+    def _pixels(self, image: Image.Image, **options) -> torch.Tensor:
         """(3, height, width), float32: without rescaling and normalisation an image processor gives bytes."""
-        return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()
-
-
-def _shows(text: str, special: re.Pattern) -> bool:
-    """Whether anything is left to read without special tokens, also such as a tokenizer's normalisation makes."""
-    return is_readable(special.sub("", unicodedata.normalize("NFKC", text)))
-
-
-@lru_cache(maxsize=8)
-def _any_of(tokens: frozenset[str]) -> re.Pattern:
-    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
-
-
-def _positive(name: str, value: int) -> int:
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{name} is a positive integer, got {value!r}")
-    return value
+        return self.image_processor(image, **options, return_tensors="pt")["pixel_values"][0].float()
 
 
 def _check_spelling(tokenizer, schema: ProfileSchema) -> None:
@@ -384,35 +384,6 @@ def _check_spelling(tokenizer, schema: ProfileSchema) -> None:
         raise ValueError(f"the tokenizer reads {wrong[0][0]!r} of the schema back as {wrong[0][1]!r}")
 
 
-def _users_of_text(text: str | Sequence[str], images) -> tuple[list, list | None]:
-    """`reviews` and `images` of `text`, and images, as transformers' pipelines have them."""
-    if not isinstance(text, str | list | tuple):
-        raise ValueError(f"text is a text, or a list of one for each user, got {type(text).__name__}: {shown(text)}")
-    if isinstance(text, str):
-        if images is not None and not isinstance(images, list | tuple):
-            images = [images]
-        nested = images is not None and len(images) == 1 and isinstance(images[0], list | tuple)
-        return [text], images[0] if nested else images
-    if isinstance(images, list | tuple):
-        images = [photos if isinstance(photos, list | tuple | None) else [photos] for photos in images]
-    return [[review] for review in text], images
-
-
-def _count_users(reviews: list | None, profiles: Mapping | list | None) -> tuple[bool, int]:
-    """Whether the arguments of a call are one user's rather than a batch's, and the number of users."""
-    if reviews is not None and not isinstance(reviews, list | tuple):
-        raise ValueError(
-            f"reviews are a list of texts, or of such lists, got {type(reviews).__name__}: {shown(reviews)}"
-        )
-    if reviews is None and not isinstance(profiles, Mapping | list | tuple):
-        raise ValueError(f"reviews or profiles are needed, got reviews=None and profiles={shown(profiles)}")
-    if reviews:
-        batched = any(isinstance(review, list | tuple) for review in reviews)
-    else:
-        batched = isinstance(profiles, list | tuple)
-    return not batched, len(reviews or profiles) if batched else 1
-
-
 def _per_user(name: str, values, one: bool, users: int) -> list:
     if one or values is None:
         return [values] * users
@@ -422,25 +393,32 @@ def _per_user(name: str, values, one: bool, users: int) -> list:
     return list(values)
 
 
-def _tokens(segments: Iterable[list[int]]) -> int:
-    return sum(map(len, segments))
+def join_padded(batches: Sequence[torch.Tensor], value: int = 0, length: int = 0, device=None) -> torch.Tensor:
+    """Batches as one, (users, seq or images, ...), padded on the right up to the longest.
 
+    Args:
+        batches: each (users, seq or images, ...), of one dtype.
+        value: of the padding.
+        length: the least length.
+        device: of the joined batch; None: that of the first.
 
-def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    """(batch, seq), int64, padded on the right."""
-    if not rows:
-        raise ValueError(f"a batch has at least one user, got {shown(rows)}")
-    length = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=torch.int64)
+    Raises:
+        ValueError: if there is none.
+    """
+    if not batches:
+        raise ValueError("a batch has at least one user, got none")
+    shape = sum(map(len, batches)), max(length, *(batch.shape[1] for batch in batches)), *batches[0].shape[2:]
+    joined, start = batches[0].new_full(shape, value, device=device), 0
+    for batch in batches:
+        joined[start : start + len(batch), : batch.shape[1]].copy_(batch, non_blocking=True)
+        start += len(batch)
+    return joined
 
 
 def _pad_photos(users: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
     """Each user's (images, 3, height, width), perhaps none -> `pixel_values` and `image_mask`."""
-    masks = [torch.ones(len(photos), dtype=torch.bool) for photos in users]
-    return {
-        "pixel_values": pad_sequence(list(users), batch_first=True),
-        "image_mask": pad_sequence(masks, batch_first=True),
-    }
+    masks = [torch.ones(1, len(photos), dtype=torch.bool) for photos in users]
+    return {"pixel_values": join_padded([photos[None] for photos in users]), "image_mask": join_padded(masks)}
 
 
 MMProfileProcessor.register_for_auto_class()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from files.photo_bytes import look_up, pixel_table, resized
-from mmprofile import Photo, Profile, Sees
+from mmprofile import Photo, Profile, Sees, join_padded
 from prediction.inputs import DatasetUsers, LineUsers, User
 
 PART = 16  # users
@@ -115,24 +115,18 @@ class PredictionBatch:
 
     def joined_inputs(self, pad_token_id: int, device: torch.device) -> dict[str, torch.Tensor]:
         """What `pad_users` returns for all `users`, on the device, `pixel_values` as the processor makes them."""
-        joined, table = {}, None if self.table is None else self.table.to(device)
+        joined: dict[str, torch.Tensor] = {}
         for name in {name: None for part in self.inputs for name in part}:
-            tensors = [part.get(name) for part in self.inputs]  # a part may be without photos
-            some = [tensor for tensor in tensors if tensor is not None]
-            shape = len(self.users), max(tensor.shape[1] for tensor in some), *some[0].shape[2:]
-            padding = pad_token_id if name == "input_ids" else 0
-            in_bytes = some[0].dtype == torch.uint8
-            joined[name] = torch.full(shape, padding, dtype=table.dtype if in_bytes else some[0].dtype, device=device)
-            start = 0
-            for part, tensor in zip(self.inputs, tensors, strict=True):
-                end = start + len(part["input_ids"])
-                if tensor is not None:
-                    if in_bytes:
-                        tensor = look_up(tensor.to(device, non_blocking=True), table)
-                    joined[name][start:end, : tensor.shape[1]].copy_(tensor, non_blocking=True)
-                start = end
-        if table is not None and "pixel_values" in joined:  # a byte of padding has a value too
-            joined["pixel_values"].masked_fill_(~joined["image_mask"][:, :, None, None, None], 0)
+            some = next(part[name] for part in self.inputs if name in part)
+            # A part may be without photos.
+            tensors = [
+                part.get(name, some.new_empty(len(part["input_ids"]), 0, *some.shape[2:])) for part in self.inputs
+            ]
+            joined[name] = join_padded(tensors, pad_token_id if name == "input_ids" else 0, device=device)
+        if self.table is not None and "pixel_values" in joined:
+            pixels = look_up(joined["pixel_values"], self.table.to(device))
+            # A byte of padding has a value too.
+            joined["pixel_values"] = pixels.masked_fill_(~joined["image_mask"][:, :, None, None, None], 0)
         return joined
 
 

@@ -19,7 +19,7 @@ SENTINELS = ("<extra_id_0>", "<extra_id_97>", "<extra_id_98>", "<extra_id_99>")
 MASK, PROFILE_MARK, CAPTION_MARK, REVIEW_MARK = 23, 24, 25, 26
 
 
-def toy_tokenizer(words: str = WORDS, sentinels: tuple[str, ...] = SENTINELS) -> PreTrainedTokenizerFast:
+def toy_tokenizer(words: str = WORDS, sentinels: tuple[str, ...] = SENTINELS, **options) -> PreTrainedTokenizerFast:
     vocab = {word: index for index, word in enumerate(words.split())}
     backend = Tokenizer(WordLevel(vocab, unk_token="<unk>"))
     backend.pre_tokenizer = WhitespaceSplit()
@@ -31,6 +31,7 @@ def toy_tokenizer(words: str = WORDS, sentinels: tuple[str, ...] = SENTINELS) ->
         unk_token="<unk>",
         extra_special_tokens=list(sentinels),
         model_input_names=["input_ids", "attention_mask"],
+        **options,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmprofile import OBJECTIVES, PARADIGMS, View, check_objectives
+from mmprofile import OBJECTIVES, PARADIGMS, View, check_objectives, join_padded
 
 SCHEDULES = ("all", "sampled")
 
@@ -201,9 +201,8 @@ class JointTrainingModel(nn.Module):
 
     def _decode_group(self, fused: list, target: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """One decoder pass, the encoder outputs padded to the longest."""
-        longest = max(output.last_hidden_state.shape[1] for output in fused)
-        states = torch.cat([_pad_seq(output.last_hidden_state, longest) for output in fused])
-        masks = torch.cat([_pad_seq(output.attention_mask, longest) for output in fused])
+        states = join_padded([output.last_hidden_state for output in fused])
+        masks = join_padded([output.attention_mask for output in fused])
         logits = self.model(
             encoder_outputs=(states,),
             attention_mask=masks,
@@ -214,9 +213,3 @@ class JointTrainingModel(nn.Module):
             nn.functional.cross_entropy(part.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
             for part in logits.chunk(len(fused))
         ]
-
-
-def _pad_seq(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    """Zeros behind dimension 1, up to a length."""
-    padding = [0, 0] * (tensor.dim() - 2) + [0, length - tensor.shape[1]]
-    return nn.functional.pad(tensor, padding)

@@ -15,7 +15,10 @@ from dataset_script import corpus_upload
 from dataset_script.mmprofile_yelp import build
 from dataset_script.provenance import MARKER
 from dataset_script.synthesize import synthesize
-from tests import ROOT, hub_server
+from tests import ROOT
+from tests.hub_repos import Blob, HubError
+from tests.hub_routes import HubHandler
+from tests.hub_server import Fault
 
 pytestmark = pytest.mark.usefixtures("no_client_retries")
 
@@ -51,7 +54,7 @@ def push(folder, *flags):
     + [(LFS, 500), (LFS, 429), (LFS, 0), ("/validate-yaml", 502), (COMMIT, 500), (COMMIT, 401), (COMMIT, 0)],
 )
 def test_a_push_that_fails_leaves_nothing_and_goes_on_by_the_command_that_it_names(hub, built, match, status):
-    fault = hub_server.Fault(match, 1 if status else 3, status, body="<html>a gateway's page</html>")
+    fault = Fault(match, 1 if status else 3, status, body="<html>a gateway's page</html>")
     hub.faults.append(fault)
     while fault.times:
         with pytest.raises(SystemExit, match=f"Not pushed to user/corpus: (.|\n)*{built} is whole") as end:
@@ -89,14 +92,14 @@ def test_a_corpus_that_is_there_is_not_sent_again(hub, built):
 
 def test_somebody_elses_commit_meanwhile_is_kept(hub, built, monkeypatch, tmp_path):
     push(built)
-    preupload = hub_server._Handler.preupload
+    preupload = HubHandler.preupload
 
     def meanwhile(handler, repo, revision):
-        monkeypatch.setattr(hub_server._Handler, "preupload", preupload)
-        repo.commit("main", repo.at("main").files | {"data/late.parquet": hub_server.Blob(b"late")})
+        monkeypatch.setattr(HubHandler, "preupload", preupload)
+        repo.commit("main", repo.at("main").files | {"data/late.parquet": Blob(b"late")})
         return preupload(handler, repo, revision)
 
-    monkeypatch.setattr(hub_server._Handler, "preupload", meanwhile)
+    monkeypatch.setattr(HubHandler, "preupload", meanwhile)
     folder = shutil.copytree(built, tmp_path / "changed")
     card = DatasetCard.load(folder / "README.md")
     card.text += "\nmore\n"
@@ -120,16 +123,16 @@ def test_a_token_that_is_refused_ends_in_a_sentence(hub, built, monkeypatch, tok
 @pytest.mark.slow
 @pytest.mark.parametrize("stored", [0, 2, 5])
 def test_a_push_that_is_killed_goes_on_where_it_was(hub, built, tmp_path, monkeypatch, stored):
-    store, halfway, killed, again = hub_server._Handler.lfs_put, *(threading.Event() for _ in range(3))
+    store, halfway, killed, again = HubHandler.lfs_put, *(threading.Event() for _ in range(3))
 
     def put(handler, oid):
         if len(hub.large_files) == stored and not again.is_set():
             halfway.set()
             killed.wait(60)
-            raise hub_server.HubError(500, "nobody is there any more", "")
+            raise HubError(500, "nobody is there any more", "")
         return store(handler, oid)
 
-    monkeypatch.setattr(hub_server._Handler, "lfs_put", put)
+    monkeypatch.setattr(HubHandler, "lfs_put", put)
     command = [sys.executable, "-m", "dataset_script.corpus_upload", str(built), "user/corpus"]
     others = set(threading.enumerate())
     first = subprocess.Popen(command, cwd=ROOT, env=hub.environment(tmp_path), stderr=subprocess.DEVNULL)

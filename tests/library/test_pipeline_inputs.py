@@ -14,7 +14,6 @@ from PIL import Image
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 
 from mmprofile.pipeline_mmprofile import UserProfilingPipeline
-from tests.tiny_folder import save_tiny_folder
 
 PHOTOS = [Image.new("RGB", (8, 8), color) for color in ("red", "green")]
 USERS = [
@@ -73,18 +72,6 @@ STREAMS = {
     "torch's dataset": Rows,
     "torch's stream": Stream,
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline") / "model"
-    save_tiny_folder(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def profiler(folder):
-    return pipeline("user-profiling", model=str(folder), trust_remote_code=True)
 
 
 @pytest.fixture(scope="module")

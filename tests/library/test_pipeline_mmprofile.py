@@ -38,18 +38,6 @@ PROFILE = {"mood": "Shy", "favorite_food": ["Pizza", "Soup"]}
 ANSWER = {"profile", "text", "log_probability", "exact", "probabilities", "coverage", "runners_up", "image_weights"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline") / "model"
-    save_tiny_folder(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def profiler(folder):
-    return pipeline("user-profiling", model=str(folder), trust_remote_code=True)
-
-
 def with_model(profiler, **fields):
     """The pipeline on a model with another configuration."""
     model = AutoModelForSeq2SeqLM.from_pretrained(profiler.model.name_or_path, trust_remote_code=True, **fields)

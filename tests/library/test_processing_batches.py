@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import BatchFeature, CLIPImageProcessorPil
 
-from mmprofile.processing_mmprofile import MMProfileProcessor
+from mmprofile.processing_mmprofile import MMProfileProcessor, join_padded
 from tests.toy_processor import CAPTION_MARK as C
 from tests.toy_processor import PROFILE, SCHEMA, toy_image_processor, toy_processor, toy_tokenizer
 from tests.toy_processor import PROFILE_MARK as P
@@ -26,7 +26,7 @@ def processor() -> MMProfileProcessor:
 
 
 def test_one_user_becomes_a_batch_of_one(processor):
-    batch = processor(["a", "b c"], images=[RED, WHITE], captions=[None, "d"], targets=PROFILE)
+    batch = processor(reviews=["a", "b c"], images=[RED, WHITE], captions=[None, "d"], targets=PROFILE)
     assert isinstance(batch, BatchFeature)
     assert batch.input_ids.tolist() == [[R, 10, R, 11, 12, C, 13, 1]]
     assert batch.attention_mask.tolist() == [[1] * 8]
@@ -67,20 +67,20 @@ def test_a_batch_pads_texts_labels_and_photos_of_users_who_have_fewer(processor)
 def test_profiles_stand_in_for_reviews(processor):
     batch = processor(profiles=[PROFILE, SMALL], masked=[["size"], ()], captions=[["a"], None])
     assert batch.input_ids.tolist() == [[P, 6, 23, 9, 18, 21, 20, C, 10, 1], [P, 6, 7, 9, 18, 21, 20, 1, 0, 0]]
-    assert processor([], profiles=PROFILE, masked={"colours"}).input_ids.tolist() == [[P, 6, 8, 9, 18, 23, 1]]
-    mixed = processor([None, ["a"]], profiles=[PROFILE, None])
+    assert processor(reviews=[], profiles=PROFILE, masked={"colours"}).input_ids.tolist() == [[P, 6, 8, 9, 18, 23, 1]]
+    mixed = processor(reviews=[None, ["a"]], profiles=[PROFILE, None])
     assert mixed.input_ids.tolist() == [[P, 6, 8, 9, 18, 21, 20, 1], [R, 10, 1, 0, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("images", [None, [], [[], None]])
 def test_without_any_photo_there_are_no_photo_keys(processor, images):
     reviews = [["a"], ["b"]] if images else ["a"]
-    assert set(processor(reviews, images=images)) == {"input_ids", "attention_mask"}
+    assert set(processor(reviews=reviews, images=images)) == {"input_ids", "attention_mask"}
     assert processor.encode_images([[], []]) == {}
 
 
 def test_tensors_come_as_numpy_where_asked_for(processor):
-    batch = processor(["a"], images=[WHITE], return_tensors="np")
+    batch = processor(reviews=["a"], images=[WHITE], return_tensors="np")
     assert all(isinstance(value, np.ndarray) for value in batch.values())
     assert batch["input_ids"].tolist() == [[R, 10, 1]]
 
@@ -97,19 +97,19 @@ def test_black_is_what_the_image_processor_makes_of_a_black_pixel():
 def test_another_models_image_processor_serves_as_well():
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 4, "width": 4})
     processor = MMProfileProcessor(image_processor, toy_tokenizer(), SCHEMA)
-    batch = processor(["a"], images=[Image.new("RGB", (9, 3)), Image.new("L", (3, 30))])
+    batch = processor(reviews=["a"], images=[Image.new("RGB", (9, 3)), Image.new("L", (3, 30))])
     assert batch.pixel_values.shape == (1, 2, 3, 4, 4)
     assert torch.equal(batch.pixel_values, processor.black[:, None, None].expand(1, 2, 3, 4, 4))
 
 
 def test_names_of_model_inputs_are_those_that_a_call_returns(processor):
-    assert list(processor(["a"], images=[WHITE])) == processor.model_input_names
+    assert list(processor(reviews=["a"], images=[WHITE])) == processor.model_input_names
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "reviews or profiles are needed, got reviews=None and profiles=None"),
+        ({}, "reviews, text or profiles are needed, got none and profiles=None"),
         ({"reviews": []}, r"user 0 needs a review with words, or a profile, got \[\]"),
         ({"reviews": [" \n"]}, r"user 0 needs a review with words, or a profile, got \[' \\n'\]"),
         ({"reviews": [["a"], []]}, r"user 1 needs a review with words, or a profile, got \[\]"),
@@ -137,7 +137,7 @@ import sys
 from transformers import AutoProcessor
 for old, new in (("first", "second"), ("second", "third")):
     processor = AutoProcessor.from_pretrained(old, trust_remote_code=True)
-    print(type(processor).__name__, processor(["a b"]).input_ids.tolist())
+    print(type(processor).__name__, processor(reviews=["a b"]).input_ids.tolist())
     processor.save_pretrained(new)
 assert "mmprofile" not in sys.modules
 """
@@ -156,3 +156,12 @@ def test_a_saved_processor_loads_without_the_checkout_and_saves_the_same_again(t
     loaded = MMProfileProcessor.from_pretrained(tmp_path / "third")
     assert loaded.profile_schema == SCHEMA
     assert (loaded.max_text_tokens, loaded.max_images, loaded.max_image_pixels) == (50, 4, 99)
+
+
+def test_batches_are_joined_and_padded_on_the_right_up_to_the_longest():
+    short, long = torch.tensor([[[1], [2]]]), torch.tensor([[[3], [4], [5]], [[6], [7], [8]]])
+    assert join_padded([short, long], 9).tolist() == [[[1], [2], [9]], [[3], [4], [5]], [[6], [7], [8]]]
+    assert join_padded([short[:, :0], short], length=3).tolist() == [[[0], [0], [0]], [[1], [2], [0]]]
+    weights = long.float().requires_grad_()
+    join_padded([weights, weights * 2], length=5).sum().backward()
+    assert weights.grad.unique().tolist() == [3]

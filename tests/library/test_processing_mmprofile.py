@@ -98,7 +98,7 @@ def test_a_text_that_shows_nothing_is_none(processor, nothing):
     assert processor.has_words([nothing + "a"])
     assert processor.encode_text([nothing, "a"], [nothing]) == [R, 10, 1]
     with pytest.raises(ValueError, match="user 0 needs a review with words, or a profile"):
-        processor([nothing])
+        processor(reviews=[nothing])
 
 
 @pytest.mark.parametrize("text", ["x</s>", "<pad>", "<extra_id_0>", "<extra_id_<extra_id_7>>", "</S>", "</s></s> ok"])
@@ -185,8 +185,8 @@ def test_a_profile_is_never_shortened(processor):
 
 def test_the_processors_own_limit_holds_unless_a_call_gives_another():
     processor = toy_processor(max_text_tokens=3)
-    assert processor(["a b c"]).input_ids.tolist() == [[R, 10, 1]]
-    assert processor(["a b c"], max_text_tokens=4).input_ids.tolist() == [[R, 10, 11, 1]]
+    assert processor(reviews=["a b c"]).input_ids.tolist() == [[R, 10, 1]]
+    assert processor(reviews=["a b c"], max_length=4).input_ids.tolist() == [[R, 10, 11, 1]]
 
 
 def test_labels_are_the_tokenizers_own_ids_of_the_profile_padded_with_minus_100(processor):

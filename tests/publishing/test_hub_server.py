@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import httpx
 
-from tests.hub_server import INLINE_LIMIT
+from tests.hub_routes import INLINE_LIMIT
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import upload
-from tests import hub_server
+from tests import hub_routes
 from tests.tiny_folder import save_tiny_folder
 
 pytestmark = pytest.mark.usefixtures("no_client_retries")
@@ -38,11 +38,11 @@ def variables(monkeypatch):
     def set_variable(handler, repo):
         asked = json.loads(handler.body)
         found[repo.id, asked["key"]] = asked["value"]
-        return {asked["key"]: {"value": asked["value"], "updatedAt": hub_server.DATE}}
+        return {asked["key"]: {"value": asked["value"], "updatedAt": hub_routes.DATE}}
 
-    route = ("POST", hub_server._API + "/variables", "set_variable")
-    monkeypatch.setattr(hub_server, "_ROUTES", [*hub_server._ROUTES, route])
-    monkeypatch.setattr(hub_server._Handler, "set_variable", set_variable, raising=False)
+    route = ("POST", hub_routes.API + "/variables", "set_variable")
+    monkeypatch.setattr(hub_routes, "ROUTES", [*hub_routes.ROUTES, route])
+    monkeypatch.setattr(hub_routes.HubHandler, "set_variable", set_variable, raising=False)
     return found
 
 

@@ -131,7 +131,7 @@ def test_every_option_of_the_configuration_changes_it():
 
 def test_the_processor_scales_photos_to_its_size_from_minus_one_to_one():
     processor = tiny_processor(TEXTS[:5], SCHEMA, vocab_size=300, image_size=16, max_images=2)
-    batch = processor(["The waiter"], images=[Image.new("RGB", (40, 3), (255, 0, 0))])
+    batch = processor(reviews=["The waiter"], images=[Image.new("RGB", (40, 3), (255, 0, 0))])
     assert batch.pixel_values.shape == (1, 1, 3, 16, 16)
     assert batch.pixel_values[0, 0, :, 8, 8].tolist() == [1, -1, -1]
     assert processor.black.tolist() == [-1, -1, -1]
