@@ -12,9 +12,8 @@ from transformers import PreTrainedConfig, T5Config, ViTConfig
 ATTRIBUTE_SEPARATOR = " | "
 NAME_SEPARATOR = ": "
 VALUE_SEPARATOR = ", "
-FUSIONS, VISION_FEATURES = ("gated", "concat"), ("cls", "patches")
+VISION_FEATURES = ("cls", "patches")
 SWITCHES = {
-    "fusion": FUSIONS,
     "vision_feature": VISION_FEATURES,
     "paradigm": ("multimodal", "unimodal", "combined"),
 }
@@ -308,7 +307,8 @@ class MMProfileConfig(PreTrainedConfig):
     Args:
         text_config: `T5Config`, or its fields.
         vision_config: `ViTConfig`, or its fields.
-        fusion: "gated" (text-guided attention and tanh gate, Eq. 6-8) or "concat" (the basic model, Eq. 3).
+        fusion: a name in `FUSIONS`: "gated" (text-guided attention and tanh gate, Eq. 6-8) or "concat" (the basic
+            model, Eq. 3).
         vision_feature: "cls", the [CLS] state of each photo (section 4.2), or "patches", its patch states.
         profile_schema: `ProfileSchema`, or its list of attributes; default: the paper's six.
         paradigm: how the model was trained, and so what it expects (section 5): "multimodal", photos; "unimodal",
@@ -348,8 +348,13 @@ class MMProfileConfig(PreTrainedConfig):
 
     def __setattr__(self, name, value):
         # Here, since `from_pretrained(..., fusion="concat")` sets what it is given once all else is made.
-        if name in SWITCHES and value not in SWITCHES[name]:
-            raise ValueError(f"{name} must be one of {list(SWITCHES[name])}, got {value!r}")
+        fitting = SWITCHES.get(name)
+        if name == "fusion":
+            from .fusion_mmprofile import FUSIONS  # it imports torch
+
+            fitting = list(FUSIONS)
+        if fitting is not None and value not in fitting:
+            raise ValueError(f"{name} must be one of {list(fitting)}, got {value!r}")
         if name == "objectives" and value is not None:
             value = list(value)
             if not value or len(set(value)) < len(value) or not set(value) <= set(OBJECTIVES):

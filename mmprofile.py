@@ -17,7 +17,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
-    from configuration_mmprofile import FUSIONS as FUSIONS
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
     from configuration_mmprofile import VISION_FEATURES as VISION_FEATURES
     from configuration_mmprofile import MMProfileConfig as MMProfileConfig
@@ -26,6 +25,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from configuration_mmprofile import ProfileSchema as ProfileSchema
     from configuration_mmprofile import Sees as Sees
     from configuration_mmprofile import seen_by as seen_by
+    from fusion_mmprofile import FUSIONS as FUSIONS
     from generation_mmprofile import profile_users as profile_users
     from images_mmprofile import Photo as Photo
     from images_mmprofile import is_address as is_address
@@ -45,7 +45,6 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
 _NAMES = {
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
-        "FUSIONS",
         "OBJECTIVES",
         "VISION_FEATURES",
         "MMProfileConfig",
@@ -55,6 +54,7 @@ _NAMES = {
         "Sees",
         "seen_by",
     ),
+    "fusion_mmprofile": ("FUSIONS",),
     "generation_mmprofile": ("profile_users",),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
     "linear_mmprofile": ("fast_linears",),

@@ -1,4 +1,4 @@
-"""The multimodal user profile model: T5 encoder-decoder and ViT, joined by text-guided attention and a tanh gate.
+"""The multimodal user profile model: a T5 encoder-decoder and a vision tower, joined by a fusion.
 
 Shapes, throughout:
     batch   users
@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils import TransformersKwargs, cached_file, logging
 
 from .configuration_mmprofile import MMProfileConfig
+from .fusion_mmprofile import FUSIONS, FusedEncoderOutput
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 
@@ -34,102 +35,11 @@ COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, b
 
 
 @dataclass
-class FusedEncoderOutput(BaseModelOutput):
-    """What the decoder attends to.
-
-    Args:
-        last_hidden_state: H_fused (batch, seq, d_model); with `fusion="concat"` (batch, seq + states, d_model).
-        attention_mask: (batch, seq or seq + states), 1 where the decoder may look.
-        image_attentions: weights of the text-guided attention (batch, seq, images), if asked for; a row sums to 1,
-            or is 0 for a user without photos.
-        gate: the gate of Eq. 7 (batch, seq, d_model) in -1..1, if asked for; without photos there is one too, and
-            nothing for it to let in.
-    """
-
-    attention_mask: torch.Tensor | None = None
-    image_attentions: torch.Tensor | None = None
-    gate: torch.Tensor | None = None
-
-
-@dataclass
 class MMProfileOutput(Seq2SeqLMOutput):
     """`Seq2SeqLMOutput` with `image_attentions` and `gate` of `FusedEncoderOutput`."""
 
     image_attentions: torch.Tensor | None = None
     gate: torch.Tensor | None = None
-
-
-def sparsemax(scores: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Euclidean projection of each row of scores onto the probability simplex (Martins and Astudillo, 2016).
-
-    Args:
-        scores: (..., n).
-        mask: boolean, broadcastable to scores; False gets weight exactly 0.
-
-    Returns:
-        (..., n), rows sum to 1; a row with nothing unmasked is all 0.
-    """
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    shifted = scores - scores.amax(dim=-1, keepdim=True)
-    descending = shifted.sort(dim=-1, descending=True).values
-    rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
-    excess = descending.cumsum(dim=-1) - 1
-    support = (rank * descending > excess).sum(dim=-1, keepdim=True).clamp(min=1)  # of NaN none is greater
-    threshold = excess.gather(-1, support - 1) / support
-    weights = (shifted - threshold).clamp(min=0)
-    return weights if mask is None else weights * mask
-
-
-class TGA(nn.Module):
-    """Text-guided attention of Eq. 6: each text position attends to the user's photos, weights by sparsemax, one head.
-
-    Its name does not end in Attention: transformers takes such a class for one that lacks its attention interface, and
-    then sets no implementation on the towers, which have it.
-    """
-
-    def __init__(self, d_model: int):
-        super().__init__()
-        self.query = nn.Linear(d_model, d_model, bias=False)
-        self.key = nn.Linear(d_model, d_model, bias=False)
-        self.value = nn.Linear(d_model, d_model, bias=False)
-        self.output = nn.Linear(d_model, d_model, bias=False)
-
-    def forward(
-        self, text: torch.Tensor, visual: torch.Tensor, visual_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        query, key, value = self.query(text), self.key(visual), self.value(visual)
-        # Scaled before the product, which 16 bits may not hold.
-        scores = query * key.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (batch, seq, states)
-        # Half precision has too few digits for the threshold's running sum.
-        precise = torch.promote_types(scores.dtype, torch.float32)
-        weights = sparsemax(scores.to(precise), visual_mask[:, None]).to(value.dtype)
-        return self.output(weights @ value), weights
-
-
-class GatedFusion(nn.Module):
-    """Eq. 6 to 8: H_fused = H_txt + tanh(W_T H_txt + W_I H_img') * H_img', H_img' = FFN(TGA(H_txt, H_img, H_img)).
-
-    Nothing here has a bias, so a user without photos has H_img' = 0 and keeps H_txt to the bit: IF(img) of Eq. 8.
-    """
-
-    def __init__(self, d_model: int, d_ff: int, dropout: float):
-        super().__init__()
-        self.attention = TGA(d_model)
-        self.ffn_in = nn.Linear(d_model, d_ff, bias=False)
-        self.ffn_out = nn.Linear(d_ff, d_model, bias=False)
-        self.gate_text = nn.Linear(d_model, d_model, bias=False)
-        self.gate_image = nn.Linear(d_model, d_model, bias=False)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, text: torch.Tensor, visual: torch.Tensor, visual_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(batch, seq, d_model), (batch, states, d_model), (batch, states) -> H_fused, weights, gate."""
-        attended, weights = self.attention(text, visual, visual_mask)
-        image = self.ffn_out(self.dropout(torch.relu(self.ffn_in(attended))))  # (batch, seq, d_model)
-        gate = torch.tanh(self.gate_text(text) + self.gate_image(image))
-        return text + gate * self.dropout(image), weights, gate
 
 
 class MMProfilePreTrainedModel(PreTrainedModel):
@@ -140,7 +50,7 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["T5Block", "ViTEmbeddings", "ViTLayer", "GatedFusion"]
+    _no_split_modules = [fusion.__name__ for fusion in FUSIONS.values()]  # the towers add theirs
     _supports_sdpa = True
 
     def save_pretrained(self, save_directory, *args, **kwargs):
@@ -173,6 +83,10 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         if isinstance(module, nn.Linear):  # the fusion's; the towers initialise their own
             init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
 
 
 def _refuse_unknown(arguments: Collection[str]) -> None:
@@ -225,9 +139,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         self.text_model = T5ForConditionalGeneration(config.text_config)
         self.vision_model = ViTModel(config.vision_config, add_pooling_layer=False)
         self.visual_projection = nn.Linear(config.vision_config.hidden_size, d_model, bias=False)
-        self.fusion = None
-        if config.fusion == "gated":
-            self.fusion = GatedFusion(d_model, config.text_config.d_ff, config.text_config.dropout_rate)
+        self.fusion = FUSIONS[config.fusion](config.text_config)
         self.post_init()
 
     @classmethod
@@ -251,8 +163,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         vision_model = ViTModel.from_pretrained(vision, add_pooling_layer=False, dtype=dtype)
         model = cls(cls.config_class(text_config=text_model.config, vision_config=vision_model.config, **config))
         model = model.to(text_model.dtype)
-        if model.fusion is not None:  # photos come in softly: the trained T5 starts out nearly as it was
-            model.fusion.ffn_out.weight.data.mul_(0.1)
+        model.fusion.soften()
         model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)
         return model.eval()
 
@@ -337,14 +248,14 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         image_mask: torch.Tensor | None = None,
         output_fusion: bool = False,
     ) -> FusedEncoderOutput:
-        """H_fused, by Eq. 6 to 8 or, with `fusion="concat"`, Eq. 3.
+        """H_fused, by the fusion of the config; without photos H_txt.
 
         Args:
             text: H_txt (batch, seq, d_model).
             attention_mask: (batch, seq), 1 where there is a token.
             photo_features: as `photo_features` returns them; None without photos.
             image_mask: (batch, images); default: every photo is there.
-            output_fusion: also return `image_attentions` and `gate` (of `fusion="gated"`).
+            output_fusion: also return `image_attentions` and `gate`, where the fusion has any.
 
         Raises:
             ValueError: if the mask is not of as many users and photos as the features.
@@ -363,15 +274,12 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         images, states = image_mask.shape[1], photo_features.flatten(1, -2).shape[1]
         visual = photo_features.flatten(1, -2).to(text.device, text.dtype)  # (batch, states, d_model)
         visual_mask = image_mask.repeat_interleave(states // images, dim=1)
-        if self.fusion is None:
-            return FusedEncoderOutput(
-                last_hidden_state=torch.cat([text, visual], dim=1),
-                attention_mask=torch.cat([attention_mask, visual_mask.to(attention_mask.dtype)], dim=1),
-            )
-        fused, weights, gate = self.fusion(text, visual, visual_mask)
-        output = FusedEncoderOutput(last_hidden_state=fused, attention_mask=attention_mask)
+        fused = self.fusion(text, attention_mask, visual, visual_mask)
+        output = FusedEncoderOutput(fused.last_hidden_state, attention_mask=fused.attention_mask)
         if output_fusion:
-            output.image_attentions, output.gate = weights.unflatten(2, (images, -1)).sum(dim=-1), gate
+            output.gate = fused.gate
+            if fused.image_attentions is not None:  # of each state: a photo's are summed
+                output.image_attentions = fused.image_attentions.unflatten(2, (images, -1)).sum(dim=-1)
         return output
 
     def encode(
