@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from string import capwords
 from typing import NamedTuple
 
-from transformers import PreTrainedConfig, T5Config, ViTConfig
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
 ATTRIBUTE_SEPARATOR = " | "
 NAME_SEPARATOR = ": "
@@ -305,8 +306,8 @@ class MMProfileConfig(PreTrainedConfig):
     r"""Configuration of `MMProfileForConditionalGeneration`.
 
     Args:
-        text_config: `T5Config`, or its fields.
-        vision_config: `ViTConfig`, or its fields.
+        text_config: T5's, mT5's or umT5's configuration, or its fields with its `model_type`; default: "t5".
+        vision_config: that of a vision model with a state per patch, likewise; default: "vit".
         fusion: a name in `FUSIONS`: "gated" (text-guided attention and tanh gate, Eq. 6-8) or "concat" (the basic
             model, Eq. 3).
         vision_feature: "cls", the [CLS] state of each photo (section 4.2), or "patches", its patch states.
@@ -321,7 +322,10 @@ class MMProfileConfig(PreTrainedConfig):
     """
 
     model_type = "mmprofile"
-    sub_configs_defaults = {"text_config": T5Config, "vision_config": ViTConfig}
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(AutoConfig, model_type="t5"),
+        "vision_config": SubConfigSpec(AutoConfig, model_type="vit"),
+    }
     keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
     text_config: dict | PreTrainedConfig | None = None

@@ -1,4 +1,4 @@
-"""How photos join a text: `FUSIONS`, by the names that `MMProfileConfig.fusion` takes.
+"""How photos join a text: `FUSIONS`, by the names that `MMProfileConfig.fusion` takes, and what comes out.
 
 Shapes, throughout:
     batch   users
@@ -7,12 +7,13 @@ Shapes, throughout:
     d_model width of T5
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 
 @dataclass
@@ -29,6 +30,14 @@ class FusedEncoderOutput(BaseModelOutput):
     """
 
     attention_mask: torch.Tensor | None = None
+    image_attentions: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
+
+
+@dataclass
+class MMProfileOutput(Seq2SeqLMOutput):
+    """`Seq2SeqLMOutput` with `image_attentions` and `gate` of `FusedEncoderOutput`."""
+
     image_attentions: torch.Tensor | None = None
     gate: torch.Tensor | None = None
 
@@ -160,3 +169,35 @@ class GatedFusion(Fusion):
 
 
 FUSIONS: dict[str, type[Fusion]] = {"gated": GatedFusion, "concat": ConcatFusion}
+
+
+class FusingEncoder(nn.Module):
+    """What `generate` takes for the encoder: `encode` of a model, which it does not own. It names its arguments, as
+    `generate` would else give it the decoder's too, and labels."""
+
+    def __init__(self, encode: Callable[..., FusedEncoderOutput]):
+        super().__init__()
+        self._encode = encode
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        output_fusion: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> FusedEncoderOutput:
+        return self._encode(
+            input_ids,
+            attention_mask,
+            pixel_values,
+            image_mask,
+            inputs_embeds,
+            output_fusion,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )

@@ -59,7 +59,8 @@ def test_a_tower_of_another_kind_is_named(towers, tmp_path):
         tmp_path
     )
     build = MMProfileForConditionalGeneration.from_text_vision_pretrained
-    for text, vision, wrong in ((tmp_path, vit, "'t5', it is 'bert'"), (t5, t5, "'vit', it is 't5'")):
+    kinds = r"one of the types \['t5', 'mt5', 'umt5'\], it is 'bert'"
+    for text, vision, wrong in ((tmp_path, vit, kinds), (t5, t5, "that cuts photos in patches, it is 't5'")):
         with pytest.raises(ValueError, match=wrong):
             build(text, vision)
 
