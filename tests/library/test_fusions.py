@@ -48,8 +48,9 @@ def toys(monkeypatch):
 
 @pytest.mark.parametrize("name", TOYS)
 def test_a_fusion_registered_in_the_table_is_trained_saved_and_loaded(toys, name, tmp_path):
-    model = MMProfileForConditionalGeneration(tiny_config(fusion=name)).train()
-    optimizer = torch.optim.Adam(model.fusion.parameters(), lr=0.01)
+    model = MMProfileForConditionalGeneration(tiny_config(fusion=name, text={"dropout_rate": 0.0})).train()
+    before = [weight.detach().clone() for weight in model.fusion.parameters()]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
     losses = []
     for _ in range(5):
         losses.append(model(**random_batch()).loss)
@@ -57,6 +58,7 @@ def test_a_fusion_registered_in_the_table_is_trained_saved_and_loaded(toys, name
         optimizer.step()
         optimizer.zero_grad()
     assert losses[-1] < losses[0]
+    assert before and not any(map(torch.equal, before, model.fusion.parameters()))
     assert type(model.fusion) is TOYS[name]
     model.eval().save_pretrained(tmp_path)
     assert MMProfileConfig.from_pretrained(tmp_path).fusion == name

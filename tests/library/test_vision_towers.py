@@ -64,7 +64,7 @@ def test_a_tower_gives_the_states_that_transformers_own_gives(folder, kind, feat
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_model_of_another_tower_trains_is_saved_and_loads_the_same(folder, kind, tmp_path):
     model = build(folder / "t5", folder / kind, vision_feature="patches").train()
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     model(**random_batch()).loss.backward()
     gradients = [parameter.grad for name, parameter in model.vision_model.named_parameters() if ".0." in name]
     assert len(gradients) > 5 and all(gradient is not None and gradient.any() for gradient in gradients)
