@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 from string import capwords
 from typing import NamedTuple
 
-from transformers import PreTrainedConfig, T5Config, ViTConfig
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
 ATTRIBUTE_SEPARATOR = " | "
 NAME_SEPARATOR = ": "
 VALUE_SEPARATOR = ", "
-FUSIONS, VISION_FEATURES = ("gated", "concat"), ("cls", "patches")
+VISION_FEATURES = ("cls", "patches")
 PARADIGMS = ("multimodal", "unimodal", "combined")
 SWITCHES = {
-    "fusion": FUSIONS,
     "vision_feature": VISION_FEATURES,
     "paradigm": PARADIGMS,
 }
@@ -354,9 +354,10 @@ class MMProfileConfig(PreTrainedConfig):
     r"""Configuration of `MMProfileForConditionalGeneration`.
 
     Args:
-        text_config: `T5Config`, or its fields.
-        vision_config: `ViTConfig`, or its fields.
-        fusion: "gated" (text-guided attention and tanh gate, Eq. 6-8) or "concat" (the basic model, Eq. 3).
+        text_config: T5's, mT5's or umT5's configuration, or its fields with its `model_type`; default: "t5".
+        vision_config: that of a vision model with a state per patch, likewise; default: "vit".
+        fusion: a name in `FUSIONS`: "gated" (text-guided attention and tanh gate, Eq. 6-8) or "concat" (the basic
+            model, Eq. 3).
         vision_feature: "cls", the [CLS] state of each photo (section 4.2), or "patches", its patch states.
         profile_schema: `ProfileSchema`, or its list of attributes; default: the paper's six.
         paradigm: how the model was trained, and so what it expects (section 5): "multimodal", photos; "unimodal",
@@ -369,7 +370,10 @@ class MMProfileConfig(PreTrainedConfig):
     """
 
     model_type = "mmprofile"
-    sub_configs_defaults = {"text_config": T5Config, "vision_config": ViTConfig}
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(AutoConfig, model_type="t5"),
+        "vision_config": SubConfigSpec(AutoConfig, model_type="vit"),
+    }
     keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
     text_config: dict | PreTrainedConfig | None = None
@@ -396,8 +400,13 @@ class MMProfileConfig(PreTrainedConfig):
 
     def __setattr__(self, name, value):
         # Here, since `from_pretrained(..., fusion="concat")` sets what it is given once all else is made.
-        if name in SWITCHES and value not in SWITCHES[name]:
-            raise ValueError(f"{name} must be one of {list(SWITCHES[name])}, got {value!r}")
+        fitting = SWITCHES.get(name)
+        if name == "fusion":
+            from .fusion_mmprofile import FUSIONS  # it imports torch
+
+            fitting = list(FUSIONS)
+        if fitting is not None and value not in fitting:
+            raise ValueError(f"{name} must be one of {list(fitting)}, got {value!r}")
         if name == "objectives" and value is not None:
             value = check_objectives(value)
         if name == "profile_schema":

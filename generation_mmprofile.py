@@ -124,7 +124,7 @@ class ProfileGenerationMixin:
                 f"the encoder's states are of (batch, seq) {tuple(state.shape[:2])}, the mask of {tuple(mask.shape)}"
             )
         predictions, failure = self._search(trie, limits, state, mask)
-        if output_fusion and self.config.fusion == "gated":
+        if output_fusion and self.fusion.weighs_photos:
             _tell_photo_weights(predictions, encoder_outputs, mask, image_mask)
         if failure is not None:
             failure.predictions = predictions
@@ -246,7 +246,9 @@ def _tell_photo_weights(
     text = text.to(attentions.device, torch.float32)
     text = (text / text.sum(dim=1, keepdim=True)).unsqueeze(2)  # each user's sum to 1
     weights = (attentions.float() * text).sum(dim=1).tolist()
-    gates = (gate.float().mean(dim=2, keepdim=True) * text).sum(dim=(1, 2)).tolist()
+    gates = [None] * len(weights)
+    if gate is not None:
+        gates = (gate.float().mean(dim=2, keepdim=True) * text).sum(dim=(1, 2)).tolist()
     there = image_mask
     if there is None:  # without photos all weights are 0
         there = (attentions.sum(dim=(1, 2)) > 0).unsqueeze(1).expand(-1, attentions.shape[2])

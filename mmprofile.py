@@ -17,7 +17,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
-    from configuration_mmprofile import FUSIONS as FUSIONS
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
     from configuration_mmprofile import PAPER_OBJECTIVES as PAPER_OBJECTIVES
     from configuration_mmprofile import PARADIGMS as PARADIGMS
@@ -30,6 +29,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from configuration_mmprofile import View as View
     from configuration_mmprofile import check_objectives as check_objectives
     from configuration_mmprofile import seen_by as seen_by
+    from fusion_mmprofile import FUSIONS as FUSIONS
     from generation_mmprofile import profile_users as profile_users
     from images_mmprofile import Photo as Photo
     from images_mmprofile import is_address as is_address
@@ -50,7 +50,6 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
 _NAMES = {
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
-        "FUSIONS",
         "OBJECTIVES",
         "PAPER_OBJECTIVES",
         "PARADIGMS",
@@ -64,6 +63,7 @@ _NAMES = {
         "check_objectives",
         "seen_by",
     ),
+    "fusion_mmprofile": ("FUSIONS",),
     "generation_mmprofile": ("profile_users",),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
     "linear_mmprofile": ("fast_linears",),

@@ -1,4 +1,4 @@
-"""The multimodal user profile model: T5 encoder-decoder and ViT, joined by text-guided attention and a tanh gate.
+"""The multimodal user profile model: a T5 encoder-decoder and a vision tower, joined by a fusion.
 
 Shapes, throughout:
     batch   users
@@ -11,125 +11,35 @@ Shapes, throughout:
 import copy
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, GenerationMixin, PreTrainedModel, T5ForConditionalGeneration, ViTModel
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import TransformersKwargs, cached_file, logging
 
 from .configuration_mmprofile import MMProfileConfig
+from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, MMProfileOutput
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 
 logger = logging.get_logger(__name__)
 
+TEXT_MODELS = ("t5", "mt5", "umt5")  # the search for profiles calls their decoders' blocks
 AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
 # What `forward` hands on to T5, of what transformers' own programs give any model.
 HANDED_ON = {*TransformersKwargs.__annotations__, "cache_position", "return_dict"}
 COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, beside weights and imported code
-
-
-@dataclass
-class FusedEncoderOutput(BaseModelOutput):
-    """What the decoder attends to.
-
-    Args:
-        last_hidden_state: H_fused (batch, seq, d_model); with `fusion="concat"` (batch, seq + states, d_model).
-        attention_mask: (batch, seq or seq + states), 1 where the decoder may look.
-        image_attentions: weights of the text-guided attention (batch, seq, images), if asked for; a row sums to 1,
-            or is 0 for a user without photos.
-        gate: the gate of Eq. 7 (batch, seq, d_model) in -1..1, if asked for; without photos there is one too, and
-            nothing for it to let in.
-    """
-
-    attention_mask: torch.Tensor | None = None
-    image_attentions: torch.Tensor | None = None
-    gate: torch.Tensor | None = None
-
-
-@dataclass
-class MMProfileOutput(Seq2SeqLMOutput):
-    """`Seq2SeqLMOutput` with `image_attentions` and `gate` of `FusedEncoderOutput`."""
-
-    image_attentions: torch.Tensor | None = None
-    gate: torch.Tensor | None = None
-
-
-def sparsemax(scores: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Euclidean projection of each row of scores onto the probability simplex (Martins and Astudillo, 2016).
-
-    Args:
-        scores: (..., n).
-        mask: boolean, broadcastable to scores; False gets weight exactly 0.
-
-    Returns:
-        (..., n), rows sum to 1; a row with nothing unmasked is all 0.
-    """
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    shifted = scores - scores.amax(dim=-1, keepdim=True)
-    descending = shifted.sort(dim=-1, descending=True).values
-    rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
-    excess = descending.cumsum(dim=-1) - 1
-    support = (rank * descending > excess).sum(dim=-1, keepdim=True).clamp(min=1)  # of NaN none is greater
-    threshold = excess.gather(-1, support - 1) / support
-    weights = (shifted - threshold).clamp(min=0)
-    return weights if mask is None else weights * mask
-
-
-class TGA(nn.Module):
-    """Text-guided attention of Eq. 6: each text position attends to the user's photos, weights by sparsemax, one head.
-
-    Its name does not end in Attention: transformers takes such a class for one that lacks its attention interface, and
-    then sets no implementation on the towers, which have it.
-    """
-
-    def __init__(self, d_model: int):
-        super().__init__()
-        self.query = nn.Linear(d_model, d_model, bias=False)
-        self.key = nn.Linear(d_model, d_model, bias=False)
-        self.value = nn.Linear(d_model, d_model, bias=False)
-        self.output = nn.Linear(d_model, d_model, bias=False)
-
-    def forward(
-        self, text: torch.Tensor, visual: torch.Tensor, visual_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        query, key, value = self.query(text), self.key(visual), self.value(visual)
-        # Scaled before the product, which 16 bits may not hold.
-        scores = query * key.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (batch, seq, states)
-        # Half precision has too few digits for the threshold's running sum.
-        precise = torch.promote_types(scores.dtype, torch.float32)
-        weights = sparsemax(scores.to(precise), visual_mask[:, None]).to(value.dtype)
-        return self.output(weights @ value), weights
-
-
-class GatedFusion(nn.Module):
-    """Eq. 6 to 8: H_fused = H_txt + tanh(W_T H_txt + W_I H_img') * H_img', H_img' = FFN(TGA(H_txt, H_img, H_img)).
-
-    Nothing here has a bias, so a user without photos has H_img' = 0 and keeps H_txt to the bit: IF(img) of Eq. 8.
-    """
-
-    def __init__(self, d_model: int, d_ff: int, dropout: float):
-        super().__init__()
-        self.attention = TGA(d_model)
-        self.ffn_in = nn.Linear(d_model, d_ff, bias=False)
-        self.ffn_out = nn.Linear(d_ff, d_model, bias=False)
-        self.gate_text = nn.Linear(d_model, d_model, bias=False)
-        self.gate_image = nn.Linear(d_model, d_model, bias=False)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, text: torch.Tensor, visual: torch.Tensor, visual_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(batch, seq, d_model), (batch, states, d_model), (batch, states) -> H_fused, weights, gate."""
-        attended, weights = self.attention(text, visual, visual_mask)
-        image = self.ffn_out(self.dropout(torch.relu(self.ffn_in(attended))))  # (batch, seq, d_model)
-        gate = torch.tanh(self.gate_text(text) + self.gate_image(image))
-        return text + gate * self.dropout(image), weights, gate
 
 
 class MMProfilePreTrainedModel(PreTrainedModel):
@@ -140,7 +50,7 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["T5Block", "ViTEmbeddings", "ViTLayer", "GatedFusion"]
+    _no_split_modules = [fusion.__name__ for fusion in FUSIONS.values()]  # the towers add theirs
     _supports_sdpa = True
 
     def save_pretrained(self, save_directory, *args, **kwargs):
@@ -173,44 +83,49 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         if isinstance(module, nn.Linear):  # the fusion's; the towers initialise their own
             init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
+
+
+def _text_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    if config.model_type not in TEXT_MODELS:
+        name = config.name_or_path or "text_config"
+        raise ValueError(f"{name!r} must be of one of the types {list(TEXT_MODELS)}, it is {config.model_type!r}")
+    return MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _vision_class(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], dict]:
+    """A vision tower's class, and its arguments beside the configuration: a pooling layer that can be left out is one
+    that most checkpoints have no trained weights of."""
+    cuts_patches = all(hasattr(config, size) for size in ("hidden_size", "image_size", "patch_size"))
+    if not cuts_patches or type(config) not in MODEL_MAPPING:
+        name = config.name_or_path or "vision_config"
+        raise ValueError(
+            f"{name!r} must be of a vision model that cuts photos in patches, it is {config.model_type!r}"
+        )
+    vision_class = MODEL_MAPPING[type(config)]
+    pools = "add_pooling_layer" in signature(vision_class).parameters
+    return vision_class, {"add_pooling_layer": False} if pools else {}
+
+
+def _load_tower(tower: type[PreTrainedModel], checkpoint: str, **options) -> PreTrainedModel:
+    model, found = tower.from_pretrained(checkpoint, output_loading_info=True, **options)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{checkpoint!r} lacks {len(missing)} weights of {tower.__name__}, e.g. {missing[0]!r}")
+    return model
+
+
+def _sides(size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
+    """Height and width, as a vision configuration has them: two numbers, or one for both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _refuse_unknown(arguments: Collection[str]) -> None:
     """A misspelt name would else be taken, and change nothing."""
     if unknown := sorted(set(arguments) - HANDED_ON):
         raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
-
-
-class FusingEncoder(nn.Module):
-    """What `generate` takes for the encoder: `encode` of the model, which it refers to and does not own. It names its
-    arguments, as `generate` would else give it the decoder's too, and labels."""
-
-    def __init__(self, model: "MMProfileForConditionalGeneration"):
-        super().__init__()
-        self._encode = model.encode
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        pixel_values: torch.Tensor | None = None,
-        image_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        output_fusion: bool = False,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> FusedEncoderOutput:
-        return self._encode(
-            input_ids,
-            attention_mask,
-            pixel_values,
-            image_mask,
-            inputs_embeds,
-            output_fusion,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-        )
 
 
 class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrainedModel, GenerationMixin):
@@ -221,13 +136,13 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
 
     def __init__(self, config: MMProfileConfig):
         super().__init__(config)
-        d_model = config.text_config.d_model
-        self.text_model = T5ForConditionalGeneration(config.text_config)
-        self.vision_model = ViTModel(config.vision_config, add_pooling_layer=False)
-        self.visual_projection = nn.Linear(config.vision_config.hidden_size, d_model, bias=False)
-        self.fusion = None
-        if config.fusion == "gated":
-            self.fusion = GatedFusion(d_model, config.text_config.d_ff, config.text_config.dropout_rate)
+        self.text_model = _text_class(config.text_config)(config.text_config)
+        vision_class, options = _vision_class(config.vision_config)
+        self.vision_model = vision_class(config.vision_config, **options)
+        self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.text_config.d_model, bias=False)
+        # Others fit their positions to the photo unasked, as DINOv2 does.
+        self._fixed_size = "interpolate_pos_encoding" in signature(self.vision_model.forward).parameters
+        self.fusion = FUSIONS[config.fusion](config.text_config)
         self.post_init()
 
     @classmethod
@@ -235,29 +150,31 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         """A model from two pre-trained towers and a fusion with fresh weights.
 
         Args:
-            text: a T5 checkpoint, by Hub name or folder, e.g. "google/flan-t5-base".
-            vision: a ViT checkpoint, likewise, e.g. "google/vit-base-patch16-224".
+            text: a checkpoint of T5, mT5 or umT5, by Hub name or folder, e.g. "google/flan-t5-base".
+            vision: one of a model with a state per patch, likewise, e.g. "google/vit-base-patch16-224" or
+                "facebook/dinov2-base"; of a model of photos and texts, as CLIP and SigLIP are, the vision part.
             dtype: of the weights, as in `from_pretrained`.
             config: further fields of `MMProfileConfig`.
 
         Raises:
-            ValueError: if a checkpoint is of another kind.
+            ValueError: if a checkpoint is of another kind or lacks weights, or the vision tower has no state per patch
+                or, with `vision_feature="cls"`, none of a whole photo.
         """
-        for checkpoint, model_type in ((text, "t5"), (vision, "vit")):
-            given = AutoConfig.from_pretrained(checkpoint).model_type
-            if given != model_type:
-                raise ValueError(f"{checkpoint!r} must be a checkpoint of type {model_type!r}, it is {given!r}")
-        text_model = T5ForConditionalGeneration.from_pretrained(text, dtype=dtype)
-        vision_model = ViTModel.from_pretrained(vision, add_pooling_layer=False, dtype=dtype)
+        text_class, vision_config = _text_class(AutoConfig.from_pretrained(text)), AutoConfig.from_pretrained(vision)
+        vision_config = getattr(vision_config, "vision_config", vision_config)
+        vision_class, options = _vision_class(vision_config)
+        text_model = _load_tower(text_class, text, dtype=dtype)
+        vision_model = _load_tower(vision_class, vision, config=vision_config, dtype=dtype, **options)
         model = cls(cls.config_class(text_config=text_model.config, vision_config=vision_model.config, **config))
         model = model.to(text_model.dtype)
-        if model.fusion is not None:  # photos come in softly: the trained T5 starts out nearly as it was
-            model.fusion.ffn_out.weight.data.mul_(0.1)
+        model.fusion.soften()
         model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)
-        return model.eval()
+        with torch.no_grad():
+            model.eval().photo_states(torch.zeros(1, 3, *_sides(vision_config.image_size), dtype=model.dtype))
+        return model
 
     def get_encoder(self, modality: str | None = None) -> nn.Module:
-        return FusingEncoder(self) if modality is None else super().get_encoder(modality)
+        return FusingEncoder(self.encode) if modality is None else super().get_encoder(modality)
 
     def get_decoder(self) -> nn.Module:
         return self.text_model.get_decoder()
@@ -305,22 +222,45 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             return states * image_mask.view(*image_mask.shape, *[1] * (states.dim() - 2)).to(states.dtype)
         photos = pixel_values[image_mask]
         if not len(photos):
-            patches = self.vision_model.embeddings.patch_embeddings.num_patches
-            shape = (*image_mask.shape, self.config.text_config.d_model)
-            return photos.new_zeros(shape if self.config.vision_feature == "cls" else (*shape[:2], patches, shape[2]))
+            patches = () if self.config.vision_feature == "cls" else (self._patches(photos),)
+            return photos.new_zeros(*image_mask.shape, *patches, self.config.text_config.d_model)
         return self.project_states(self.photo_states(photos), image_mask)
 
     def photo_states(self, photos: torch.Tensor) -> torch.Tensor:
         """What of the vision tower's output the model looks at.
+
+        The patches' states are the last ones; [CLS], registers and the like stand before them. For the whole photo
+        ("cls") stands the state that the tower pools, where it does: SigLIP's attention over the patches, [CLS] after
+        its norm of CLIP and DINOv2; else the first state, ViT's [CLS].
 
         Args:
             photos: (photos, 3, height, width), normalised.
 
         Returns:
             (photos, hidden) with `vision_feature="cls"`, else (photos, patches, hidden).
+
+        Raises:
+            ValueError: if photos are not of the tower's size, or it has no such states.
         """
-        states = self.vision_model(photos).last_hidden_state  # (photos, 1 + patches, hidden)
-        return states[:, 0] if self.config.vision_feature == "cls" else states[:, 1:]
+        size = tuple(photos.shape[2:])
+        if self._fixed_size and size != _sides(self.config.vision_config.image_size):
+            expected = _sides(self.config.vision_config.image_size)
+            raise ValueError(f"the vision tower takes photos of {expected} pixels, got {size}")
+        output = self.vision_model(photos)
+        states = output.last_hidden_state  # (photos, others + patches, hidden)
+        others = states.shape[1] - self._patches(photos) if states.dim() == 3 else -1
+        pooled = output.get("pooler_output")
+        if others < 0 or (self.config.vision_feature == "cls" and pooled is None and not others):
+            kind = self.config.vision_config.model_type
+            wanted = "per patch" if others < 0 else "of a whole photo: vision_feature='patches' looks at its others"
+            raise ValueError(f"the vision tower, of type {kind!r}, has no state {wanted}")
+        if self.config.vision_feature == "patches":
+            return states[:, others:]
+        return states[:, 0] if pooled is None else pooled
+
+    def _patches(self, photos: torch.Tensor) -> int:
+        height, width = _sides(self.config.vision_config.patch_size)
+        return (photos.shape[-2] // height) * (photos.shape[-1] // width)
 
     def project_states(self, states: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
         """`photo_features` of photos whose `photo_states` are known, in the order of the mask's True."""
@@ -337,14 +277,14 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         image_mask: torch.Tensor | None = None,
         output_fusion: bool = False,
     ) -> FusedEncoderOutput:
-        """H_fused, by Eq. 6 to 8 or, with `fusion="concat"`, Eq. 3.
+        """H_fused, by the fusion of the config; without photos H_txt.
 
         Args:
             text: H_txt (batch, seq, d_model).
             attention_mask: (batch, seq), 1 where there is a token.
             photo_features: as `photo_features` returns them; None without photos.
             image_mask: (batch, images); default: every photo is there.
-            output_fusion: also return `image_attentions` and `gate` (of `fusion="gated"`).
+            output_fusion: also return `image_attentions` and `gate`, where the fusion has any.
 
         Raises:
             ValueError: if the mask is not of as many users and photos as the features.
@@ -363,15 +303,12 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         images, states = image_mask.shape[1], photo_features.flatten(1, -2).shape[1]
         visual = photo_features.flatten(1, -2).to(text.device, text.dtype)  # (batch, states, d_model)
         visual_mask = image_mask.repeat_interleave(states // images, dim=1)
-        if self.fusion is None:
-            return FusedEncoderOutput(
-                last_hidden_state=torch.cat([text, visual], dim=1),
-                attention_mask=torch.cat([attention_mask, visual_mask.to(attention_mask.dtype)], dim=1),
-            )
-        fused, weights, gate = self.fusion(text, visual, visual_mask)
-        output = FusedEncoderOutput(last_hidden_state=fused, attention_mask=attention_mask)
+        fused = self.fusion(text, attention_mask, visual, visual_mask)
+        output = FusedEncoderOutput(fused.last_hidden_state, attention_mask=fused.attention_mask)
         if output_fusion:
-            output.image_attentions, output.gate = weights.unflatten(2, (images, -1)).sum(dim=-1), gate
+            output.gate = fused.gate
+            if fused.image_attentions is not None:  # of each state: a photo's are summed
+                output.image_attentions = fused.image_attentions.unflatten(2, (images, -1)).sum(dim=-1)
         return output
 
     def encode(

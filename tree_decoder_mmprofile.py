@@ -1,4 +1,4 @@
-"""T5's decoder over trees of prefixes.
+"""T5's decoder over trees of prefixes, and mT5's and umT5's.
 
 A decoder call takes a tree of prefixes for each user; text in which the schema leaves no choice goes through with the
 prefix before it.
@@ -10,6 +10,7 @@ Shapes, throughout:
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from inspect import signature
 from itertools import pairwise
 
@@ -25,25 +26,27 @@ from .profile_branches_mmprofile import Branches
 from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
 
-BLOCK_ARGUMENTS = {
-    "attention_mask",
-    "position_bias",
-    "encoder_hidden_states",
-    "encoder_attention_mask",
-    "encoder_decoder_position_bias",
-}
+BLOCK_ARGUMENTS = {"attention_mask", "encoder_hidden_states", "encoder_attention_mask"}
+# Of T5's and mT5's blocks; in umT5's each layer computes a bias of its own.
+BIAS_ARGUMENTS = {"position_bias", "encoder_decoder_position_bias"}
 
 
-def cache_argument(block: type = T5Block, attention: type = T5Attention) -> str:
-    """What T5's block calls the cache, `past_key_values` before transformers 5.24; the rest of T5's inside that is
-    called here has no other name.
+@lru_cache
+def cache_argument(block: type = T5Block, attention: type = T5Attention, biased: bool = True) -> str:
+    """What a block of T5, mT5 or umT5 calls the cache, `past_key_values` before transformers 5.24; the rest of their
+    inside that is called here has no other name.
+
+    Args:
+        block, attention: the classes.
+        biased: whether the block is given its bias.
 
     Raises:
-        ImportError: if the installed transformers' T5 is another inside.
+        ImportError: if the installed transformers' is another inside.
     """
     known, biases = (set(signature(call).parameters) for call in (block.forward, attention.compute_bias))
     names = [name for name in ("cache", "past_key_values") if name in known]
-    if not names or not known >= BLOCK_ARGUMENTS or not biases >= {"query_length", "key_length", "device"}:
+    needed = BLOCK_ARGUMENTS | (BIAS_ARGUMENTS if biased else set())
+    if not names or not known >= needed or not biases >= {"query_length", "key_length", "device"}:
         raise ImportError(
             f"generate_profiles calls the blocks of T5's decoder, and T5 in transformers {transformers.__version__} is"
             " another inside; requirements.txt names the versions that fit"
@@ -51,7 +54,7 @@ def cache_argument(block: type = T5Block, attention: type = T5Attention) -> str:
     return names[0]
 
 
-CACHE = cache_argument()
+cache_argument()  # told at load
 HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
 
 
@@ -96,10 +99,18 @@ class TreeDecoder:
         self.users = np.arange(len(state))  # the user of each row
         self.cross = DynamicCache()
         self.memory = Memory(state.device)
-        attention = text_model.decoder.block[0].layer[0].SelfAttention
+        attentions = [block.layer[0].SelfAttention for block in text_model.decoder.block]
+        self.own_bias = attentions if text_model.config.model_type == "umt5" else None  # what adds a bias by itself
+        self.cache_name = cache_argument(
+            type(text_model.decoder.block[0]), type(attentions[0]), biased=self.own_bias is None
+        )
         # The last query of a text has every distance to its keys: (heads, longest + 1), by distance.
-        bias = attention.compute_bias(query_length=longest + 1, key_length=longest + 1, device=state.device)
-        self.distance_bias = bias[0, :, -1].flip(-1).to(state.device)
+        self.distance_bias = [
+            attention.compute_bias(query_length=longest + 1, key_length=longest + 1, device=state.device)[0, :, -1]
+            .flip(-1)
+            .to(state.device)
+            for attention in self.own_bias or attentions[:1]
+        ]
         self.cross_bias = state.new_zeros(len(state), 1, 1, state.shape[1])
         if mask is not None:
             self.cross_bias.masked_fill_(~mask.to(state.device, torch.bool)[:, None, None], _lowest(state))
@@ -145,28 +156,42 @@ class TreeDecoder:
         distance = position[:, memory:, None] - position[:, None]
         mine = member[:, memory:, None].expand(-1, -1, related.shape[2])
         visible = related.gather(1, mine).gather(2, member[:, None].expand(-1, width, -1)) & (distance >= 0)
-        bias = self.distance_bias[:, distance.clamp(min=0)].transpose(0, 1)  # (rows, heads, width, memory + width)
-        bias = bias.masked_fill(~visible[:, None], _lowest(bias)).contiguous()
         cache = EncoderDecoderCache(self.memory.read(index), self.cross)
-        # The masks are in the biases; without any mask, the attention would take the tokens for a plain sequence.
-        no_mask = bias.new_zeros(1, 1, 1, 1)
         hidden = decoder.embed_tokens(tokens).to(device)
-        arguments = {
-            "attention_mask": no_mask,
-            "position_bias": bias,
-            "encoder_hidden_states": self.state,
-            "encoder_attention_mask": no_mask,
-            "encoder_decoder_position_bias": self.cross_bias,
-            CACHE: cache,
-        }
-        for block in decoder.block:
-            hidden = block(hidden, **arguments)[0]
+        arguments = {"encoder_hidden_states": self.state, self.cache_name: cache}
+        if self.own_bias is None:
+            bias = self._bias(0, distance, visible)
+            # The masks are in the biases; without any mask, the attention would take the tokens for a plain sequence.
+            no_mask = bias.new_zeros(1, 1, 1, 1)
+            masks = {"attention_mask": no_mask, "encoder_attention_mask": no_mask}
+            biases = {"position_bias": bias, "encoder_decoder_position_bias": self.cross_bias}
+            for block in decoder.block:
+                hidden = block(hidden, **arguments, **masks, **biases)[0]
+        else:
+            for layer, block in enumerate(decoder.block):
+                mask = self._bias(layer, distance, visible, memory)
+                hidden = block(hidden, **arguments, attention_mask=mask, encoder_attention_mask=self.cross_bias)
         first = self.memory.write(cache.self_attention_cache, memory)
         return decoder.final_layer_norm(hidden).to(device).flatten(0, 1)[fed], first
 
+    def _bias(
+        self, layer: int, distance: torch.Tensor, visible: torch.Tensor, memory: int | None = None
+    ) -> torch.Tensor:
+        """(rows, heads, width, memory + width), lowest where a token is not to be seen; with `memory`, less what the
+        layer adds by itself, as if the tokens stood one behind the other."""
+        bias = self.distance_bias[layer][:, distance.clamp(min=0)].transpose(0, 1)
+        if memory is not None:
+            width, length = distance.shape[1:]
+            own = self.own_bias[layer].compute_bias(
+                query_length=width, key_length=length, device=bias.device, past_seen_tokens=memory
+            )
+            bias = bias - own.to(bias.device)
+        return bias.masked_fill(~visible[:, None], _lowest(bias)).contiguous()
+
     def _log_probabilities(self, hidden: torch.Tensor, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Log-probability over the whole vocabulary, in float32, of each token behind the position beside it."""
-        if self.model.config.scale_decoder_outputs:
+        # mT5 never scales, umT5 always did before transformers 5.24: their configurations say nothing of it.
+        if getattr(self.model.config, "scale_decoder_outputs", self.model.config.model_type == "umt5"):
             hidden = hidden * self.model.model_dim**-0.5
         order = positions.argsort(kind="stable")
         wanted = torch.from_numpy(np.stack([positions[order], tokens[order]])).to(hidden.device)

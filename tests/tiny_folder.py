@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mmprofile.configuration_mmprofile import ProfileSchema
+from mmprofile.fusion_mmprofile import GatedFusion
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from publishing.hub_folder import save_hub_folder
 from training.presets import tiny_config, tiny_processor
@@ -29,7 +30,7 @@ def save_tiny_folder(folder: str | os.PathLike, schema: ProfileSchema = SCHEMA, 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MMProfileForConditionalGeneration(config).eval()
-        if model.fusion is not None:  # a fresh model listens to photos little
+        if isinstance(model.fusion, GatedFusion):  # a fresh model listens to photos little
             torch.nn.init.normal_(model.fusion.ffn_out.weight, std=0.3)
     save_hub_folder(model, processor, folder)
 

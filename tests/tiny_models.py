@@ -4,6 +4,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration, ViTConfig
 
 from mmprofile.configuration_mmprofile import MMProfileConfig
+from mmprofile.fusion_mmprofile import GatedFusion
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 
 VOCAB_SIZE = 100
@@ -35,7 +36,7 @@ def tiny_model(seed: int = 0, **options) -> MMProfileForConditionalGeneration:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MMProfileForConditionalGeneration(tiny_config(**options)).eval()
-        if model.fusion is not None:  # a fresh model listens to photos little
+        if isinstance(model.fusion, GatedFusion):  # a fresh model listens to photos little
             ffn_out = model.fusion.ffn_out
             torch.nn.init.normal_(ffn_out.weight, std=2 * ffn_out.in_features**-0.5)
     return model

@@ -3,8 +3,7 @@
 import torch
 from datasets import Dataset
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
-from transformers.models.t5.modeling_t5 import T5Block
-from transformers.models.vit.modeling_vit import ViTLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from files.checkpoint_files import exact_revision
 from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
@@ -98,5 +97,5 @@ def compile_layers(model: MMProfileForConditionalGeneration) -> None:
     without breaks it in two. Names of weights stay as they are.
     """
     for layer in model.modules():
-        if isinstance(layer, T5Block | ViTLayer) or layer is model.fusion:
+        if isinstance(layer, GradientCheckpointingLayer) or layer is model.fusion:
             layer.compile(dynamic=True)

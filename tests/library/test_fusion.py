@@ -4,8 +4,9 @@ import entmax
 import numpy as np
 import pytest
 import torch
+from transformers import T5Config
 
-from mmprofile.modeling_mmprofile import TGA, GatedFusion, sparsemax
+from mmprofile.fusion_mmprofile import TGA, GatedFusion, sparsemax
 from tests.tiny_models import D_MODEL, PATCHES, random_batch, random_photos, random_text, tiny_model
 
 
@@ -110,12 +111,13 @@ def reference_fusion(fusion: GatedFusion, text, visual, mask):
 
 
 def test_fusion_is_equations_6_to_8():
-    fusion = GatedFusion(d_model=12, d_ff=20, dropout=0.1).eval()
+    fusion = GatedFusion(T5Config(d_model=12, d_ff=20, dropout_rate=0.1)).eval()
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     text, visual = torch.randn(4, 5, 12), torch.randn(4, 6, 12)
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 0, 1], [0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
-    results = fusion(text, visual, mask)
+    output = fusion(text, torch.ones(4, 5), visual, mask)
+    results = output.last_hidden_state, output.image_attentions, output.gate
     expected = reference_fusion(fusion, text.double().numpy(), visual.double().numpy(), mask.numpy())
     for result, reference in zip(results, expected, strict=True):
         np.testing.assert_allclose(result.detach().numpy(), reference, rtol=1e-4, atol=1e-5)

@@ -9,8 +9,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 import predict
 from mmprofile import profile_users
+from mmprofile.fusion_mmprofile import TGA
 from mmprofile.generation_mmprofile import ProfileGenerationMixin
-from mmprofile.modeling_mmprofile import TGA
 from mmprofile.pipeline_mmprofile import UserProfilingPipeline
 from mmprofile.tree_decoder_mmprofile import NotFiniteError
 from tests.prediction.test_predict import rows_of, run

@@ -41,7 +41,7 @@ def test_two_pretrained_towers_become_a_model(towers):
     model = MMProfileForConditionalGeneration.from_text_vision_pretrained(t5, vit, fusion="concat")
     assert_same(model.text_model.state_dict(), text.state_dict())
     assert_same(model.vision_model.state_dict(), vision.vit.state_dict())
-    assert model.config.fusion == "concat" and model.fusion is None and not model.training
+    assert model.config.fusion == "concat" and not list(model.fusion.parameters()) and not model.training
     assert model.text_model.config is model.config.text_config
     assert model.vision_model.config is model.config.vision_config
     assert torch.equal(model(**random_text()).logits, text.eval()(**random_text()).logits)
@@ -59,7 +59,8 @@ def test_a_tower_of_another_kind_is_named(towers, tmp_path):
         tmp_path
     )
     build = MMProfileForConditionalGeneration.from_text_vision_pretrained
-    for text, vision, wrong in ((tmp_path, vit, "'t5', it is 'bert'"), (t5, t5, "'vit', it is 't5'")):
+    kinds = r"one of the types \['t5', 'mt5', 'umt5'\], it is 'bert'"
+    for text, vision, wrong in ((tmp_path, vit, kinds), (t5, t5, "that cuts photos in patches, it is 't5'")):
         with pytest.raises(ValueError, match=wrong):
             build(text, vision)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mmprofile.tree_decoder_mmprofile import BLOCK_ARGUMENTS, cache_argument
+from mmprofile.tree_decoder_mmprofile import BIAS_ARGUMENTS, BLOCK_ARGUMENTS, cache_argument
 
-NEW = ", ".join(["self", "hidden_states", *sorted(BLOCK_ARGUMENTS), "cache=None", "**kwargs"])
+NEW = ", ".join(["self", "hidden_states", *sorted(BLOCK_ARGUMENTS | BIAS_ARGUMENTS), "cache=None", "**kwargs"])
 BIAS = "self, query_length, key_length, device=None"
 
 
