@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from images_mmprofile import is_address as is_address
     from images_mmprofile import load_rgb as load_rgb
     from images_mmprofile import shown_path as shown_path
-    from linear_mmprofile import fast_linears as fast_linears
     from modeling_mmprofile import COMPANIONS as COMPANIONS
     from modeling_mmprofile import MMProfileForConditionalGeneration as MMProfileForConditionalGeneration
     from modeling_mmprofile import MMProfilePreTrainedModel as MMProfilePreTrainedModel
@@ -57,7 +56,6 @@ _NAMES = {
     ),
     "generation_mmprofile": ("profile_users",),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
-    "linear_mmprofile": ("fast_linears",),
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
     "pipeline_mmprofile": ("UserProfilingPipeline",),
     "processing_mmprofile": ("MMProfileProcessor",),

@@ -20,7 +20,6 @@ from transformers import T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5Attention, T5Block
 
-from .linear_mmprofile import fast_linears
 from .profile_branches_mmprofile import Branches
 from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
@@ -113,9 +112,8 @@ class TreeDecoder:
         self._drop_finished(np.unique(prefixes.user[call.prefixes]))
         tree = Tree(prefixes, branches, call.prefixes, self.users)
         inside, follows, asked = _targets(prefixes, branches, call)
-        with fast_linears(self.state.device):
-            hidden, first = self._decode(tree)
-            values = self._log_probabilities(hidden, follows, asked)
+        hidden, first = self._decode(tree)
+        values = self._log_probabilities(hidden, follows, asked)
         if not (finite := np.isfinite(values)).all():
             owner = prefixes.user[call.prefixes].repeat(branches.fed[prefixes.branch[call.prefixes]])
             raise NotFiniteError(np.unique(owner[follows[~finite]]).tolist(), hidden.dtype)
