@@ -12,9 +12,10 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .configuration_mmprofile import ProfileSchema
-from .profile_branches_mmprofile import branch_table
+from .profile_heuristic_mmprofile import SearchLimits
 from .profile_predictions_mmprofile import ProfilePrediction
-from .profile_search_mmprofile import ProfileSearch, SearchLimits
+from .profile_prefixes_mmprofile import branch_table
+from .profile_search_mmprofile import ProfileSearch
 from .profile_trie_mmprofile import ProfileTrie, profile_trie
 from .texts_mmprofile import shown
 from .tree_decoder_mmprofile import NotFiniteError, TreeDecoder

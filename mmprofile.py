@@ -36,6 +36,10 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from modeling_mmprofile import MMProfilePreTrainedModel as MMProfilePreTrainedModel
     from pipeline_mmprofile import UserProfilingPipeline as UserProfilingPipeline
     from processing_mmprofile import MMProfileProcessor as MMProfileProcessor
+    from profile_heuristic_mmprofile import Heuristic as Heuristic
+    from profile_heuristic_mmprofile import SearchLimits as SearchLimits
+    from profile_prefixes_mmprofile import branch_table as branch_table
+    from profile_search_mmprofile import ProfileSearch as ProfileSearch
     from profile_trie_mmprofile import ProfileTrie as ProfileTrie
     from profile_trie_mmprofile import profile_trie as profile_trie
     from texts_mmprofile import EncodedText as EncodedText
@@ -59,6 +63,9 @@ _NAMES = {
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
     "pipeline_mmprofile": ("UserProfilingPipeline",),
     "processing_mmprofile": ("MMProfileProcessor",),
+    "profile_heuristic_mmprofile": ("Heuristic", "SearchLimits"),
+    "profile_prefixes_mmprofile": ("branch_table",),
+    "profile_search_mmprofile": ("ProfileSearch",),
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
     "texts_mmprofile": ("EncodedText", "shown"),
 }

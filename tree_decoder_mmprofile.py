@@ -20,8 +20,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5Attention, T5Block
 
-from .profile_branches_mmprofile import Branches
-from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
+from .profile_prefixes_mmprofile import Branches, Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
 
 BLOCK_ARGUMENTS = {
@@ -235,7 +234,8 @@ class Tree:
 
     def __init__(self, prefixes: Prefixes, branches: Branches, numbers: np.ndarray, users: np.ndarray):
         descendant, ancestor = _lineages(prefixes, numbers)
-        kept = (prefixes.among(ancestor) & (prefixes.column >= 0)).nonzero()[0]
+        kept = np.unique(ancestor)
+        kept = kept[prefixes.column[kept] >= 0]
         kept = kept[prefixes.user[kept].argsort(kind="stable")]
         old, new = (_Layout(prefixes, branches, x, users) for x in (kept, numbers))
         member = np.empty_like(prefixes.user)
