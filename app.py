@@ -31,14 +31,15 @@ from PIL import Image
 from starlette.middleware import Middleware
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
+from prediction.linear import by_fast_linears
 from web.about import read_card, render_about, save_thumbnail
 from web.requests import UPLOAD_BYTES, Gate, Page, read_upload, shown_name
 from web.results import EMPTY, render_answers, render_error, thumbnail
 
 ROOT = Path(__file__).parent
 SPACE_FILES = (
-    *("app.py", "web/__init__.py", "web/about.py", "web/arguments.py", "web/requests.py", "web/results.py"),
-    *("web/page.css", "web/examples.json"),
+    *("app.py", "prediction/__init__.py", "prediction/linear.py", "web/__init__.py", "web/about.py"),
+    *("web/arguments.py", "web/requests.py", "web/results.py", "web/page.css", "web/examples.json"),
 )
 EXAMPLES = json.loads((ROOT / "web" / "examples.json").read_text(encoding="utf-8"))
 SESSIONS = 1000  # kept at a time
@@ -108,6 +109,8 @@ class Profiler:
             raise ValueError(
                 "its handler.py is older than this page; copy it and *_mmprofile.py beside the weights anew"
             )
+        model = self.handler.model  # which computes in a thread of the handler's own
+        model.generate_profiles = by_fast_linears(model.generate_profiles, model.device)
         self.processor = self.handler.processor
         self.names = {attribute.key: attribute.name for attribute in self.processor.profile_schema.attributes}
 

@@ -12,10 +12,10 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .configuration_mmprofile import ProfileSchema
-from .linear_mmprofile import fast_linears
-from .profile_branches_mmprofile import branch_table
+from .profile_heuristic_mmprofile import SearchLimits
 from .profile_predictions_mmprofile import ProfilePrediction
-from .profile_search_mmprofile import ProfileSearch, SearchLimits
+from .profile_prefixes_mmprofile import branch_table
+from .profile_search_mmprofile import ProfileSearch
 from .profile_trie_mmprofile import ProfileTrie, profile_trie
 from .texts_mmprofile import shown
 from .tree_decoder_mmprofile import NotFiniteError, TreeDecoder
@@ -109,14 +109,13 @@ class ProfileGenerationMixin:
         if not len(input_ids if encoder_outputs is None else encoder_outputs.last_hidden_state):
             return []
         if encoder_outputs is None:
-            with fast_linears(self.text_model.device):
-                encoder_outputs = self.get_encoder()(
-                    input_ids=input_ids,
-                    attention_mask=attention_mask,
-                    pixel_values=pixel_values,
-                    image_mask=image_mask,
-                    output_fusion=output_fusion,
-                )
+            encoder_outputs = self.get_encoder()(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                pixel_values=pixel_values,
+                image_mask=image_mask,
+                output_fusion=output_fusion,
+            )
         mask = encoder_outputs.get("attention_mask", attention_mask)  # concatenated photos lengthen the sequence
         state = encoder_outputs.last_hidden_state
         if mask is not None and mask.shape != state.shape[:2]:

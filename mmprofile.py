@@ -35,13 +35,16 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from images_mmprofile import is_address as is_address
     from images_mmprofile import load_rgb as load_rgb
     from images_mmprofile import shown_path as shown_path
-    from linear_mmprofile import fast_linears as fast_linears
     from modeling_mmprofile import COMPANIONS as COMPANIONS
     from modeling_mmprofile import MMProfileForConditionalGeneration as MMProfileForConditionalGeneration
     from modeling_mmprofile import MMProfilePreTrainedModel as MMProfilePreTrainedModel
     from pipeline_mmprofile import UserProfilingPipeline as UserProfilingPipeline
     from processing_mmprofile import MMProfileProcessor as MMProfileProcessor
     from processing_mmprofile import join_padded as join_padded
+    from profile_heuristic_mmprofile import Heuristic as Heuristic
+    from profile_heuristic_mmprofile import SearchLimits as SearchLimits
+    from profile_prefixes_mmprofile import branch_table as branch_table
+    from profile_search_mmprofile import ProfileSearch as ProfileSearch
     from profile_trie_mmprofile import ProfileTrie as ProfileTrie
     from profile_trie_mmprofile import profile_trie as profile_trie
     from texts_mmprofile import EncodedText as EncodedText
@@ -66,10 +69,12 @@ _NAMES = {
     "fusion_mmprofile": ("FUSIONS",),
     "generation_mmprofile": ("profile_users",),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
-    "linear_mmprofile": ("fast_linears",),
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
     "pipeline_mmprofile": ("UserProfilingPipeline",),
     "processing_mmprofile": ("MMProfileProcessor", "join_padded"),
+    "profile_heuristic_mmprofile": ("Heuristic", "SearchLimits"),
+    "profile_prefixes_mmprofile": ("branch_table",),
+    "profile_search_mmprofile": ("ProfileSearch",),
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
     "texts_mmprofile": ("EncodedText", "shown"),
 }

@@ -61,6 +61,7 @@ from prediction.batches import (
     join_parts,
 )
 from prediction.inputs import DatasetUsers, LineUsers, open_users
+from prediction.linear import fast_linears
 from prediction.side_by_side import side_by_side
 from prediction.store import RESULTS, PredictionFolder
 from prediction.text import describe
@@ -181,7 +182,8 @@ def predict_rows(
         if not batch.users:
             return []
         inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
-        return profile_users(model, tokenizer, inputs, **search)
+        with fast_linears(model.device):  # in this thread: `side_by_side` has several
+            return profile_users(model, tokenizer, inputs, **search)
 
     for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
         for user, answer in zip(batch.users, answers, strict=True):

@@ -7,7 +7,7 @@ pieces the same ids as the line; where it does not, the lines themselves are the
 """
 
 import random
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -32,9 +32,17 @@ MAX_PAIRS = 2_000  # so many pairs of neighbours are compared with the line's id
 
 @dataclass(eq=False)
 class Node:
-    """A place between two tokens of one piece; its edges in schema order."""
+    """A place between two tokens of one piece.
+
+    Args:
+        edges: in schema order.
+        values: ascending indices of all that it leads to.
+        owners: of each of these values its edge's place among the edges.
+    """
 
     edges: list["Edge"] = field(default_factory=list)
+    values: list[int] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -137,8 +145,8 @@ class ProfileTrie:
 
     def _start(self) -> Branch:
         location = Location(0, self._slots[0].root, 0)
-        edges = self._edges(location)
-        return self._branch(location, edges[0]) if len(edges) == 1 else Branch(None, (), (), location)
+        edge = self._only_edge(location)
+        return Branch(None, (), (), location) if edge is None else self._branch(location, edge)
 
     def branches(self, location: Location) -> tuple[Branch, ...]:
         """What may follow, in schema order; more than one."""
@@ -160,8 +168,22 @@ class ProfileTrie:
         return profile
 
     def _edges(self, location: Location) -> list[Edge]:
-        high = self._slots[location.slot].high
-        return [edge for edge in location.node.edges if _first_from(edge.values, location.low) <= high]
+        """Those that lead to a value that may be taken there."""
+        node = location.node
+        return [node.edges[place] for place in sorted(set(node.owners[self._span(node.values, location)]))]
+
+    def _only_edge(self, location: Location) -> Edge | None:
+        """Of `_edges`; None where there are several. Unlike these it goes over no values: it is asked of every place
+        that a branch may lead to."""
+        node = location.node
+        span = self._span(node.values, location)
+        edge = node.edges[node.owners[span.start]]
+        its = self._span(edge.values, location)
+        return edge if its.stop - its.start == span.stop - span.start else None
+
+    def _span(self, values: list[int], location: Location) -> slice:
+        """Of ascending values those that may be taken there."""
+        return slice(bisect_left(values, location.low), bisect_right(values, self._slots[location.slot].high))
 
     def _branch(self, location: Location, first: Edge) -> Branch:
         tokens, choices, edge = [first.token], [], first
@@ -174,10 +196,9 @@ class ProfileTrie:
                     return Branch(first, tuple(tokens), tuple(choices), None)
                 slot = self._slots[location.slot + 1]
                 location = Location(location.slot + 1, slot.root, choices[-1] + 1 if slot.ordered else 0)
-            edges = self._edges(location)
-            if len(edges) > 1:
+            edge = self._only_edge(location)
+            if edge is None:
                 return Branch(first, tuple(tokens), tuple(choices), location)
-            edge = edges[0]
             tokens.append(edge.token)
 
 
@@ -212,27 +233,30 @@ def _lines_of_all_values(schema: ProfileSchema) -> list[str]:
     return lines
 
 
-def _first_from(values: list[int], low: int) -> float:
-    at = bisect_left(values, low)
-    return values[at] if at < len(values) else float("inf")
-
-
 def _trie(ids: dict[int, list[int]]) -> Node:
     """The trie of value -> ids. Values with the same ids, or whose ids begin another's, keep a last edge of their own:
     every value has exactly one walk, whatever the tokenizer makes of it."""
     root = Node()
-    inner: dict[tuple[Node, int], Edge] = {}
+    inner: dict[tuple[Node, int], tuple[int, Node]] = {}  # the place of the edge of a token, and the node behind it
     for value, tokens in ids.items():
         node = root
         for token in tokens[:-1]:
-            edge = inner.get((node, token))
-            if edge is None:
-                edge = inner[node, token] = Edge(token, [], Node())
-                node.edges.append(edge)
-            edge.values.append(value)
-            node = edge.node
-        node.edges.append(Edge(tokens[-1], [value], None))
+            if (node, token) not in inner:
+                inner[node, token] = len(node.edges), Node()
+                node.edges.append(Edge(token, [], inner[node, token][1]))
+            place, behind = inner[node, token]
+            _lead(node, place, value)
+            node = behind
+        node.edges.append(Edge(tokens[-1], [], None))
+        _lead(node, len(node.edges) - 1, value)
     return root
+
+
+def _lead(node: Node, place: int, value: int) -> None:
+    """Has the edge at this place lead to the value, larger than those before."""
+    node.edges[place].values.append(value)
+    node.values.append(value)
+    node.owners.append(place)
 
 
 def _line_ids(tokenizer, lines: list[str]) -> list[list[int]]:

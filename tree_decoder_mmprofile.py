@@ -21,9 +21,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5Attention, T5Block
 
-from .linear_mmprofile import fast_linears
-from .profile_branches_mmprofile import Branches
-from .profile_prefixes_mmprofile import Prefixes, places_in, sums_before
+from .profile_prefixes_mmprofile import Branches, Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
 
 BLOCK_ARGUMENTS = {"attention_mask", "encoder_hidden_states", "encoder_attention_mask"}
@@ -124,9 +122,8 @@ class TreeDecoder:
         self._drop_finished(np.unique(prefixes.user[call.prefixes]))
         tree = Tree(prefixes, branches, call.prefixes, self.users)
         inside, follows, asked = _targets(prefixes, branches, call)
-        with fast_linears(self.state.device):
-            hidden, first = self._decode(tree)
-            values = self._log_probabilities(hidden, follows, asked)
+        hidden, first = self._decode(tree)
+        values = self._log_probabilities(hidden, follows, asked)
         if not (finite := np.isfinite(values)).all():
             owner = prefixes.user[call.prefixes].repeat(branches.fed[prefixes.branch[call.prefixes]])
             raise NotFiniteError(np.unique(owner[follows[~finite]]).tolist(), hidden.dtype)
@@ -262,7 +259,8 @@ class Tree:
 
     def __init__(self, prefixes: Prefixes, branches: Branches, numbers: np.ndarray, users: np.ndarray):
         descendant, ancestor = _lineages(prefixes, numbers)
-        kept = (prefixes.among(ancestor) & (prefixes.column >= 0)).nonzero()[0]
+        kept = np.unique(ancestor)
+        kept = kept[prefixes.column[kept] >= 0]
         kept = kept[prefixes.user[kept].argsort(kind="stable")]
         old, new = (_Layout(prefixes, branches, x, users) for x in (kept, numbers))
         member = np.empty_like(prefixes.user)

@@ -51,6 +51,24 @@ def inference_parser(description: str | None) -> ArgumentParser:
     return parser
 
 
+def search_parser(description: str | None) -> ArgumentParser:
+    """Of search.py."""
+    parser = _parser(description)
+    parts = parser.add_subparsers(dest="part", required=True)
+    rules, size = parts.add_parser("rules"), parts.add_parser("size")
+    for part in (rules, size):
+        part.add_argument("--output", type=Path, required=True, help="JSON file of the figures")
+    rules.add_argument("--model", default="outputs/quickstart", help="a checkpoint's folder; its code is this one")
+    rules.add_argument("--dataset", default="outputs/corpus")
+    rules.add_argument("--split", default="test")
+    rules.add_argument("--users", type=int, default=64, help="a batch of them, the first of the split")
+    rules.add_argument("--repeats", type=int, default=3)
+    size.add_argument("--values", type=int, default=200)
+    size.add_argument("--choose", type=int, default=3)
+    size.add_argument("--calls", type=int, default=1000)
+    return parser
+
+
 def step_parser(description: str | None) -> ArgumentParser:
     """Of train_step.py; what has no default here has one that depends on the device."""
     parser = _parser(description)

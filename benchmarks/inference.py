@@ -10,9 +10,10 @@ the head learned is in the output (`certainty`), so that it can be held against 
 a token for each word of a profile. T5's needs more, and a beam search a call for each: there it takes longer still.
 
 All methods are measured by turns on the same users, medians are compared. A whole call is the encoder's time and the
-decoding's; where `generate_profiles` has oneDNN for both, beam search is measured with it too (elsewhere the figures
-"by_onednn" are of neither: Intel's CPUs, GPUs). Beam searches write up to the tokens of the longest profile. On a GPU
-the constrained one waits for the device at each beam's `prefix_allowed_tokens_fn`; the plain one does not.
+decoding's; where `generate_profiles` has oneDNN for both, as in `predict.py`, beam search is measured with it too
+(elsewhere the figures "by_onednn" are of neither: Intel's CPUs, GPUs). Beam searches write up to the tokens of the
+longest profile. On a GPU the constrained one waits for the device at each beam's `prefix_allowed_tokens_fn`; the plain
+one does not. The handler has PyTorch's own linear layers, as on an endpoint.
 """
 
 import sys
@@ -39,6 +40,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 import transformers
@@ -54,10 +56,10 @@ from mmprofile import (
     ProfileSchema,
     ProfileTrie,
     Sees,
-    fast_linears,
     profile_trie,
     seen_by,
 )
+from prediction.linear import by_fast_linears
 from publishing.hub_folder import save_hub_folder
 from training.presets import tiny_config, tiny_processor
 
@@ -215,7 +217,8 @@ def timed(call: Callable, device: torch.device) -> tuple[float, object]:
 @torch.no_grad()
 def measure_searches(model, processor, users: list[dict], repeats: int) -> dict:
     """Seconds and ratios for one batch of all these users."""
-    inputs = {k: v.to(model.device) for k, v in encode(processor, seen_by(model.config), users).items()}
+    device = model.device
+    inputs = {k: v.to(device) for k, v in encode(processor, seen_by(model.config), users).items()}
     tokenizer = processor.tokenizer
     trie = profile_trie(model.config.profile_schema, tokenizer)
     beam = {"num_beams": BEAMS, "do_sample": False, "max_new_tokens": trie.longest}
@@ -232,27 +235,24 @@ def measure_searches(model, processor, users: list[dict], repeats: int) -> dict:
     def constrained_beam():
         return generate(**beam, prefix_allowed_tokens_fn=allowed, length_penalty=0.0)
 
-    def by_onednn(call: Callable):
-        with fast_linears(model.device):
-            return call()
+    def profiles(**options):
+        return model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer, **options)
 
     calls = {
         "encoding": encoding,
-        "encoding_of_generate_profiles": lambda: by_onednn(encoding),
-        "generate_profiles": lambda: model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer),
-        "generate_profiles_unbounded": lambda: model.generate_profiles(
-            encoder_outputs=encoded, tokenizer=tokenizer, max_decoder_tokens=math.inf
-        ),
+        "encoding_of_generate_profiles": by_fast_linears(encoding, device),
+        "generate_profiles": by_fast_linears(profiles, device),
+        "generate_profiles_unbounded": by_fast_linears(partial(profiles, max_decoder_tokens=math.inf), device),
         "constrained_beam": constrained_beam,
         "plain_beam": lambda: generate(**beam),
-        "constrained_beam_by_onednn": lambda: by_onednn(constrained_beam),
+        "constrained_beam_by_onednn": by_fast_linears(constrained_beam, device),
     }
-    model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer)  # warms up
+    calls["generate_profiles"]()  # warms up
     generate(**beam | {"max_new_tokens": 2})
     seconds, results = {name: [] for name in calls}, {}
     for _ in range(repeats):
         for name, call in calls.items():
-            spent, results[name] = timed(call, model.device)
+            spent, results[name] = timed(call, device)
             seconds[name].append(spent)
             print(f"batch {len(users):4}  {name:28} {spent:8.3f} s", flush=True)
     return describe_searches(model, processor, encoded, inputs, seconds, results, len(users))

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from mmprofile import Profile, ProfileSchema, profile_users
+from prediction.linear import fast_linears
 
 METRIC = str(Path(__file__).parent.parent / "metrics" / "profile_f1")
 
@@ -139,7 +140,8 @@ def evaluate_probabilities(
     rows, nothing = [], {key: [] for key in processor.profile_schema.keys}
     for batch in _batches(loader, accelerator, name, check):
         truths = processor.decode_profiles(_without_ignored(batch.pop("labels"), processor))
-        found = profile_users(model, processor.tokenizer, batch)
+        with fast_linears(model.device):
+            found = profile_users(model, processor.tokenizer, batch)
         answers = [
             {
                 "profile": one.get("profile", nothing),

@@ -89,19 +89,19 @@ def small_disk(tmp_path):
 @pytest.fixture
 def products(monkeypatch):
     """The shapes of what oneDNN multiplies, states and weight; it takes small products too."""
-    from mmprofile import linear_mmprofile
+    from prediction import linear
 
-    monkeypatch.setattr(linear_mmprofile, "is_intel", lambda: False)
-    if isinstance(linear_mmprofile.fast_linears(torch.device("cpu")), nullcontext):
+    monkeypatch.setattr(linear, "is_intel", lambda: False)
+    if isinstance(linear.fast_linears(torch.device("cpu")), nullcontext):
         pytest.skip("this CPU has no AVX-512")
-    monkeypatch.setattr(linear_mmprofile, "MIN_PRODUCTS", 1)
-    plain, seen = linear_mmprofile.onednn_linear, []
+    monkeypatch.setattr(linear, "MIN_PRODUCTS", 1)
+    plain, seen = linear.onednn_linear, []
 
     def noted(states, weight, bias=None):
         seen.append((tuple(states.shape), tuple(weight.shape)))
         return plain(states, weight, bias)
 
-    monkeypatch.setattr(linear_mmprofile, "onednn_linear", noted)
+    monkeypatch.setattr(linear, "onednn_linear", noted)
     return seen
 
 

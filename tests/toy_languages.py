@@ -4,9 +4,10 @@ from math import inf
 
 import numpy as np
 
-from mmprofile.profile_branches_mmprofile import branch_table
+from mmprofile.profile_heuristic_mmprofile import SearchLimits
 from mmprofile.profile_predictions_mmprofile import ProfilePrediction
-from mmprofile.profile_search_mmprofile import ProfileSearch, SearchLimits
+from mmprofile.profile_prefixes_mmprofile import branch_table
+from mmprofile.profile_search_mmprofile import ProfileSearch
 from mmprofile.profile_trie_mmprofile import ProfileTrie
 from tests.toy_schemas import SCHEMAS, all_profiles, unigram_tokenizer
 

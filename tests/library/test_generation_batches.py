@@ -7,7 +7,6 @@ import torch
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmprofile import profile_users
 from mmprofile.generation_mmprofile import EXPAND_ON_CPU, EXPAND_ON_GPU, WIDER_WITH_A_PROFILE, _expansions
 from mmprofile.tree_decoder_mmprofile import Memory
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
@@ -95,20 +94,6 @@ def test_the_heads_positions_go_through_in_parts(monkeypatch):
     monkeypatch.setattr("mmprofile.tree_decoder_mmprofile.HEAD_ROWS", 7)
     assert_all_same(predictions(model, inputs), expected)
     assert set(heads) <= set(range(1, 8)) and 7 in heads
-
-
-def test_onednn_finds_what_pytorch_finds(products):
-    model, inputs = model_for(TOKENIZER, "several", 1.0), inputs_for(TOKENIZER) | random_photos()
-    with torch.backends.mkldnn.flags(enabled=False):
-        expected = predictions(model, inputs)
-    assert products == []
-    layers = [model.text_model.encoder.block[0].layer[-1].DenseReluDense.wo, model.text_model.lm_head]
-    assert_all_same(predictions(model, inputs), expected)
-    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
-    products.clear()
-    profile_users(model, TOKENIZER, inputs)
-    layers.append(model.visual_projection)
-    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
 
 
 def test_the_photos_count():

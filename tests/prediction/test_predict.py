@@ -71,6 +71,13 @@ def test_each_user_is_answered_once_in_order_as_the_model_answers_him(model, cor
     assert rows[7]["image_weights"] == pytest.approx(placed, abs=1e-4)
 
 
+def test_the_model_computes_by_onednn_in_each_thread(model, corpus, tmp_path, products):
+    run(model, corpus, tmp_path / "out", batches_at_once=2)
+    network = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=True)
+    layers = [network.text_model.encoder.block[0].layer[-1].DenseReluDense.wo, network.text_model.lm_head]
+    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
+
+
 def test_the_results_say_what_was_done_and_how_fast(whole):
     output, results = whole
     assert results == json.loads((output / "results.json").read_text())

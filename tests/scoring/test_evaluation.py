@@ -102,6 +102,13 @@ def test_probabilities_are_those_of_each_users_most_probable_profile(processor, 
         assert rows[4]["probabilities"][key] == pytest.approx(values, abs=1e-5)
 
 
+def test_profiles_are_computed_by_onednn(processor, model, products):
+    accelerator, collator = Accelerator(cpu=True), EvaluationCollator(processor, Sees(images=True, captions=True))
+    loader = DataLoader(UserExamples(undecoded(tiny_dataset(1)), SCHEMA), 1, collate_fn=collator)
+    assert evaluate_probabilities(model, accelerator.prepare(loader), processor, accelerator, "test")
+    assert tuple(model.text_model.lm_head.weight.shape) in {weight for _, weight in products}
+
+
 def test_a_user_whose_values_are_not_finite_counts_as_wrong_and_is_said_in_a_warning(processor, model):
     examples, accelerator = UserExamples(undecoded(tiny_dataset(5)), SCHEMA), Accelerator(cpu=True)
     collator = EvaluationCollator(processor, Sees(images=True, captions=True))

@@ -81,6 +81,13 @@ def test_results_show_profile_shares_photos_and_runners_up(profiler, folder):
     assert f"Mood {mood} {percent(answer['probabilities']['mood'][mood])}" in text and "Photos" not in text
 
 
+def test_the_model_computes_by_onednn(profiler, products):
+    profiler("great pizza", None, "", [])
+    layers = [profiler.handler.model.text_model.encoder.block[0].layer[-1].DenseReluDense.wo]
+    layers.append(profiler.handler.model.text_model.lm_head)
+    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
+
+
 def test_paragraphs_are_reviews_and_lines_are_captions(profiler, folder, monkeypatch):
     seen = requests_of(profiler, monkeypatch)
     profiler("great\npizza\n \n\n cold soup \n", gallery(folder), "a cake\n\n tea ", [])

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mmprofile.profile_branches_mmprofile import BranchTable
+from mmprofile.profile_prefixes_mmprofile import BranchTable
 from mmprofile.profile_trie_mmprofile import ProfileTrie
 from tests.toy_schemas import SCHEMAS, unigram_tokenizer
 

@@ -1,13 +1,18 @@
 """Linear layers by oneDNN give what PyTorch's give, and stand aside where they should."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch.nn.functional import linear
 
-from mmprofile import linear_mmprofile
-from mmprofile.linear_mmprofile import fast_linears
+from mmprofile import profile_users
+from prediction import linear as onednn
+from prediction.linear import by_fast_linears, fast_linears
+from tests.profile_models import inputs_for, model_for
+from tests.tiny_models import random_photos
+from tests.toy_schemas import unigram_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -45,7 +50,7 @@ def test_a_layer_without_rows_or_with_a_strided_weight_is_computed_too(products)
 
 
 def test_small_products_are_left_to_pytorch(products, monkeypatch):
-    monkeypatch.setattr(linear_mmprofile, "MIN_PRODUCTS", 10 * 48 * 20)
+    monkeypatch.setattr(onednn, "MIN_PRODUCTS", 10 * 48 * 20)
     layer = torch.nn.Linear(48, 20)
     with torch.no_grad(), fast_linears(CPU):
         layer(torch.randn(9, 48))
@@ -65,7 +70,7 @@ def test_texts_of_every_length_need_few_kinds_of_products(monkeypatch):
     with torch.no_grad():
         for rows in range(1, 601):
             states = torch.randn(rows, 8)
-            assert linear_mmprofile.onednn_linear(states, layer.weight, layer.bias).shape == (rows, 4)
+            assert onednn.onednn_linear(states, layer.weight, layer.bias).shape == (rows, 4)
             assert rows <= max(seen) <= max(rows + 3, rows * 17 / 16)
     assert len(seen) < 80
 
@@ -119,7 +124,7 @@ def test_where_it_is_not_to_be_had_nothing_changes(missing, products, monkeypatc
     elif missing == "AVX-512":
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     elif missing == "another maker":  # than Intel, whose MKL is faster on its CPUs
-        monkeypatch.setattr(linear_mmprofile, "is_intel", lambda: True)
+        monkeypatch.setattr(onednn, "is_intel", lambda: True)
     device = torch.device("cuda" if missing == "device" else "cpu")
     layer, states = torch.nn.Linear(8, 4), torch.randn(3, 8)
     with torch.no_grad():
@@ -164,6 +169,28 @@ def test_what_does_not_fit_is_told_in_pytorchs_words(products):
         assert linear(torch.randn(3, 48), torch.randn(48)).shape == (3,)
         sparse = linear(torch.randn(3, 48), torch.eye(48).to_sparse_csr())
     assert products == [] and sparse.shape == (3, 48)
+
+
+def test_a_call_is_made_by_them_in_each_thread(products):
+    call = by_fast_linears(torch.no_grad()(torch.nn.Linear(8, 4)), CPU)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(call, torch.randn(3, 8)).result().shape == (3, 4)
+    assert products == [((3, 8), (4, 8))]
+
+
+def test_profiles_are_the_same_and_all_parts_of_the_model_compute_by_them(products):
+    tokenizer = unigram_tokenizer()
+    model, inputs = model_for(tokenizer, "several", 1.0), inputs_for(tokenizer) | random_photos()
+    expected = profile_users(model, tokenizer, inputs)
+    assert products == []  # the library by itself computes by PyTorch's
+    with fast_linears(CPU):
+        found = profile_users(model, tokenizer, inputs)
+    assert [(one["text"], one["exact"]) for one in found] == [(one["text"], one["exact"]) for one in expected]
+    scores = [[one["log_probability"] for one in answers] for answers in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    layers = [model.text_model.encoder.block[0].layer[-1].DenseReluDense.wo, model.text_model.lm_head]
+    layers.append(model.visual_projection)
+    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
 
 
 @pytest.mark.slow

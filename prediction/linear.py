@@ -1,13 +1,15 @@
-"""Linear layers by oneDNN, for inference on a CPU with AVX-512 that is not Intel's.
+"""Linear layers by oneDNN, for programs that predict on a CPU with AVX-512 that is not Intel's.
 
 PyTorch multiplies matrices of 32-bit numbers by MKL, which on other makers' CPUs reaches less than half of what they
 can, and less for the few rows of a decoder call. oneDNN, which is in PyTorch too, multiplies 32-bit numbers faster
-there; on Intel's own it is the slower of the two.
+there; on Intel's own it is the slower of the two. A model of the Hub does not choose by the CPU that it runs on: who
+calls it does.
 """
 
 import platform
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 import torch
@@ -51,6 +53,17 @@ def fast_linears(device: torch.device) -> AbstractContextManager:
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
     wanted = device.type == "cpu" and has_onednn and has_avx512 and not is_intel()
     return OneDNNLinears() if wanted else nullcontext()
+
+
+def by_fast_linears(call: Callable, device: torch.device) -> Callable:
+    """The call within `fast_linears`, in whichever thread it is made."""
+
+    @wraps(call)
+    def fast(*args, **kwargs):
+        with fast_linears(device):
+            return call(*args, **kwargs)
+
+    return fast
 
 
 @cache
