@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 import train
-from tests.training.test_train import SMALL, base, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train import SMALL, base, corpus, run, same, train_only, weights  # noqa: F401
 from tests.training.test_train_resume import untimed
 from training import guards
 from training.guards import LossWatch, TrainingFailure, largest_that_fits
@@ -138,7 +138,7 @@ def test_auto_batch_size_tries_what_training_does(base, corpus, tmp_path, monkey
         return forward(self, batch)
 
     monkeypatch.setattr(JointTrainingModel, "forward", noted)
-    run(corpus, tmp_path / "model", model=base[0], auto_batch_size=True, freeze_vision=freeze)
+    train_only(corpus, tmp_path / "model", model=base[0], auto_batch_size=True, freeze_vision=freeze)
     assert modes == [(True, not freeze)] * 3  # a trial and two steps
 
 
@@ -152,7 +152,7 @@ def test_auto_batch_size_tries_each_objective_that_may_be_drawn(corpus, tmp_path
         return forward(self, batch)
 
     monkeypatch.setattr(JointTrainingModel, "forward", broken)
-    run(corpus, tmp_path / "model", batch_size=4, auto_batch_size=True, objective_schedule="sampled")
+    train_only(corpus, tmp_path / "model", batch_size=4, auto_batch_size=True, objective_schedule="sampled")
     objectives = ["fusion", "text", "mask_image", "mask_profile"]
     assert tried[:8] == [(size, name) for size in (4, 2) for name in objectives]
     assert {size for size, _ in tried[8:]} == {2}

@@ -218,5 +218,7 @@ def test_an_output_in_which_another_run_is_at_work_is_refused(corpus, tmp_path):
 @pytest.mark.parametrize("schedule", LR_SCHEDULERS)
 def test_each_schedule_makes_a_learning_rate(schedule):
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
-    get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=4).step()
+    scheduler = get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=4)
+    optimizer.step()
+    scheduler.step()
     assert optimizer.param_groups[0]["lr"] > 0

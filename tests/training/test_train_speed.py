@@ -9,7 +9,7 @@ from mmprofile import MMProfileForConditionalGeneration
 from tests.tiny_corpus import SCHEMA
 from tests.tiny_models import tiny_model
 from tests.training.test_objectives import BLACK, batch_of_views
-from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train import base, corpus, run, same, train_only, weights  # noqa: F401
 from tests.training.test_train_resume import untimed
 from training.arguments import JointTrainingArguments
 from training.data import load_corpus, training_loader
@@ -63,7 +63,7 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(corpus, tmp_p
         lambda self, *args, **kwargs: (calls.append(1), enable(self, *args, **kwargs)),
     )
     for checkpointing in (True, False):
-        run(corpus, tmp_path / str(checkpointing), gradient_checkpointing=checkpointing, save_steps=1)
+        train_only(corpus, tmp_path / str(checkpointing), gradient_checkpointing=checkpointing, save_steps=1)
     assert calls == [1]
     assert_gradients_close(first_gradients(tmp_path / "True"), first_gradients(tmp_path / "False"))
 
@@ -102,14 +102,14 @@ def test_matmul_precision_is_for_the_run_that_asks_for_it(corpus, tmp_path, monk
         return forward(self, batch)
 
     monkeypatch.setattr(JointTrainingModel, "forward", noting)
-    run(corpus, tmp_path / "asked", matmul_precision="high")
-    run(corpus, tmp_path / "unasked")
+    train_only(corpus, tmp_path / "asked", matmul_precision="high")
+    train_only(corpus, tmp_path / "unasked")
     assert seen == ["high", "high", "highest", "highest"]
 
 
 def test_training_leaves_no_attention_to_cudnn(corpus, tmp_path, cudnn_attention):  # noqa: F811
     assert cudnn_attention()
-    run(corpus, tmp_path / "model")
+    train_only(corpus, tmp_path / "model")
     assert not cudnn_attention()
 
 
