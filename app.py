@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 
 import gradio as gr
+from gradio.themes import Default
 from huggingface_hub import metadata_save
 from PIL import Image
 from starlette.middleware import Middleware
@@ -75,7 +76,7 @@ SWITCHES = list(zip(("photos", "captions", "both"), VARIANTS, strict=True))
 NOTHING = "There is nothing to read yet. Write or paste a review, add a photo, or try an example."
 
 # Fonts of the visitor's system: the page asks no other server for anything. Colours have a contrast of 4.5 and more.
-THEME = gr.themes.Default(
+THEME = Default(
     primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 ).set(
     body_text_color_subdued="*neutral_600",
@@ -296,7 +297,7 @@ def main(argv: list[str] | None = None) -> None:
     launch(app, server_port=options.port)
 
 
-def _example_users() -> dict[str, tuple[str, list[str], str]]:
+def _example_users() -> dict[str, tuple[str, list[Path], str]]:
     """Title -> reviews, photos and captions, as the form has them."""
     folder = Path(tempfile.mkdtemp(prefix="mmprofile-examples-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -313,13 +314,16 @@ def _example_users() -> dict[str, tuple[str, list[str], str]]:
 def _example_button(title: str, photo: Path) -> gr.Button:
     """A picture to click on, and what it shows."""
     button = gr.Button(f"Example: {title}", icon=photo, min_width=90, elem_classes="example")
+    assert button.icon is not None  # it was given one
     button.keep_in_cache.add(button.icon["path"])
     return button
 
 
 def _sentence(error: ValueError, paths: list[Path]) -> str:
     """What the handler refuses, for a person: photos have names, not places in a request, and settings none."""
-    place, _, reason = re.match(r"(inputs[^:]*)?(: )?(.*)", str(error), re.DOTALL).groups()
+    parts = re.match(r"(inputs[^:]*)?(: )?(.*)", str(error), re.DOTALL)
+    assert parts is not None  # any text is of this form
+    place, _, reason = parts.groups()
     reason = re.sub(r" \(\w+_\w+\)", "", reason)
     photo = re.fullmatch(r"inputs\.images\[(\d+)\]", place or "")
     if photo:

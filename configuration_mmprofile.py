@@ -2,7 +2,7 @@
 
 import copy
 import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from string import capwords
 from typing import NamedTuple
@@ -73,7 +73,7 @@ class ProfileAttribute:
         return self.name.lower().replace(" ", "_")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ProfileSchema:
     """The attributes of a profile, in order; it is data, and lives in `config.json`.
 
@@ -89,19 +89,19 @@ class ProfileSchema:
         ValueError: if there are no attributes, two have the same key, or one is named "Average".
     """
 
-    attributes: "tuple[ProfileAttribute, ...] | ProfileSchema | None" = None
+    attributes: tuple[ProfileAttribute, ...]
 
-    def __post_init__(self):
-        given = getattr(self.attributes, "attributes", self.attributes)  # those of a schema
+    def __init__(self, attributes: "Sequence[ProfileAttribute | Mapping] | ProfileSchema | None" = None):
+        given = getattr(attributes, "attributes", attributes)  # those of a schema
         if given is not None and not isinstance(given, list | tuple):
-            raise ValueError(f"a schema is a list of attributes, got {self.attributes!r}")
-        attributes = tuple(map(_own_attribute, YELP_ATTRIBUTES if given is None else given))
-        keys = [attribute.key for attribute in attributes]
+            raise ValueError(f"a schema is a list of attributes, got {attributes!r}")
+        own = tuple(map(_own_attribute, YELP_ATTRIBUTES if given is None else given))
+        keys = [attribute.key for attribute in own]
         if not keys or len(set(keys)) < len(keys):
             raise ValueError(f"a schema has at least one attribute and different keys, got {keys}")
         if "average" in keys:
             raise ValueError("an attribute cannot be named Average: that is the key of the attributes' mean score")
-        object.__setattr__(self, "attributes", attributes)
+        object.__setattr__(self, "attributes", own)
 
     def __eq__(self, other) -> bool:
         return self.attributes == other.attributes if hasattr(other, "attributes") else NotImplemented

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 from PIL import Image
@@ -216,7 +217,8 @@ class EndpointHandler:
         looks = self.sees.images and not parameters.without_photos
         places = [f"{user.place}.images[{index}]" for index in range(len(user.images))]
         pixels = [self._encode_photo(image, place, looks) for image, place in zip(user.images, places, strict=True)]
-        return torch.stack(pixels) if looks and pixels else None
+        seen = [photo for photo in pixels if photo is not None]
+        return torch.stack(seen) if seen else None
 
     def _encode_photo(self, image, place: str, looks: bool) -> torch.Tensor | None:
         with self.decoded(image, place, decode=looks) as photo:
@@ -310,7 +312,7 @@ def read_user(item, place: str) -> User:
     if not isinstance(item, Mapping) or not set(item) <= set(USER_FIELDS):
         given = list(item) if isinstance(item, Mapping) else item
         raise ValueError(f"{place}: a user is an object with {', '.join(USER_FIELDS)}, got {_shown(given)}")
-    lists = {name: [] if item.get(name) is None else item[name] for name in USER_FIELDS}
+    lists: dict[str, Any] = {name: [] if item.get(name) is None else item[name] for name in USER_FIELDS}
     for name, values in lists.items():
         if not isinstance(values, list):
             raise ValueError(f"{place}.{name}: a list is needed, got {_shown(values)}")
@@ -326,7 +328,7 @@ def read_user(item, place: str) -> User:
     return User(place, **lists)
 
 
-def read_photo(image) -> bytes | Image.Image:
+def read_photo(image) -> bytes | bytearray | Image.Image:
     """A photo of a request, base64 decoded.
 
     Raises:

@@ -8,8 +8,9 @@ Shapes: batch = users, seq = tokens, images = photos of the user who has most.
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,10 @@ class UserProfilingPipeline(Pipeline):
     `num_workers`.
     """
 
+    # Of the checkpoint, with methods beyond those of transformers' classes.
+    model: Any
+    processor: Any
+
     _load_processor = True
     _load_tokenizer = False
     _load_image_processor = False
@@ -60,18 +65,19 @@ class UserProfilingPipeline(Pipeline):
             ValueError: if a user's entries are not valid, with the position of the user among several; or if what the
                 model computes of a single user is not finite, of several that one's answer is an `error`.
         """
-        users = _without_pandas(users)
-        if isinstance(users, np.ndarray | torch.Tensor) and not users.ndim:
-            users = users.item()
-        if isinstance(users, Mapping | Dataset):
-            return super().__call__(users, **options)
-        if isinstance(users, str | bytes) or not isinstance(users, Iterable):
-            raise ValueError(f"a user is a dict with {list(USER_FIELDS)}, several are a list, got {shown(users)}")
-        if isinstance(users, list | tuple):
-            return super().__call__(list(users), **options) if users else []
+        given: Any = _without_pandas(users)
+        answer: Any = super().__call__
+        if isinstance(given, np.ndarray | torch.Tensor) and not given.ndim:
+            given = given.item()
+        if isinstance(given, Mapping | Dataset):
+            return answer(given, **options)
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise ValueError(f"a user is a dict with {list(USER_FIELDS)}, several are a list, got {shown(given)}")
+        if isinstance(given, list | tuple):
+            return answer(list(given), **options) if given else []
         # Not by their positions: those of a pandas column are labels, and a view has none.
-        answers = iter(super().__call__((user for user in users), **options))
-        return list(answers) if isinstance(users, Sized) else answers
+        answers = iter(answer((user for user in given), **options))
+        return list(answers) if isinstance(given, Sized) else answers
 
     def _sanitize_parameters(self, max_text_tokens: int | None = None, **generation) -> tuple[dict, dict, dict]:
         return {} if max_text_tokens is None else {"max_text_tokens": max_text_tokens}, generation, {}
@@ -98,7 +104,8 @@ class UserProfilingPipeline(Pipeline):
 
     def run_single(self, user, preprocess_params, forward_params, postprocess_params) -> dict:
         batch = self._collate([self.preprocess(user, **preprocess_params)])
-        answer = self.postprocess(self.forward(batch, **forward_params)[0], **postprocess_params)
+        answers: Any = self.forward(batch, **forward_params)
+        answer = self.postprocess(answers[0], **postprocess_params)
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer
@@ -117,7 +124,8 @@ class UserProfilingPipeline(Pipeline):
         else:
             encoded, num_workers = _EncodedStream(users, self.preprocess, preprocess_params), 0
         for batch in DataLoader(encoded, batch_size, num_workers=num_workers, collate_fn=self._collate):
-            for answer in self.forward(batch, **forward_params):
+            answers: Any = self.forward(batch, **forward_params)
+            for answer in answers:
                 yield self.postprocess(answer, **postprocess_params)
 
     def _collate(self, users: list[dict]) -> dict:
@@ -133,7 +141,7 @@ class UserProfilingPipeline(Pipeline):
 class _EncodedUsers(Dataset):
     """Users encoded where they are read: in a data loader's workers, if there are any."""
 
-    def __init__(self, users: Sequence[Mapping], encode, parameters: Mapping):
+    def __init__(self, users: Any, encode, parameters: Mapping):
         self.users, self.encode, self.parameters = users, encode, parameters
 
     def __len__(self) -> int:

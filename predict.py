@@ -91,7 +91,7 @@ def load_processor(name: str, revision: str | None):
             raise ValueError(f"{name!r} must be a checkpoint of type 'mmprofile', it is {config.model_type!r}")
         processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
         if not hasattr(processor, "encode_user"):  # its code is older than this program; its settings are enough
-            processor = MMProfileProcessor.from_pretrained(name, revision=revision)
+            processor = MMProfileProcessor.from_pretrained(name, revision=revision or "main")
         return processor, config
     except OSError as error:
         raise ValueError(f"there is no model {name!r}: {error}") from error
@@ -356,6 +356,7 @@ def predict_to_folder(
 ) -> dict:
     """What one process does of `main` where there is an output folder; `revision` is the model's, None of a folder."""
     schema, sees = users.schema, seen_by(model.config)
+    assert arguments.output is not None
     folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
     if accelerator.is_main_process:
         folder.begin(describe_run(arguments, revision, users), arguments.overwrite_output)

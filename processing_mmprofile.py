@@ -4,13 +4,14 @@ Shapes: batch = users, seq = tokens of the longest text, images = photos of the 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
-from transformers.processing_utils import ImagesKwargs, TextKwargs, Unpack
+from transformers.processing_utils import ImagesKwargs, TextKwargs
 
 from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema, Sees
 from .images_mmprofile import OpenedPhoto, Photo, load_rgb, open_photo
@@ -75,6 +76,7 @@ class MMProfileProcessor(ProcessorMixin):
             valid, the section marks are of another form, or a limit is not a positive integer.
     """
 
+    profile_schema: ProfileSchema
     text_kwargs: TextKwargs = {"padding": True, "return_tensors": "pt"}
 
     def __init__(
@@ -88,7 +90,7 @@ class MMProfileProcessor(ProcessorMixin):
         section_marks: str = "sentinels",
     ):
         super().__init__(image_processor, tokenizer)
-        self.profile_schema = profile_schema
+        self.profile_schema = ProfileSchema(profile_schema)
         self.max_text_tokens = positive("max_text_tokens", max_text_tokens)
         self.max_images = positive("max_images", max_images)
         self.max_image_pixels = positive("max_image_pixels", max_image_pixels)

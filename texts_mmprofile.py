@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 MASK_TOKEN = "<extra_id_0>"
 # What begins a section, by a processor's `section_marks`. T5's last sentinels stand for nothing else, and no user can
@@ -240,15 +241,16 @@ def _tokens(segments: Iterable[list[int]]) -> int:
     return sum(map(len, segments))
 
 
-def users_of_text(text: str | Sequence[str], images) -> tuple[list, list | None]:
+def users_of_text(text: str | Sequence[str], images) -> tuple[list, Any]:
     """`reviews` and `images` of `text`, and images, as transformers' pipelines have them."""
     if not isinstance(text, str | list | tuple):
         raise ValueError(f"text is a text, or a list of one for each user, got {type(text).__name__}: {shown(text)}")
     if isinstance(text, str):
         if images is not None and not isinstance(images, list | tuple):
             images = [images]
-        nested = images is not None and len(images) == 1 and isinstance(images[0], list | tuple)
-        return [text], images[0] if nested else images
+        if images is not None and len(images) == 1 and isinstance(images[0], list | tuple):
+            images = images[0]
+        return [text], images
     if isinstance(images, list | tuple):
         images = [photos if isinstance(photos, list | tuple | None) else [photos] for photos in images]
     return [[review] for review in text], images
@@ -262,11 +264,11 @@ def count_users(reviews: list | None, profiles: Mapping | list | None) -> tuple[
         )
     if reviews is None and not isinstance(profiles, Mapping | list | tuple):
         raise ValueError(f"reviews, text or profiles are needed, got none and profiles={shown(profiles)}")
-    if reviews:
-        batched = any(isinstance(review, list | tuple) for review in reviews)
-    else:
-        batched = isinstance(profiles, list | tuple)
-    return not batched, len(reviews or profiles) if batched else 1
+    if reviews and any(isinstance(review, list | tuple) for review in reviews):
+        return False, len(reviews)
+    if not reviews and isinstance(profiles, list | tuple):
+        return False, len(profiles)
+    return True, 1
 
 
 def padded_length(texts: Sequence[list[int]], options: Mapping, most: int) -> int:

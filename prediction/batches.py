@@ -65,14 +65,15 @@ class EncodedUsers(torch.utils.data.Dataset):
             user = self.users[index]
             encoded.num_images, encoded.profile = user.num_images, user.profile
             photos = self._readable(user, encoded) if self.sees.images else []
-            encoded.inputs = self.processor.encode_user(self.sees, user.reviews, captions=user.captions)
+            inputs = self.processor.encode_user(self.sees, user.reviews, captions=user.captions)
         except ValueError as error:
             encoded.problems.append(str(error))
             return encoded
-        encoded.tokens_left_out = encoded.inputs["tokens_left_out"]
-        encoded.problems += encoded.inputs["problems"]
+        encoded.tokens_left_out = inputs["tokens_left_out"]
+        encoded.problems += inputs["problems"]
         if photos:
-            encoded.inputs["pixel_values"] = torch.stack(photos)
+            inputs["pixel_values"] = torch.stack(photos)
+        encoded.inputs = inputs
         return encoded
 
     def _readable(self, user: User, encoded: EncodedUser) -> list[torch.Tensor]:

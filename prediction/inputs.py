@@ -276,7 +276,7 @@ def open_users(
         return LineUsers(dataset, schema)
     splits = open_corpus(dataset, dataset_config)
     if path.is_file():  # which has no splits
-        (split,) = splits
+        (split,) = map(str, splits)
     if split not in splits:
         raise ValueError(f"{dataset!r} has the splits {list(splits)}, not {split!r}")
     return DatasetUsers(

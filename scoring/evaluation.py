@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import torch
@@ -113,8 +114,8 @@ def _user_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _gathered_profiles(tokens: torch.Tensor, processor, accelerator: Accelerator) -> list[Profile]:
-    tokens = accelerator.pad_across_processes(tokens, dim=1, pad_index=processor.tokenizer.pad_token_id)
-    return processor.decode_profiles(accelerator.gather_for_metrics(tokens))
+    padded: Any = accelerator.pad_across_processes(tokens, dim=1, pad_index=processor.tokenizer.pad_token_id)
+    return processor.decode_profiles(accelerator.gather_for_metrics(padded))
 
 
 def _without_ignored(labels: torch.Tensor, processor) -> torch.Tensor:
@@ -170,6 +171,7 @@ def profile_f1(predictions: list[Profile], references: list[Profile], schema: Pr
     """The metric `profile_f1`, in percent."""
     metric = evaluate.load(METRIC, keep_in_memory=True)
     scores = metric.compute(predictions=predictions, references=references, schema=schema.to_list())
+    assert scores is not None  # each process scores by itself
     return {key: 100 * score for key, score in scores.items()}
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from files.output_files import replacing
-from mmprofile import Profile, ProfileAttribute, ProfileSchema
+from mmprofile import ProfileAttribute, ProfileSchema
 from scoring.reporting import COLORS, FONT_SIZE, INK, PALE, table_order
 
 PANELS = 3  # a row of a figure
@@ -22,11 +22,12 @@ Z = 1.96  # standard deviations within which 95 % lie
 NO_PREDICTION = "none"
 
 
-def values_of(profile: Profile | None, key: str) -> list[str]:
+def values_of(profile: Mapping[str, str | list[str]] | None, key: str) -> list[str]:
     """The values that a profile has of an attribute; none where there is no profile."""
     if profile is None:
         return []
-    return [profile[key]] if isinstance(profile[key], str) else list(profile[key])
+    value = profile[key]
+    return [value] if isinstance(value, str) else list(value)
 
 
 def confusion(rows: Sequence[Mapping], attribute: ProfileAttribute) -> np.ndarray:

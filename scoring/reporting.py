@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -121,7 +122,8 @@ def _scale_by_logarithm(axes: Axes) -> None:
 
 def _label_lines(axes: Axes, gap: float) -> None:
     """Names each line at its end; names at least `gap`, a share of the height, apart, moved as little as it takes."""
-    ends = [(line.get_xdata()[-1], line.get_ydata()[-1], line) for line in axes.get_lines()]
+    lines: list[Any] = list(axes.get_lines())
+    ends = [(line.get_xdata()[-1], line.get_ydata()[-1], line) for line in lines]
     drawn = [end for end in ends if math.isfinite(end[1]) and (axes.get_yscale() == "linear" or end[1] > 0)]
     ends = sorted(drawn, key=lambda end: end[1])
     if not ends:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -41,7 +42,8 @@ def undecoded(dataset: Dataset) -> Dataset:
 def review_lengths(dataset: Dataset) -> list[list[int]]:
     """Characters of each user's reviews, read without the photos beside them."""
     lengths = []
-    for table in dataset.with_format("arrow").iter(1000):
+    tables: Any = dataset.with_format("arrow").iter(1000)
+    for table in tables:
         for reviews in table["reviews"].chunks:
             characters = pc.utf8_length(pc.struct_field(pc.list_flatten(reviews), "text")).to_numpy()
             ends = np.cumsum(pc.list_value_length(reviews).to_numpy())
@@ -162,7 +164,7 @@ class UserExamples(torch.utils.data.Dataset):
             line = self.schema.render(self.forged_profile(index))
             return [lead + line for lead in LEADS[: self.forged]] + reviews, captions
         if self.forged_lines and rng is not None and len(self) > 1 and rng.random() < self.forged_lines:
-            other = (index + rng.integers(1, len(self))) % len(self)
+            other = (index + int(rng.integers(1, len(self)))) % len(self)
             return forge(self.schema, self._profile(other), reviews, captions, rng)
         return reviews, captions
 
@@ -207,6 +209,17 @@ def encode_photos(processor, examples: Sequence[Example]) -> dict[str, torch.Ten
         raise
 
 
+def _draw_objective(names: Sequence[str], weights: Mapping[str, float], rng: np.random.Generator) -> str:
+    chances = np.array([weights[name] for name in names])
+    return names[rng.choice(len(names), p=chances / chances.sum())]
+
+
+def _rng_of(example: Example) -> np.random.Generator:
+    if example.rng is None:
+        raise ValueError(f"user {example.user_id!r} is not of a seed, so nothing can be drawn or masked")
+    return example.rng
+
+
 class JointCollator:
     """Examples to the batch of `JointTrainingModel`: each text and each set of photos that a view names, once.
 
@@ -240,7 +253,7 @@ class JointCollator:
         batch = {"labels": self.processor.encode_targets([example.profile for example in examples])}
         views = self.views
         if self.drawn_by is not None:
-            batch["objectives"] = [self._draw(examples[0].rng)]
+            batch["objectives"] = [_draw_objective(list(self.views), self.drawn_by, _rng_of(examples[0]))]
             views = {name: views[name] for name in batch["objectives"]}
         ids: dict[str, list] = {name: [] for name in sorted({view.text for view in views.values()})}
         for example in examples:
@@ -248,14 +261,10 @@ class JointCollator:
             for name in ids:
                 ids[name].append(self.processor.encode_text(**self._text_arguments(name, example, *corrupted)))
         batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
-        photos = {view.photos for view in views.values()} - {None}
+        photos = {view.photos for view in views.values() if view.photos is not None}
         if photos and any(example.images for example in examples):
             batch |= self._encode_photos(photos, examples)
         return batch
-
-    def _draw(self, rng: np.random.Generator) -> str:
-        weights = np.array([self.drawn_by[name] for name in self.views])
-        return list(self.views)[rng.choice(len(weights), p=weights / weights.sum())]
 
     def _corrupted(self, example: Example, texts: Iterable[str]) -> tuple[list[str], list[str]]:
         """The example's masked captions and the keys of its masked attributes, as far as the texts need them."""
@@ -263,9 +272,9 @@ class JointCollator:
         captions, masked = [], []
         if "masked_captions" in parts:
             captions = [caption for caption in example.captions if caption]
-            captions = mask_captions(captions, self.mask_probability, self.processor.mask_token, example.rng)
+            captions = mask_captions(captions, self.mask_probability, self.processor.mask_token, _rng_of(example))
         if "masked_profile" in parts:
-            masked = mask_profile(list(example.profile), self.profile_mask_probability, example.rng)
+            masked = mask_profile(list(example.profile), self.profile_mask_probability, _rng_of(example))
         return captions, masked
 
     @staticmethod
@@ -284,7 +293,7 @@ class JointCollator:
         batch = {}
         if examples[0].vision_states is not None:
             counts = torch.tensor([len(example.images) for example in examples])
-            states = [state for example in examples for state in example.vision_states]
+            states = [state for example in examples for state in example.vision_states or ()]
             batch["image_mask"] = torch.arange(int(counts.max())) < counts[:, None]  # (batch, images)
             batch["vision_states"] = torch.from_numpy(np.stack(states))
         if not batch or "masked_photos" in views:
@@ -298,7 +307,7 @@ class JointCollator:
         mask = torch.zeros(len(examples), images, height, width, dtype=torch.bool)
         for row, example in zip(mask, examples, strict=True):
             shape = (len(example.images), height, width)
-            row[: len(example.images)] = mask_pixels(shape, self.mask_probability, example.rng)
+            row[: len(example.images)] = mask_pixels(shape, self.mask_probability, _rng_of(example))
         return mask
 
 

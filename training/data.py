@@ -1,6 +1,7 @@
 """The corpus that train.py reads, and the loaders that draw batches from it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -95,7 +96,8 @@ def open_caches(
 def tokens_of_step(batches: list[dict], accelerator: Accelerator) -> tuple[list[torch.Tensor], torch.Tensor]:
     """The target tokens of each batch of a step, and of all its batches in all processes together."""
     tokens = [(batch["labels"] >= 0).sum().float() for batch in batches]
-    return tokens, accelerator.reduce(torch.stack(tokens).sum(), "sum")
+    total: Any = accelerator.reduce(torch.stack(tokens).sum(), "sum")
+    return tokens, total
 
 
 def training_loader(
@@ -107,7 +109,11 @@ def training_loader(
 ) -> DataLoader:
     """Batches of `JointTrainingModel`, in a new order and newly drawn each epoch; caches as of `open_caches`."""
     weights = arguments.weights or dict.fromkeys(arguments.views, 1.0)
-    drawn = {"num_reviews": arguments.num_reviews, "num_images": arguments.num_images, "seed": arguments.seed}
+    drawn: dict[str, Any] = {
+        "num_reviews": arguments.num_reviews,
+        "num_images": arguments.num_images,
+        "seed": arguments.seed,
+    }
     drawn["forged_lines"] = arguments.forged_lines
     examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
     users_a_step = arguments.batch_size * arguments.gradient_accumulation_steps * PartialState().num_processes

@@ -21,7 +21,7 @@ def read_card(model_id: str, revision: str | None = None) -> dict:
     """What the header of a model's README says; empty if there is none that can be read."""
     try:
         path = cached_file(model_id, "README.md", revision=revision)
-        return metadata_load(path) or {}
+        return (path and metadata_load(path)) or {}
     except Exception:  # of YAML, the disk or the Hub: the page runs without
         return {}
 
@@ -60,7 +60,7 @@ def _results(card: Mapping) -> tuple[str, str]:
     average = of_attributes.pop("average", None)
     if average is None or not of_attributes:
         return data, ""
-    worst = min(of_attributes, key=of_attributes.get)
+    worst = min(of_attributes, key=lambda name: of_attributes[name])
     return data, (
         f" On users of these data that it had not seen it reached a Macro-F1 of {average:.0f} out of 100 on average,"
         f" least for {escape(worst)}, {of_attributes[worst]:.0f}."

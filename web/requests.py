@@ -259,8 +259,9 @@ def _photo_path(item) -> str | None:
 
 def _read_value(component, value, uploads: Path):
     if isinstance(component, gr.Gallery):
-        paths = [_photo_path(item) for item in value] if isinstance(value, list) else []
-        if value is not None and not isinstance(value, list) or not all(path is not None for path in paths):
+        items = value if isinstance(value, list) else []
+        paths = [path for item in items if (path := _photo_path(item)) is not None]
+        if value is not None and not isinstance(value, list) or len(paths) < len(items):
             raise ValueError(NOT_READ)
         if not all(is_upload(path, uploads) for path in paths):
             raise ValueError(NOT_UPLOADED)

@@ -28,6 +28,7 @@ def render_answers(answers: Mapping[str, Mapping | str], names: Mapping[str, str
         photos: name and thumbnail (a data URL) of each photo, in the order of `image_weights`.
     """
     first = next(iter(answers.values()))
+    assert not isinstance(first, str)
     parts = [_summary(first), _table(answers, names), _compared(first), _photos(first, photos)]
     return "\n".join([*parts, _runners_up(first, names), _all_values(first, names)])
 
@@ -95,6 +96,7 @@ def _table(answers: Mapping[str, Mapping | str], names: Mapping[str, str]) -> st
 
 def _cell(title: str, key: str, answers: Mapping[str, Mapping | str]) -> str:
     answer, first = answers[title], next(iter(answers.values()))
+    assert not isinstance(first, str)
     label = f'data-title="{escape(title)}"'
     if isinstance(answer, str):
         return f'<td {label} class="none">{escape(answer)}</td>'
