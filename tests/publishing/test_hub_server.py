@@ -3,6 +3,7 @@
 import http.client
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -112,10 +113,10 @@ def test_tokens_decide_who_reads_and_writes(hub, api):
 
 
 def get(hub, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
-    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=10)
-    connection.request(method, path, headers=headers | {"Authorization": f"Bearer {hub.token}"})
-    response = connection.getresponse()
-    return response.status, response.read(), dict(response.headers)
+    with closing(http.client.HTTPConnection("127.0.0.1", hub.port, timeout=10)) as connection:
+        connection.request(method, path, headers=headers | {"Authorization": f"Bearer {hub.token}"})
+        response = connection.getresponse()
+        return response.status, response.read(), dict(response.headers)
 
 
 def test_resolve_answers_head_and_ranges(hub, api):
