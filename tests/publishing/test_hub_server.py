@@ -23,8 +23,8 @@ def api(hub):
 
 @pytest.mark.parametrize("kind", ["model", "dataset", "space"])
 def test_a_folder_comes_back_as_it_was_pushed(hub, api, tmp_path, kind):
-    names = ("README.md", "model.safetensors", "data/train.parquet", "empty")
-    files = dict(zip(names, (b"# Hello", b"w" * 300_000, b"PAR1", b""), strict=True))
+    names = ("README.md", "model.safetensors", "data/train.bin", "empty")
+    files = dict(zip(names, (b"# Hello", b"w" * 300_000, b"rows", b""), strict=True))
     for name, content in files.items():
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(content)
@@ -36,8 +36,8 @@ def test_a_folder_comes_back_as_it_was_pushed(hub, api, tmp_path, kind):
     assert set(api.list_repo_files(repo_id, repo_type=kind)) == {*files, ".gitattributes"}
     folder = Path(api.snapshot_download(repo_id, repo_type=kind, cache_dir=tmp_path / "all"))
     assert {name: (folder / name).read_bytes() for name in files} == files
-    file = api.hf_hub_download(repo_id, "data/train.parquet", repo_type=kind, cache_dir=tmp_path / "one")
-    assert Path(file).read_bytes() == b"PAR1"
+    file = api.hf_hub_download(repo_id, "data/train.bin", repo_type=kind, cache_dir=tmp_path / "one")
+    assert Path(file).read_bytes() == b"rows"
 
 
 def test_only_large_files_go_through_lfs_and_once(hub, api, tmp_path):
