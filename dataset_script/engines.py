@@ -103,8 +103,8 @@ def _spark(engine: str, threads: int, scratch: Path) -> Iterator[BaseBackend]:
     except Py4JJavaError as error:  # what PySpark does not translate, such as a session that cannot be made
         raise ValueError(f"Spark cannot go on: {error.java_exception.toString()}") from None
     finally:
-        if present is None and SparkSession.getActiveSession() is not None:
-            SparkSession.getActiveSession().stop()
+        if present is None and (started := SparkSession.getActiveSession()) is not None:
+            started.stop()
 
 
 def _new_session(builder: "SparkSession.Builder", engine: str, threads: int, scratch: Path) -> "SparkSession":

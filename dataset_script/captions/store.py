@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -242,7 +243,7 @@ class CaptionRun:
         self._whole = self.folder / "corpus-is-whole"
 
     def take(self, process: int = 0) -> None:
-        """Keeps other runs out as long as this process lives; its main process, 0, comes first.
+        """Keeps other runs out as long as this one lives in its process; the main process, 0, comes first.
 
         Raises:
             ValueError: if a process of another start is still alive, or there can be no such folder.
@@ -252,12 +253,13 @@ class CaptionRun:
         except OSError as error:
             raise ValueError(f"output must be a folder that can be written, got {self.output}: {error}") from None
         # A process locks the byte of its number. The lock ends with the process, and workers that it forks lack it.
-        self._lock = open(self.folder / "lock", "ab")  # noqa: SIM115
+        lock = open(self.folder / "lock", "ab")  # noqa: SIM115
+        weakref.finalize(self, lock.close)
         everything, mine = (0, 0), (1, process)
         try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, *(mine if process else everything))
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, *(mine if process else everything))
             if process == 0:
-                fcntl.lockf(self._lock, fcntl.LOCK_UN, 0, 1)  # from byte 1 to the end
+                fcntl.lockf(lock, fcntl.LOCK_UN, 0, 1)  # from byte 1 to the end
         except (BlockingIOError, PermissionError):
             raise ValueError(
                 f"another process is still at work in {self.folder}; wait for its end, or end it"

@@ -54,6 +54,11 @@ def sheet(tmp_path, photos):
     return np.asarray(Image.open(tmp_path / "sheet.png")), number
 
 
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
 def bars(monkeypatch, tmp_path, rules, rows):
     """What `plot_attributes` draws: title -> (names of the values, percents of this corpus, percents of the paper)."""
     figures = []
@@ -121,7 +126,7 @@ def test_values_are_no_mathematics_and_long_or_many_ones_are_cut(tmp_path, monke
     profiles = [{"price_$_{": "$", "word": "39"}, {"price_$_{": "$$^", "word": "b" * 200}]
     rows = corpus_of({}, [prices, names], profiles).splits["train"]
     plot_attributes([prices, names], rows, tmp_path / "attributes.png")
-    assert Image.open(tmp_path / "attributes.png").width < 2000
+    assert size(tmp_path / "attributes.png")[0] < 2000
     drawn = bars(monkeypatch, tmp_path, [prices, names], rows)
     values, own, _ = drawn["Word (the 2 most frequent of 42 values)"]
     assert (values, own) == (["b" * (corpus_figures.MAX_NAME - 3) + "...", "39"], [50.0, 50.0])
@@ -131,7 +136,7 @@ def test_values_are_no_mathematics_and_long_or_many_ones_are_cut(tmp_path, monke
 def test_lengths_are_drawn_of_the_least_and_the_most(tmp_path, words, photos):
     corpus = corpus_of(dict.fromkeys(map(str, range(photos))), words=words)
     plot_lengths(corpus.splits["train"], tmp_path / "lengths.png")
-    assert Image.open(tmp_path / "lengths.png").size == (1716, 440)
+    assert size(tmp_path / "lengths.png") == (1716, 440)
 
 
 TURNED = Image.Exif()
@@ -182,7 +187,7 @@ def test_the_sheet_is_drawn_by_a_hash_and_opens_no_more_than_it_shows(tmp_path):
         assert draw_sheet(corpus, corpus.splits["train"], tmp_path / "sheet.png") == 50
     first, second = (corpus.album.opened for corpus in corpora)
     assert first == second and len(first) == 50 and first != sorted(first)
-    assert Image.open(tmp_path / "sheet.png").size == (10 * (TILE + GAP) + GAP, 5 * (TILE + GAP) + GAP)
+    assert size(tmp_path / "sheet.png") == (10 * (TILE + GAP) + GAP, 5 * (TILE + GAP) + GAP)
 
 
 def test_the_looks_are_those_of_the_training():

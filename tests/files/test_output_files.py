@@ -91,10 +91,9 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 
 
 def test_a_killed_run_holds_nothing_though_its_children_live(tmp_path):
-    process = elsewhere(tmp_path, "os.fork() and time.sleep(60) or time.sleep(2)")
-    assert process.stdout.readline() == "held\n"
-    process.kill()
-    process.wait()
+    with elsewhere(tmp_path, "os.fork() and time.sleep(60) or time.sleep(2)") as process:
+        assert process.stdout.readline() == "held\n"
+        process.kill()
     with only_run(tmp_path):
         pass
     assert os.listdir(tmp_path) == []

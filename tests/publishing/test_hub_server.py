@@ -3,6 +3,7 @@
 import http.client
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ def api(hub):
 
 @pytest.mark.parametrize("kind", ["model", "dataset", "space"])
 def test_a_folder_comes_back_as_it_was_pushed(hub, api, tmp_path, kind):
-    names = ("README.md", "model.safetensors", "data/train.parquet", "empty")
-    files = dict(zip(names, (b"# Hello", b"w" * 300_000, b"PAR1", b""), strict=True))
+    names = ("README.md", "model.safetensors", "data/train.bin", "empty")
+    files = dict(zip(names, (b"# Hello", b"w" * 300_000, b"rows", b""), strict=True))
     for name, content in files.items():
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(content)
@@ -35,8 +36,8 @@ def test_a_folder_comes_back_as_it_was_pushed(hub, api, tmp_path, kind):
     assert set(api.list_repo_files(repo_id, repo_type=kind)) == {*files, ".gitattributes"}
     folder = Path(api.snapshot_download(repo_id, repo_type=kind, cache_dir=tmp_path / "all"))
     assert {name: (folder / name).read_bytes() for name in files} == files
-    file = api.hf_hub_download(repo_id, "data/train.parquet", repo_type=kind, cache_dir=tmp_path / "one")
-    assert Path(file).read_bytes() == b"PAR1"
+    file = api.hf_hub_download(repo_id, "data/train.bin", repo_type=kind, cache_dir=tmp_path / "one")
+    assert Path(file).read_bytes() == b"rows"
 
 
 def test_only_large_files_go_through_lfs_and_once(hub, api, tmp_path):
@@ -112,10 +113,10 @@ def test_tokens_decide_who_reads_and_writes(hub, api):
 
 
 def get(hub, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
-    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=10)
-    connection.request(method, path, headers=headers | {"Authorization": f"Bearer {hub.token}"})
-    response = connection.getresponse()
-    return response.status, response.read(), dict(response.headers)
+    with closing(http.client.HTTPConnection("127.0.0.1", hub.port, timeout=10)) as connection:
+        connection.request(method, path, headers=headers | {"Authorization": f"Bearer {hub.token}"})
+        response = connection.getresponse()
+        return response.status, response.read(), dict(response.headers)
 
 
 def test_resolve_answers_head_and_ranges(hub, api):

@@ -39,7 +39,8 @@ def test_a_seed_gives_the_same_bytes_in_every_process(tmp_path):
         environment = os.environ | {"PYTHONHASHSEED": name}
         subprocess.run([*command, "--output", str(tmp_path / name)], cwd=ROOT, env=environment, check=True)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
-    assert Image.open(next((tmp_path / "1" / "photos").iterdir())).size == (96, 96)
+    with Image.open(next((tmp_path / "1" / "photos").iterdir())) as image:
+        assert image.size == (96, 96)
 
 
 def test_another_seed_gives_other_users_texts_and_photos(tmp_path):
