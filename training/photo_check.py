@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import Any
 
-from datasets import Dataset
+from datasets import DatasetDict
 from tqdm.auto import tqdm
 
 from training.photo_cache import digest
@@ -25,7 +26,7 @@ def photo_name(user_id: str, review: Mapping, number: int, place: int) -> str:
     return f"user {user_id!r}, photo {place + 1} of review {number + 1}{of_corpus}"
 
 
-def check_photos(splits: Mapping[str, Dataset], processor) -> None:
+def check_photos(splits: DatasetDict, processor) -> None:
     """Decodes each different photo once, on all processors.
 
     Args:
@@ -56,11 +57,12 @@ def check_photos(splits: Mapping[str, Dataset], processor) -> None:
         raise UnreadablePhoto(f"{number} of the corpus cannot be read: {'; '.join(found[:NAMED])}{more}")
 
 
-def _different_photos(splits: Mapping[str, Dataset]) -> Iterator[tuple[str, bytes | str]]:
+def _different_photos(splits: DatasetDict) -> Iterator[tuple[str, bytes | str]]:
     """Each photo with the name of where it first is."""
     seen = set()
     for split, dataset in splits.items():
-        for row in dataset.select_columns(["user_id", "reviews"]):
+        rows: Any = dataset.select_columns(["user_id", "reviews"])
+        for row in rows:
             for number, review in enumerate(row["reviews"]):
                 for place, image in enumerate(review["images"] or ()):
                     photo = image["bytes"] or image["path"]
