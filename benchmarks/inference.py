@@ -39,6 +39,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 import transformers
@@ -114,9 +115,11 @@ def save_random_model(folder: Path, size: str, text_tokens: int, rng: random.Ran
         random_texts(50, 100, rng), schema, image_size=sizes["image_size"], max_text_tokens=text_tokens
     )
     config = tiny_config(schema, vocab_size, **sizes)
-    config.paradigm, config.text_config.scale_decoder_outputs = "multimodal", False
+    text_config: Any = config.text_config
+    config.paradigm, text_config.scale_decoder_outputs = "multimodal", False
     torch.manual_seed(0)
-    model = MMProfileForConditionalGeneration(config).eval().to(device)
+    model: Any = MMProfileForConditionalGeneration(config)  # transformers' decorator hides the arguments of `to`
+    model = model.eval().to(device)
     users = random_users(HEAD_USERS, text_tokens, 1, rng)
     train_head(model, processor, encode(processor, seen_by(config), users), rng)
     save_hub_folder(model, processor, folder)
