@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from datasets import DatasetDict
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from training.photo_cache import digest
@@ -26,7 +26,7 @@ def photo_name(user_id: str, review: Mapping, number: int, place: int) -> str:
     return f"user {user_id!r}, photo {place + 1} of review {number + 1}{of_corpus}"
 
 
-def check_photos(splits: DatasetDict, processor) -> None:
+def check_photos(splits: Mapping[Any, Dataset], processor) -> None:
     """Decodes each different photo once, on all processors.
 
     Args:
@@ -57,7 +57,7 @@ def check_photos(splits: DatasetDict, processor) -> None:
         raise UnreadablePhoto(f"{number} of the corpus cannot be read: {'; '.join(found[:NAMED])}{more}")
 
 
-def _different_photos(splits: DatasetDict) -> Iterator[tuple[str, bytes | str]]:
+def _different_photos(splits: Mapping[Any, Dataset]) -> Iterator[tuple[str, bytes | str]]:
     """Each photo with the name of where it first is."""
     seen = set()
     for split, dataset in splits.items():
