@@ -55,7 +55,7 @@ def check_folder(folder: str | os.PathLike) -> None:
             raise ValueError(f"{str(folder / name)!r} does not hold weights: {error}") from error
 
 
-def upload_model(api: HfApi, folder: str | os.PathLike, model_id: str, private: bool = False) -> str:
+def upload_model(api: HfApi, folder: str | Path, model_id: str, private: bool = False) -> str:
     """Pushes the folder, of which nothing unfinished and no checkpoint to resume from; returns the model's address.
 
     Raises:

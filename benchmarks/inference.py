@@ -41,6 +41,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import torch
 import transformers
@@ -116,9 +117,11 @@ def save_random_model(folder: Path, size: str, text_tokens: int, rng: random.Ran
         random_texts(50, 100, rng), schema, image_size=sizes["image_size"], max_text_tokens=text_tokens
     )
     config = tiny_config(schema, vocab_size, **sizes)
-    config.paradigm, config.text_config.scale_decoder_outputs = "multimodal", False
+    text_config: Any = config.text_config
+    config.paradigm, text_config.scale_decoder_outputs = "multimodal", False
     torch.manual_seed(0)
-    model = MMProfileForConditionalGeneration(config).eval().to(device)
+    model: Any = MMProfileForConditionalGeneration(config)  # transformers' decorator hides the arguments of `to`
+    model = model.eval().to(device)
     users = random_users(HEAD_USERS, text_tokens, 1, rng)
     train_head(model, processor, encode(processor, seen_by(config), users), rng)
     save_hub_folder(model, processor, folder)
@@ -179,7 +182,7 @@ class AllowedTokens:
     def __init__(self, trie: ProfileTrie, pad_token: int):
         self.trie, self.pad_token = trie, pad_token
         # Prefix -> where it stands: what is left of a branch's tokens, and the place behind them.
-        self.places = {(): [(trie.start.tokens, trie.start.target)]}
+        self.places: dict[tuple[int, ...], list[tuple]] = {(): [(trie.start.tokens, trie.start.target)]}
         self.allowed: dict[tuple[int, ...], list[int]] = {}
 
     def __call__(self, row: int, ids: torch.Tensor) -> list[int]:

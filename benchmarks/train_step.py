@@ -22,6 +22,7 @@ import os
 import platform
 import tempfile
 import time
+from typing import Any
 
 import torch
 
@@ -45,7 +46,8 @@ def compare_objectives(bench: Bench, rounds: int) -> dict:
 
     def summed(batch: dict) -> JointOutput:
         outputs = [joint(batch) for joint in alone]
-        return JointOutput(sum(output.loss for output in outputs), {})
+        loss: Any = sum(output.loss for output in outputs)
+        return JointOutput(loss, {})
 
     variants = {"shared": bench.step(bench.joint("multimodal"), batch)}
     variants |= {name: bench.step(joint, batch) for name, joint in zip(PAPER_OBJECTIVES, alone, strict=True)}

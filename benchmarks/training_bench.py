@@ -4,7 +4,8 @@ import argparse
 import io
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,25 +80,17 @@ def _jpeg(seed: int) -> bytes:
 
 def base_model(schema: ProfileSchema, layers: int) -> MMProfileForConditionalGeneration:
     """Flan-T5-base and ViT-base with so many of their 12 layers, random weights."""
-    text = T5Config(
-        vocab_size=VOCABULARY,
-        d_model=768,
-        d_kv=64,
-        d_ff=2048,
-        num_heads=12,
-        num_layers=layers,
-        num_decoder_layers=layers,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-    )
+    sizes = {"vocab_size": VOCABULARY, "d_model": 768, "d_kv": 64, "d_ff": 2048, "num_heads": 12}
+    depth = {"num_layers": layers, "num_decoder_layers": layers}
+    others: dict[str, Any] = {"tie_word_embeddings": False, "decoder_start_token_id": 0}
+    text = T5Config(**sizes, **depth, feed_forward_proj="gated-gelu", **others)
     vision = ViTConfig(num_hidden_layers=layers)
     return MMProfileForConditionalGeneration(
         MMProfileConfig(text_config=text, vision_config=vision, profile_schema=schema)
     )
 
 
-def timed(work: Callable[[], None], device: torch.device) -> float:
+def timed(work: Callable[[], object], device: torch.device) -> float:
     """Seconds until the device has done it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -109,10 +102,10 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
 
 
 def medians(
-    variants: dict[str, Callable[[], None]],
+    variants: Mapping[str, Callable[[], object]],
     rounds: int,
     device: torch.device,
-    before: Callable[[str], None] | None = None,
+    before: Callable[[str], object] | None = None,
 ) -> dict[str, float]:
     """Seconds of each variant, the median over rounds in which each has its turn; one more before is not counted.
 
@@ -140,7 +133,8 @@ class Bench:
             ViTImageProcessorPil(size={"height": 224, "width": 224}), tokenizer, max_text_tokens=options.tokens
         )
         self.users = Users(self.schema, options.tokens, options.photos)
-        self.model = base_model(self.schema, options.layers).to(device).train()
+        model: Any = base_model(self.schema, options.layers)  # transformers' decorator hides the arguments of `to`
+        self.model: MMProfileForConditionalGeneration = model.to(device).train()
 
     def batch(self, paradigm: str, users: Iterable[int] | int, of: Users | None = None) -> dict:
         """Of the users with these numbers, or of so many; `of` is where they are from, if not `self.users`."""

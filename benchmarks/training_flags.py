@@ -4,6 +4,7 @@ Every comparison is of medians in turns on the same machine; where a flag is of 
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def compare_gradient_checkpointing(bench: Bench, rounds: int) -> dict:
         model = bench.model
         model.activation_checkpointing_enable() if name == "on" else model.activation_checkpointing_disable()
 
-    results = medians({"on": work, "off": work}, rounds, bench.device, switch)
+    results: dict[str, Any] = {**medians({"on": work, "off": work}, rounds, bench.device, switch)}
     if bench.device.type == "cuda":
         for name in ("on", "off"):
             switch(name)

@@ -45,6 +45,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.util import find_spec
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -111,7 +112,7 @@ def caption_photos(
     started = time.monotonic()
     if captioner:
         workers = default_workers() if arguments.num_workers is None else arguments.num_workers
-        batches = PhotoBatches(shards, survey, mine, captioner.processor.image_processor, arguments)
+        batches: Any = PhotoBatches(shards, survey, mine, captioner.processor.image_processor, arguments)
         pin = accelerator.device.type == "cuda"
         loader = DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pin)
         name = "captioning" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
@@ -126,7 +127,7 @@ def caption_photos(
 
 def default_workers() -> int:
     """This process' part of the machine's cores, but one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
 
 
@@ -243,7 +244,7 @@ def report(results: dict, captions: pa.Table, output: Path) -> None:
 
 
 def first_problems(captions: pa.Table) -> list[str]:
-    rows = captions.filter(pc.is_valid(captions["problem"])).slice(0, SHOWN_PROBLEMS + 1).to_pylist()
+    rows = captions.filter(captions["problem"].is_valid()).slice(0, SHOWN_PROBLEMS + 1).to_pylist()
     lines = [f"  {row['photo_id']}: {row['problem']}" for row in rows]
     return [*lines[:SHOWN_PROBLEMS], "  ..."] if len(lines) > SHOWN_PROBLEMS else lines
 
@@ -301,7 +302,8 @@ def write_captions(arguments: CaptionArguments, run: CaptionRun, accelerator) ->
         run.take(process)
 
     done = run.captions()["photo_id"]
-    pending = np.flatnonzero(~pc.is_in(survey.ids, value_set=done).to_numpy(zero_copy_only=False))
+    written = pc.is_in(survey.ids, value_set=done)  # pyright: ignore[reportAttributeAccessIssue] - made at import
+    pending = np.flatnonzero(~written.to_numpy(zero_copy_only=False))
     accelerator.wait_for_everyone()  # all have looked before anyone writes
     paths = [dataset / shard for shard in shards]
     seconds = caption_photos(arguments, accelerator, run, survey, pending, paths)

@@ -193,7 +193,8 @@ def _meet_users(rng: random.Random, num_users: int) -> list[User]:
         stars = rng.choices((1, 2, 3, 4, 5), TEMPERS)[0]
         temper = min(5.0, max(1.0, stars + rng.uniform(-0.25, 0.25)))
         num_reviews = rng.randint(MIN_REVIEWS, MAX_REVIEWS) if number < num_users else rng.randint(3, MIN_REVIEWS - 1)
-        users.append(User(_new_id(rng), tuple(rng.sample(CATEGORIES, 2)), _draw_traits(rng), temper, num_reviews))
+        user_id, (taste, other) = _new_id(rng), rng.sample(CATEGORIES, 2)
+        users.append(User(user_id, (taste, other), _draw_traits(rng), temper, num_reviews))
     return users
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, skip_first_batches
@@ -97,10 +98,13 @@ class TrainingState:
 
     def mean_losses(self, accelerator: Accelerator) -> dict[str, float]:
         """Of the epoch's tokens, over all processes; not a number for an objective that was never drawn."""
-        sums, counts = (
-            accelerator.reduce(torch.stack([torch.as_tensor(v, device=accelerator.device) for v in values]), "sum")
-            for values in (self.sums.values(), self.counts.values())
-        )
+
+        def total(values: Iterable[torch.Tensor | float]) -> torch.Tensor:
+            stacked = torch.stack([torch.as_tensor(value, device=accelerator.device) for value in values])
+            reduced: Any = accelerator.reduce(stacked, "sum")
+            return reduced
+
+        sums, counts = total(self.sums.values()), total(self.counts.values())
         return dict(zip(self.sums, (sums / counts).tolist(), strict=True))
 
     def training_record(self, accelerator: Accelerator, learning_rate: float, users: int) -> dict:
@@ -295,7 +299,9 @@ def _epoch_name(record: Mapping) -> str:
 
 def _age(checkpoint: Path) -> tuple[int, int]:
     """Step and epoch; the checkpoint before an epoch's evaluation is older than that behind it."""
-    step, epoch = NAME.fullmatch(checkpoint.name).groups()
+    named = NAME.fullmatch(checkpoint.name)
+    assert named is not None  # of `list_checkpoints`, or `find_checkpoint`
+    step, epoch = named.groups()
     return int(step), int(epoch or 0)
 
 

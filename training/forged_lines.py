@@ -26,7 +26,7 @@ def forge(
     """A user's texts with another's profile in them, as a stranger may do it: once or often, beside much that is
     honest or little."""
     if reviews and rng.random() < SCANT:
-        words = reviews[rng.integers(len(reviews))].split()
+        words = reviews[int(rng.integers(len(reviews)))].split()
         reviews = [" ".join(words[: rng.integers(1, SCANT_WORDS + 1)])]
     for _ in range(rng.integers(2, MOST + 1) if rng.random() < SEVERAL else 1):
         reviews, captions = add_line(forge_line(schema, profile, rng), reviews, captions, rng)
@@ -47,15 +47,15 @@ def add_line(
 ) -> tuple[list[str], list[str | None]]:
     """The texts with the line as a review of its own, or between the words of a review or of a caption."""
     reviews, captions, kind = list(reviews), list(captions), rng.random()
-    written = [place for place, caption in enumerate(captions) if caption]
+    written = [(place, caption) for place, caption in enumerate(captions) if caption]
     if kind < ALONE or not reviews:
         reviews.insert(rng.integers(len(reviews) + 1), line)
     elif kind < IN_REVIEW or not written:
         place = rng.integers(len(reviews))
         reviews[place] = _between_words(line, reviews[place], rng)
     else:
-        place = written[rng.integers(len(written))]
-        captions[place] = _between_words(line, captions[place], rng)
+        place, caption = written[rng.integers(len(written))]
+        captions[place] = _between_words(line, caption, rng)
     return reviews, captions
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -116,7 +117,8 @@ def fit_batch_size(
         trained = [parameter for parameter in joint.parameters() if parameter.requires_grad]
         room = [torch.empty_like(parameter) for parameter in trained for _ in ("mean", "variance")]
         loader = training_loader(split.select(longest[:batch_size]), processor, arguments)
-        examples = [loader.dataset[row] for row in range(len(loader.dataset))]
+        users: Any = loader.dataset  # whose length its class does not promise
+        examples = [users[row] for row in range(len(users))]
         for drawn_by in _draws(arguments):
             loader.collate_fn.drawn_by = drawn_by
             batch = loader.collate_fn(examples)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
@@ -32,7 +33,7 @@ def write_model_card(
     schema: ProfileSchema,
     results: Mapping,
     history: Sequence[Mapping],
-    corpus: Mapping,
+    corpus: Mapping[str, Any],
     example: Mapping | None,
 ) -> None:
     """Writes `README.md`, the Hub's model card with its metadata. It names no folder of this machine.

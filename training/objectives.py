@@ -9,6 +9,7 @@ Shapes: batch users, images photos a user, seq text tokens, target label tokens.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def mask_captions(captions: Sequence[str], probability: float, mask_token: str, 
 def mask_profile(keys: Sequence[str], probability: float, rng: np.random.Generator) -> list[str]:
     """The attributes to mask, each with the given probability, at least one (section 5.1)."""
     masked = [key for key, draw in zip(keys, rng.random(len(keys)), strict=True) if draw < probability]
-    return masked or [keys[rng.integers(len(keys))]]
+    return masked or [keys[int(rng.integers(len(keys)))]]
 
 
 def mask_pixels(shape: Sequence[int], probability: float, rng: np.random.Generator) -> torch.Tensor:
@@ -104,6 +105,8 @@ class JointTrainingModel(nn.Module):
         ValueError: if the weights are not of the views' objectives, or not positive.
     """
 
+    black: torch.Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -116,7 +119,7 @@ class JointTrainingModel(nn.Module):
         weights = dict.fromkeys(views, 1.0) if weights is None else weights
         if set(weights) != set(views) or min(weights.values()) <= 0:
             raise ValueError(f"each of {list(views)} needs a weight above 0, got {weights}")
-        self.model = model
+        self.model: Any = model  # of which a checker knows only that it is a module
         self.views = views
         self.in_step = in_step
         self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
@@ -143,11 +146,11 @@ class JointTrainingModel(nn.Module):
         fused = []
         for view in views:
             attention_mask = batch["texts"][view.text]["attention_mask"]
-            features = photos.get(view.photos)
+            features = photos.get(view.photos) if view.photos else None
             fused.append(self.model.fuse(texts[view.text], attention_mask, features, batch.get("image_mask")))
         losses = dict(zip(names, self._decode(fused, target, batch["labels"]), strict=True))
         weights = self.weights if drawn is None else dict.fromkeys(names, 1 / len(names))
-        loss = sum(weights[name] * value for name, value in losses.items())
+        loss: Any = sum(weights[name] * value for name, value in losses.items())
         return JointOutput(loss, losses)
 
     def _embed(self, names: list[str], batch: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -171,14 +174,14 @@ class JointTrainingModel(nn.Module):
         image_mask, features = batch.get("image_mask"), {}
         if image_mask is None:
             return features
-        names = [name for name in dict.fromkeys(names) if name]
-        if "vision_states" in batch and "photos" in names:
+        sets = [name for name in dict.fromkeys(names) if name]
+        if "vision_states" in batch and "photos" in sets:
             features["photos"] = self.model.project_states(batch["vision_states"], image_mask)
-            names.remove("photos")
-        if names:
-            pixels = torch.cat([self._pixels(name, batch) for name in names])
-            parts = self.model.photo_features(pixels, image_mask.repeat(len(names), 1)).chunk(len(names))
-            features |= zip(names, parts, strict=True)
+            sets.remove("photos")
+        if sets:
+            pixels = torch.cat([self._pixels(name, batch) for name in sets])
+            parts = self.model.photo_features(pixels, image_mask.repeat(len(sets), 1)).chunk(len(sets))
+            features |= zip(sets, parts, strict=True)
         return features
 
     def _pixels(self, name: str, batch: dict) -> torch.Tensor:
@@ -191,13 +194,13 @@ class JointTrainingModel(nn.Module):
         lengths = [output.last_hidden_state.shape[1] for output in fused]
         # Padded to 600 tokens, a masked profile of 50 would cost the decoder as much as the reviews.
         is_short = [2 * length <= max(lengths) and not self.in_step for length in lengths]
-        losses = [None] * len(fused)
+        losses: dict[int, torch.Tensor] = {}
         for short in sorted(set(is_short)):
             chosen = [number for number, it_is in enumerate(is_short) if it_is == short]
             found = self._decode_group([fused[number] for number in chosen], target, labels)
             for number, loss in zip(chosen, found, strict=True):
                 losses[number] = loss
-        return losses
+        return [losses[number] for number in range(len(fused))]
 
     def _decode_group(self, fused: list, target: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """One decoder pass, the encoder outputs padded to the longest."""

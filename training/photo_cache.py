@@ -50,7 +50,8 @@ class PhotoCache:
     def pixels(self) -> np.ndarray:
         """Of all photos, (photos, height, width, 3)."""
         if self._pixels is None:  # opened by each worker for itself
-            self._pixels = np.load(self.path, mmap_mode="r")
+            pixels: np.ndarray = np.load(self.path, mmap_mode="r")
+            self._pixels = pixels
         return self._pixels
 
     def row(self, photo: bytes | str) -> int:

@@ -40,27 +40,6 @@ FORGED_ROWS = {
 }
 
 
-def evaluate_conditions(
-    model,
-    processor,
-    split: Dataset,
-    arguments: JointTrainingArguments,
-    accelerator: Accelerator,
-    cache: PhotoCache | None,
-    check: Callable,
-) -> dict[str, Evaluation]:
-    """The same checkpoint on a split under each of `TEST_CONDITIONS`, of a model that sees reviews alone those about
-    reviews; `cache` of photos, `check` of signals."""
-    evaluations, sees = {}, seen_by(arguments)
-    for row, condition in TEST_CONDITIONS.items():
-        if "photos_from" in condition and not (sees.images or sees.captions):
-            continue
-        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
-        name = f"test, {row}"
-        evaluations[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
-    return evaluations
-
-
 def evaluate_saved(
     processor,
     split: Dataset,
@@ -69,10 +48,17 @@ def evaluate_saved(
     cache: PhotoCache | None,
     check: Callable,
 ) -> tuple[dict[str, Evaluation], list[dict]]:
-    """The model in `output_dir` on a split: `evaluate_conditions`, and the rows of `evaluate_probabilities`."""
+    """The model in `output_dir` on a split: under each of `TEST_CONDITIONS`, of a model that sees reviews alone those
+    about reviews; and the rows of `evaluate_probabilities`. `cache` is of photos, `check` of signals."""
     model = AutoModelForSeq2SeqLM.from_pretrained(arguments.output_dir, trust_remote_code=True).to(accelerator.device)
-    tests = evaluate_conditions(model, processor, split, arguments, accelerator, cache, check)
-    loader = accelerator.prepare(evaluation_loader(split, processor, arguments, "self", cache))
+    tests, sees = {}, seen_by(arguments)
+    for row, condition in TEST_CONDITIONS.items():
+        if "photos_from" in condition and not (sees.images or sees.captions):
+            continue
+        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
+        name = f"test, {row}"
+        tests[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
+    loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache))
     return tests, evaluate_probabilities(model, loader, processor, accelerator, "test, probabilities", check)
 
 
@@ -94,8 +80,7 @@ def summarise_tests(
     """The results of the test split, as `all_results.json` has them.
 
     Args:
-        tests: of `evaluate_conditions`.
-        rows: of `evaluate_probabilities`, of the same users.
+        tests, rows: of `evaluate_saved`.
     """
     train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
