@@ -2,10 +2,10 @@
 
 import copy
 import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from string import capwords
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -73,7 +73,7 @@ class ProfileAttribute:
         return self.name.lower().replace(" ", "_")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ProfileSchema:
     """The attributes of a profile, in order; it is data, and lives in `config.json`.
 
@@ -89,19 +89,19 @@ class ProfileSchema:
         ValueError: if there are no attributes, two have the same key, or one is named "Average".
     """
 
-    attributes: "tuple[ProfileAttribute, ...] | ProfileSchema | None" = None
+    attributes: tuple[ProfileAttribute, ...]
 
-    def __post_init__(self):
-        given = getattr(self.attributes, "attributes", self.attributes)  # those of a schema
+    def __init__(self, attributes: "Sequence[ProfileAttribute | Mapping] | ProfileSchema | None" = None):
+        given = getattr(attributes, "attributes", attributes)  # those of a schema
         if given is not None and not isinstance(given, list | tuple):
-            raise ValueError(f"a schema is a list of attributes, got {self.attributes!r}")
-        attributes = tuple(map(_own_attribute, YELP_ATTRIBUTES if given is None else given))
-        keys = [attribute.key for attribute in attributes]
+            raise ValueError(f"a schema is a list of attributes, got {attributes!r}")
+        own = tuple(map(_own_attribute, YELP_ATTRIBUTES if given is None else given))
+        keys = [attribute.key for attribute in own]
         if not keys or len(set(keys)) < len(keys):
             raise ValueError(f"a schema has at least one attribute and different keys, got {keys}")
         if "average" in keys:
             raise ValueError("an attribute cannot be named Average: that is the key of the attributes' mean score")
-        object.__setattr__(self, "attributes", attributes)
+        object.__setattr__(self, "attributes", own)
 
     def __eq__(self, other) -> bool:
         return self.attributes == other.attributes if hasattr(other, "attributes") else NotImplemented
@@ -146,7 +146,7 @@ class ProfileSchema:
         profile = {}
         for attribute in self.attributes:
             indices = labels.get(attribute.key)
-            many = indices if isinstance(indices, list | tuple) else [indices]
+            many: Sequence[Any] = indices if isinstance(indices, list | tuple) else [indices]
             if not all(type(index) is int and 0 <= index < len(attribute.values) for index in many):
                 raise ValueError(f"{attribute.key} takes indices from 0 to {len(attribute.values) - 1}, got {indices}")
             values = [attribute.values[index] for index in many]
@@ -186,7 +186,7 @@ class ProfileSchema:
         parts = []
         for attribute in self.attributes:
             value = profile[attribute.key]
-            text = value if isinstance(value, str) else VALUE_SEPARATOR.join(value)
+            text = value if isinstance(value, str) else VALUE_SEPARATOR.join(value or ())
             parts.append(attribute.name + NAME_SEPARATOR + (mask_token if attribute.key in masked else text))
         return ATTRIBUTE_SEPARATOR.join(parts)
 
@@ -328,11 +328,11 @@ class MMProfileConfig(PreTrainedConfig):
     }
     keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
-    text_config: dict | PreTrainedConfig | None = None
-    vision_config: dict | PreTrainedConfig | None = None
+    text_config: Any = None  # a configuration, whatever it was made of
+    vision_config: Any = None
     fusion: str = "gated"
     vision_feature: str = "cls"
-    profile_schema: ProfileSchema | list | None = None
+    profile_schema: Any = None  # a `ProfileSchema`
     paradigm: str = "combined"
     objectives: list[str] | None = None
     is_encoder_decoder: bool = True

@@ -52,7 +52,7 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
 def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
     if arguments.model:
         # By the classes that are trained and saved here: code that came with an older checkpoint lacks some of theirs.
-        revision = exact_revision(arguments.model, arguments.revision)
+        revision = exact_revision(arguments.model, arguments.revision) or "main"
         model = MMProfileForConditionalGeneration.from_pretrained(
             arguments.model, dtype=torch.float32, revision=revision
         )
