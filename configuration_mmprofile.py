@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from string import capwords
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -146,7 +146,7 @@ class ProfileSchema:
         profile = {}
         for attribute in self.attributes:
             indices = labels.get(attribute.key)
-            many = indices if isinstance(indices, list | tuple) else [indices]
+            many: Sequence[Any] = indices if isinstance(indices, list | tuple) else [indices]
             if not all(type(index) is int and 0 <= index < len(attribute.values) for index in many):
                 raise ValueError(f"{attribute.key} takes indices from 0 to {len(attribute.values) - 1}, got {indices}")
             values = [attribute.values[index] for index in many]
@@ -186,7 +186,7 @@ class ProfileSchema:
         parts = []
         for attribute in self.attributes:
             value = profile[attribute.key]
-            text = value if isinstance(value, str) else VALUE_SEPARATOR.join(value)
+            text = value if isinstance(value, str) else VALUE_SEPARATOR.join(value or ())
             parts.append(attribute.name + NAME_SEPARATOR + (mask_token if attribute.key in masked else text))
         return ATTRIBUTE_SEPARATOR.join(parts)
 
@@ -376,11 +376,11 @@ class MMProfileConfig(PreTrainedConfig):
     }
     keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
-    text_config: dict | PreTrainedConfig | None = None
-    vision_config: dict | PreTrainedConfig | None = None
+    text_config: Any = None  # a configuration, whatever it was made of
+    vision_config: Any = None
     fusion: str = "gated"
     vision_feature: str = "cls"
-    profile_schema: ProfileSchema | list | None = None
+    profile_schema: Any = None  # a `ProfileSchema`
     paradigm: str = "combined"
     objectives: list[str] | None = None
     is_encoder_decoder: bool = True

@@ -47,6 +47,8 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from profile_search_mmprofile import ProfileSearch as ProfileSearch
     from profile_trie_mmprofile import ProfileTrie as ProfileTrie
     from profile_trie_mmprofile import profile_trie as profile_trie
+    from texts_mmprofile import MASK_TOKEN as MASK_TOKEN
+    from texts_mmprofile import SECTION_MARKS as SECTION_MARKS
     from texts_mmprofile import EncodedText as EncodedText
     from texts_mmprofile import shown as shown
 
@@ -76,7 +78,7 @@ _NAMES = {
     "profile_prefixes_mmprofile": ("branch_table",),
     "profile_search_mmprofile": ("ProfileSearch",),
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
-    "texts_mmprofile": ("EncodedText", "shown"),
+    "texts_mmprofile": ("MASK_TOKEN", "SECTION_MARKS", "EncodedText", "shown"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 if not TYPE_CHECKING:

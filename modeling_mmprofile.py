@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Collection
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +27,9 @@ from transformers import (
 )
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import TransformersKwargs, cached_file, logging
+from transformers.utils import logging
+from transformers.utils.generic import ModelOutput, TransformersKwargs
+from transformers.utils.hub import cached_file
 
 from .configuration_mmprofile import MMProfileConfig
 from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, MMProfileOutput
@@ -48,7 +51,7 @@ class MMProfilePreTrainedModel(PreTrainedModel):
     config_class = MMProfileConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _no_split_modules = [fusion.__name__ for fusion in FUSIONS.values()]  # the towers add theirs
     _supports_sdpa = True
@@ -68,9 +71,11 @@ class MMProfilePreTrainedModel(PreTrainedModel):
 
     def _save_companions(self, folder):
         """The files of the checkpoint that the model came from which no Python code imports."""
-        options = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors")}
-        options["revision"] = getattr(self.config, "_commit_hash", None)
-        for name in COMPANIONS if self.name_or_path else ():
+        if not self.name_or_path:
+            return
+        options: dict[str, Any] = {"revision": getattr(self.config, "_commit_hash", None)}
+        options |= {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors")}
+        for name in COMPANIONS:
             try:
                 found = cached_file(self.name_or_path, name, **options)
             except OSError as error:  # a folder that is gone, a repository that asks for a token
@@ -89,14 +94,14 @@ class MMProfilePreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
 
-def _text_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+def _text_class(config: PreTrainedConfig) -> Any:
     if config.model_type not in TEXT_MODELS:
         name = config.name_or_path or "text_config"
         raise ValueError(f"{name!r} must be of one of the types {list(TEXT_MODELS)}, it is {config.model_type!r}")
     return MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)]
 
 
-def _vision_class(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], dict]:
+def _vision_class(config: PreTrainedConfig) -> tuple[Any, dict]:
     """A vision tower's class, and its arguments beside the configuration: a pooling layer that can be left out is one
     that most checkpoints have no trained weights of."""
     cuts_patches = all(hasattr(config, size) for size in ("hidden_size", "image_size", "patch_size"))
@@ -105,12 +110,12 @@ def _vision_class(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], dict
         raise ValueError(
             f"{name!r} must be of a vision model that cuts photos in patches, it is {config.model_type!r}"
         )
-    vision_class = MODEL_MAPPING[type(config)]
+    vision_class: Any = MODEL_MAPPING[type(config)]
     pools = "add_pooling_layer" in signature(vision_class).parameters
     return vision_class, {"add_pooling_layer": False} if pools else {}
 
 
-def _load_tower(tower: type[PreTrainedModel], checkpoint: str, **options) -> PreTrainedModel:
+def _load_tower(tower: Any, checkpoint: str, **options) -> Any:
     model, found = tower.from_pretrained(checkpoint, output_loading_info=True, **options)
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{checkpoint!r} lacks {len(missing)} weights of {tower.__name__}, e.g. {missing[0]!r}")
@@ -134,6 +139,9 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
     With no photo the model is T5: the same weights give the same logits, to the bit.
     """
 
+    text_model: Any  # what of T5's, mT5's and umT5's is called has no type in common
+    vision_model: Any
+
     def __init__(self, config: MMProfileConfig):
         super().__init__(config)
         self.text_model = _text_class(config.text_config)(config.text_config)
@@ -146,7 +154,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         self.post_init()
 
     @classmethod
-    def from_text_vision_pretrained(cls, text: str, vision: str, dtype="auto", **config):
+    def from_text_vision_pretrained(cls, text: str, vision: str, dtype: str | torch.dtype = "auto", **config):
         """A model from two pre-trained towers and a fusion with fresh weights.
 
         Args:
@@ -165,7 +173,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         vision_class, options = _vision_class(vision_config)
         text_model = _load_tower(text_class, text, dtype=dtype)
         vision_model = _load_tower(vision_class, vision, config=vision_config, dtype=dtype, **options)
-        model = cls(cls.config_class(text_config=text_model.config, vision_config=vision_model.config, **config))
+        model: Any = cls(MMProfileConfig(text_config=text_model.config, vision_config=vision_model.config, **config))
         model = model.to(text_model.dtype)
         model.fusion.soften()
         model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)
@@ -179,7 +187,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
     def get_decoder(self) -> nn.Module:
         return self.text_model.get_decoder()
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> nn.Embedding:
         return self.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module):
@@ -324,14 +332,13 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         """Text and photos to H_fused; arguments and errors as in `forward`."""
         kwargs.pop("return_dict", None)
         text = self.text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
-        features = None
+        states, features = text.last_hidden_state, None
+        assert states is not None
         if pixel_values is not None:
-            if len(pixel_values) != len(text.last_hidden_state):
-                raise ValueError(
-                    f"pixel_values are of {len(pixel_values)} users, the text of {len(text.last_hidden_state)}"
-                )
+            if len(pixel_values) != len(states):
+                raise ValueError(f"pixel_values are of {len(pixel_values)} users, the text of {len(states)}")
             features = self.photo_features(pixel_values, image_mask)
-        output = self.fuse(text.last_hidden_state, attention_mask, features, image_mask, output_fusion)
+        output = self.fuse(states, attention_mask, features, image_mask, output_fusion)
         output.hidden_states, output.attentions = text.hidden_states, text.attentions
         return output
 
@@ -343,7 +350,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         image_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
+        encoder_outputs: ModelOutput | tuple | None = None,
         past_key_values=None,
         cache=None,
         inputs_embeds: torch.Tensor | None = None,

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from inspect import signature
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from transformers import T5ForConditionalGeneration
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5Attention, T5Block
 
 from .profile_prefixes_mmprofile import Branches, Prefixes, places_in, sums_before
@@ -68,7 +69,8 @@ class NotFiniteError(ValueError):
     """
 
     def __init__(self, users: Sequence[int], dtype: torch.dtype):
-        self.users, self.dtype, self.predictions = list(users), dtype, None
+        self.users, self.dtype = list(users), dtype
+        self.predictions: list | None = None
         cure = "; torch.bfloat16 or torch.float32 has room for larger ones" if dtype == torch.float16 else ""
         self.problem = f"what the model computes of this user is not finite in {dtype}{cure}"
         super().__init__(f"users {self.users} of the batch: {self.problem}")
@@ -81,26 +83,24 @@ class TreeDecoder:
     takes the ancestors that it needs.
 
     Args:
-        text_model: with its decoder and head.
+        text_model: T5's, mT5's or umT5's, with its decoder and head.
         state: (users, seq, d_model), what the decoder attends to.
         mask: (users, seq), 1 where it may; None for everywhere.
         longest: how many tokens a text has at most.
     """
 
-    def __init__(
-        self, text_model: T5ForConditionalGeneration, state: torch.Tensor, mask: torch.Tensor | None, longest: int
-    ):
+    def __init__(self, text_model: PreTrainedModel, state: torch.Tensor, mask: torch.Tensor | None, longest: int):
+        self.model: Any = text_model
         # A device map may put the decoder elsewhere than the encoder; a part that it moves by hooks has no data here.
-        device = text_model.decoder.final_layer_norm.weight.device
-        state = state if device.type == "meta" else state.to(device)
-        self.model, self.state = text_model, state
+        device = self.model.decoder.final_layer_norm.weight.device
+        self.state = state = state if device.type == "meta" else state.to(device)
         self.users = np.arange(len(state))  # the user of each row
         self.cross = DynamicCache()
         self.memory = Memory(state.device)
-        attentions = [block.layer[0].SelfAttention for block in text_model.decoder.block]
-        self.own_bias = attentions if text_model.config.model_type == "umt5" else None  # what adds a bias by itself
+        attentions = [block.layer[0].SelfAttention for block in self.model.decoder.block]
+        self.own_bias = attentions if text_model.config.model_type == "umt5" else []  # what adds a bias by itself
         self.cache_name = cache_argument(
-            type(text_model.decoder.block[0]), type(attentions[0]), biased=self.own_bias is None
+            type(self.model.decoder.block[0]), type(attentions[0]), biased=not self.own_bias
         )
         # The last query of a text has every distance to its keys: (heads, longest + 1), by distance.
         self.distance_bias = [
@@ -156,7 +156,7 @@ class TreeDecoder:
         cache = EncoderDecoderCache(self.memory.read(index), self.cross)
         hidden = decoder.embed_tokens(tokens).to(device)
         arguments = {"encoder_hidden_states": self.state, self.cache_name: cache}
-        if self.own_bias is None:
+        if not self.own_bias:
             bias = self._bias(0, distance, visible)
             # The masks are in the biases; without any mask, the attention would take the tokens for a plain sequence.
             no_mask = bias.new_zeros(1, 1, 1, 1)
@@ -192,8 +192,8 @@ class TreeDecoder:
             hidden = hidden * self.model.model_dim**-0.5
         order = positions.argsort(kind="stable")
         wanted = torch.from_numpy(np.stack([positions[order], tokens[order]])).to(hidden.device)
-        starts = np.arange(0, len(hidden), HEAD_ROWS)
-        ends, parts = np.searchsorted(positions[order], [*starts, len(hidden)]), []
+        starts = range(0, len(hidden), HEAD_ROWS)
+        ends, parts = np.searchsorted(positions[order], np.array([*starts, len(hidden)])), []
         for start, (first, last) in zip(starts, pairwise(ends), strict=True):
             # log_softmax and not logsumexp: rounded alike, scores compare with teacher forcing and beam search.
             logits = self.model.lm_head(hidden[start : start + HEAD_ROWS]).to(hidden.device)
@@ -209,29 +209,31 @@ class Memory:
 
     def __init__(self, device: torch.device):
         self.device, self.layer_devices = device, []
-        self.states = None  # (layers, 2, heads, capacity, d_kv)
+        self.states: torch.Tensor | None = None  # (layers, 2, heads, capacity, d_kv)
         self.used = 0
 
     def read(self, index: torch.Tensor) -> DynamicCache:
         """The columns of `index` (rows, memory) as a cache."""
         cache = DynamicCache()
         if index.shape[1]:
+            assert self.states is not None
             picked = self.states[:, :, :, index.flatten()].unflatten(3, index.shape).transpose(2, 3)
             for layer, (keys, values) in enumerate(picked):  # (rows, heads, memory, d_kv)
                 cache.update(keys.to(self.layer_devices[layer]), values.to(self.layer_devices[layer]), layer)
         return cache
 
-    def write(self, cache: DynamicCache, length: int) -> int:
+    def write(self, cache: Cache, length: int) -> int:
         """Keeps what stands in the cache behind `length`; returns the first one's column, row by row."""
-        self.layer_devices = [layer.keys.device for layer in cache.layers]
-        new = [torch.stack((layer.keys[:, :, length:], layer.values[:, :, length:])) for layer in cache.layers]
+        layers: list[Any] = cache.layers
+        self.layer_devices = [layer.keys.device for layer in layers]
+        new = [torch.stack((layer.keys[:, :, length:], layer.values[:, :, length:])) for layer in layers]
         new = torch.stack([states.to(self.device) for states in new])
         new = new.transpose(2, 3).flatten(3, 4)  # (layers, 2, heads, rows * width, d_kv)
         first, self.used = self.used, self.used + new.shape[3]
         if self.states is None or self.used > self.states.shape[3]:
             # By a quarter: the old one is there beside it, and after many calls it is what fills a GPU.
             grown = new.new_empty(*new.shape[:3], self.used + self.used // 4, new.shape[4])
-            if first:
+            if self.states is not None:
                 grown[:, :, :, :first] = self.states[:, :, :, :first]
             self.states = grown
         self.states[:, :, :, first : self.used] = new

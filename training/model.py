@@ -6,7 +6,13 @@ from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from files.checkpoint_files import exact_revision
-from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
+from mmprofile import (
+    MASK_TOKEN,
+    SECTION_MARKS,
+    MMProfileForConditionalGeneration,
+    MMProfileProcessor,
+    ProfileSchema,
+)
 from scoring.evaluation import max_profile_tokens
 from training.arguments import JointTrainingArguments
 from training.data import corpus_texts
@@ -46,7 +52,7 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
 def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
     if arguments.model:
         # By the classes that are trained and saved here: code that came with an older checkpoint lacks some of theirs.
-        revision = exact_revision(arguments.model, arguments.revision)
+        revision = exact_revision(arguments.model, arguments.revision) or "main"
         model = MMProfileForConditionalGeneration.from_pretrained(
             arguments.model, dtype=torch.float32, revision=revision
         )
@@ -74,13 +80,25 @@ def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, trai
             vision_feature=arguments.vision_feature,
             profile_schema=schema,
         )
+        tokenizer = AutoTokenizer.from_pretrained(arguments.text_model)
+        add_sentinels(tokenizer, model)
         processor = MMProfileProcessor(
             AutoImageProcessor.from_pretrained(arguments.vision_model),
-            AutoTokenizer.from_pretrained(arguments.text_model),
+            tokenizer,
             schema,
             max_text_tokens=arguments.max_text_tokens,
         )
     return model, processor
+
+
+def add_sentinels(tokenizer, model: MMProfileForConditionalGeneration) -> None:
+    """Gives a tokenizer the sentinels of T5 that the processor needs and it lacks, as mT5's does, with untrained
+    embeddings; mT5's vocabulary has rows to spare for them."""
+    needed = [MASK_TOKEN, *SECTION_MARKS["sentinels"].values()]
+    lacking = [token for token in needed if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id)]
+    tokenizer.add_special_tokens({"extra_special_tokens": lacking}, replace_extra_special_tokens=False)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
 
 
 def to_training(joint: torch.nn.Module, model: MMProfileForConditionalGeneration, arguments: JointTrainingArguments):

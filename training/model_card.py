@@ -1,6 +1,7 @@
 """The model card of a training run: `README.md` of the output folder, from `model_card_template.md`."""
 
 import dataclasses
+import json
 import math
 import os
 import re
@@ -39,8 +40,8 @@ def write_model_card(
     """Writes `README.md`, the Hub's model card with its metadata. It names no folder of this machine.
 
     Args:
-        output_dir: the folder; its name is the model's. `curves.png`, `confusion.png` and `calibration.png` of
-            the test split are expected there.
+        output_dir: the folder of the saved model; its name is the model's. `curves.png`, `confusion.png` and
+            `calibration.png` of the test split are expected there.
         arguments: of the run.
         schema: what a profile is.
         results: what `all_results.json` holds: `test_f1`, the rows of `format_table`, among them "mmprofile";
@@ -65,7 +66,7 @@ def write_model_card(
     name = Path(output_dir).resolve().name
     corpus = {**corpus, "name": _public_name(corpus["name"])}
     card = ModelCard.from_template(
-        _metadata(name, arguments, schema, f1, corpus, example),
+        _metadata(output_dir, arguments, schema, f1, corpus, example),
         template_path=str(TEMPLATE),
         model_name=name,
         table=table,
@@ -108,7 +109,7 @@ def _resolution(percent: float, users: int) -> float:
 
 
 def _metadata(
-    name: str,
+    output_dir: str | os.PathLike,
     arguments: JointTrainingArguments,
     schema: ProfileSchema,
     f1: Mapping[str, float],
@@ -117,6 +118,8 @@ def _metadata(
 ) -> ModelCardData:
     columns = {attribute.key: attribute.name for attribute in table_order(schema)} | {"average": "average"}
     dataset = arguments.dataset if _on_hub(arguments.dataset) else None
+    config = json.loads((Path(output_dir) / "config.json").read_text(encoding="utf-8"))
+    towers = [config[tower]["model_type"] for tower in ("text_config", "vision_config")]
     eval_results = [
         EvalResult(
             task_type="user-profiling",
@@ -142,14 +145,14 @@ def _metadata(
         license="apache-2.0",
         library_name="transformers",
         pipeline_tag="image-text-to-text",
-        tags=["mmprofile", "user-profiling", "multimodal", "t5", "vit"],
+        tags=["mmprofile", "user-profiling", "multimodal", *towers],
         datasets=[dataset] if dataset else None,
         metrics=["f1"],
         base_model=base_models,
         # A list of base models alone reads as a merge of their weights.
         base_model_relation="finetune" if base_models else None,
         widget=widget,
-        model_name=name,
+        model_name=Path(output_dir).resolve().name,
         eval_results=eval_results,
     )
 

@@ -102,7 +102,7 @@ def tiny_config(
         num_decoder_layers=num_decoder_layers,
         dropout_rate=dropout_rate,
         feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
+        decoder_start_token_id=0,  # pyright: ignore[reportCallIssue]  # any configuration takes it, as any generates
     )
     vision_config = ViTConfig(
         hidden_size=vision_hidden_size,

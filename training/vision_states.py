@@ -32,9 +32,10 @@ class VisionStates:
             self._write(model, processor, torch.device(device), batch_size)
 
     def __getitem__(self, photo: bytes | str) -> np.ndarray:
-        if self._states is None:  # opened by each worker for itself
-            self._states = np.load(self._path, mmap_mode="r")
-        return self._states[self._cache.row(photo)]
+        states = self._states
+        if states is None:  # opened by each worker for itself
+            states = self._states = np.load(self._path, mmap_mode="r")
+        return states[self._cache.row(photo)]
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_states": None}
@@ -51,6 +52,7 @@ class VisionStates:
                 if file is None:
                     file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(pixels), *states.shape[1:]))
                 file[start : start + batch_size] = states
+            assert file is not None  # there are photos
             file.flush()
         tower.train(was_training).to(home)
 

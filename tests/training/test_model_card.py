@@ -63,11 +63,13 @@ def write(tmp_path, monkeypatch):
     def written(results=None, corpus=None, example=None, **flags):
         output = tmp_path / "outputs" / "my-model"
         output.mkdir(parents=True, exist_ok=True)
+        towers = {"text_config": {"model_type": "mt5"}, "vision_config": {"model_type": "dinov2"}}
+        (output / "config.json").write_text(json.dumps(towers))
         arguments = JointTrainingArguments(**{"dataset": "org/reviews", "output_dir": str(output)} | flags)
         sizes = {"config": None, "train": 3000, "dev": 500, "test": 400}
         corpus = {"name": arguments.dataset, **sizes} | (corpus or {})
         write_model_card(output, arguments, SCHEMA, RESULTS | (results or {}), HISTORY, corpus, example)
-        assert [path.name for path in output.iterdir()] == ["README.md"]
+        assert sorted(path.name for path in output.iterdir()) == ["README.md", "config.json"]
         return ModelCard.load(output / "README.md")
 
     return written
@@ -92,7 +94,7 @@ def test_the_metadata_says_what_the_hub_files_the_model_under(write):
         "license": "apache-2.0",
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
-        "tags": ["mmprofile", "user-profiling", "multimodal", "t5", "vit"],
+        "tags": ["mmprofile", "user-profiling", "multimodal", "mt5", "dinov2"],
         "datasets": ["org/reviews"],
         "metrics": ["f1"],
         "base_model": ["google/flan-t5-base", "google/vit-base-patch16-224"],

@@ -31,7 +31,7 @@ def test_rows_that_differ_in_photos_alone_are_left_out_where_none_are_seen(of_te
     assert set(base[1]) - set(results) == {"test_text_only_average_f1", "test_unpaired_average_f1"}
     card = (output / "README.md").read_text()
     assert "The model was trained on reviews alone" in card and "A person's own" not in card
-    assert "reviews alone  " not in card and "a ViT" not in card and "images=[" not in card
+    assert "reviews alone  " not in card and "a vision tower" not in card and "images=[" not in card
 
 
 def test_the_saved_model_keeps_its_objectives_and_prediction_follows_them(of_text, corpus, tmp_path, capsys):  # noqa: F811
