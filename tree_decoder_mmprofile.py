@@ -65,7 +65,8 @@ class NotFiniteError(ValueError):
     """
 
     def __init__(self, users: Sequence[int], dtype: torch.dtype):
-        self.users, self.dtype, self.predictions = list(users), dtype, None
+        self.users, self.dtype = list(users), dtype
+        self.predictions: list | None = None
         cure = "; torch.bfloat16 or torch.float32 has room for larger ones" if dtype == torch.float16 else ""
         self.problem = f"what the model computes of this user is not finite in {dtype}{cure}"
         super().__init__(f"users {self.users} of the batch: {self.problem}")
