@@ -95,7 +95,7 @@ RULES: dict[str, tuple[str, Callable]] = {
 
 
 def measure_rules(model, tokenizer, inputs: dict, repeats: int, profiles: int) -> dict[str, dict]:
-    """Figures a user with all rules, without each, and with other numbers of prefixes a call; all bounded by the tokens
+    """Figures a user with all rules, without each, and with other numbers of prefixes a call; the bound is the tokens
     of so many profiles."""
     cases: dict[str, tuple[tuple[str, Callable] | None, dict]] = {"all rules": (None, {})}
     # Near bounds can end a search without a way before it has a profile.
