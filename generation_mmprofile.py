@@ -3,15 +3,18 @@
 A profile's score is the model's plain log-probability of its text, `</s>` included.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
+from typing import cast
 
 import numpy as np
 import torch
+from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
-from .configuration_mmprofile import ProfileSchema
+from .configuration_mmprofile import MMProfileConfig, ProfileSchema
+from .fusion_mmprofile import Fusion
 from .profile_heuristic_mmprofile import SearchLimits
 from .profile_predictions_mmprofile import ProfilePrediction
 from .profile_prefixes_mmprofile import branch_table
@@ -30,6 +33,11 @@ PROFILES_PER_SEARCH = 64
 
 class ProfileGenerationMixin:
     """`generate_profiles` for a model with a `text_model` (T5) and an encoder that returns what its decoder sees."""
+
+    config: MMProfileConfig
+    text_model: T5ForConditionalGeneration
+    fusion: Fusion
+    get_encoder: Callable[[], Callable[..., ModelOutput]]
 
     @torch.no_grad()
     def generate_profiles(
@@ -88,14 +96,52 @@ class ProfileGenerationMixin:
             NotFiniteError: a ValueError, if the model's logits for some users are not finite, as where they overflow
                 in 16 bits. It has the `users`, and the others' `predictions`, with None for these.
         """
+        trie = self._trie(schema, tokenizer)
+        limits = self._limits(trie, num_return_profiles, expand_per_call, max_calls, max_decoder_tokens, min_coverage)
+        if encoder_outputs is not None:
+            encoded = checked_encoder_outputs(encoder_outputs, self.text_model.config.d_model)
+        elif input_ids is None:
+            raise ValueError("generate_profiles takes input_ids or encoder_outputs, got neither")
+        elif len(input_ids):
+            photos = {"pixel_values": pixel_values, "image_mask": image_mask, "output_fusion": output_fusion}
+            encoded = self.get_encoder()(input_ids=input_ids, attention_mask=attention_mask, **photos)
+        else:
+            return []
+        mask, state = _mask_of(encoded, attention_mask), encoded["last_hidden_state"]
+        if not len(state):
+            return []
+        predictions, failure = self._search(trie, limits, state, mask)
+        if output_fusion and self.fusion.weighs_photos:
+            _tell_photo_weights(predictions, encoded, mask, image_mask)
+        if failure is not None:
+            failure.predictions = predictions
+            raise failure
+        return cast("list[ProfilePrediction]", predictions)  # without a failure none is None
+
+    def profile_users(self, batch: Mapping[str, torch.Tensor], tokenizer, **options) -> list[dict]:
+        """Answers for users, as JSON has them; see the function `profile_users`."""
+        return profile_users(self, tokenizer, batch, **options)
+
+    def _trie(self, schema: ProfileSchema | list | None, tokenizer) -> ProfileTrie:
+        """Of the schema, by default the config's; a `ValueError` where the model has not all the tokens."""
         trie = profile_trie(self.config.profile_schema if schema is None else ProfileSchema(schema), tokenizer)
         if trie.largest_token >= self.text_model.config.vocab_size:
             raise ValueError(
                 f"the tokenizer writes token {trie.largest_token}, the model's vocabulary has"
                 f" {self.text_model.config.vocab_size}"
             )
-        if encoder_outputs is None and input_ids is None:
-            raise ValueError("generate_profiles takes input_ids or encoder_outputs, got neither")
+        return trie
+
+    def _limits(
+        self,
+        trie: ProfileTrie,
+        num_return_profiles: int,
+        expand_per_call: int | None,
+        max_calls: int | None,
+        max_decoder_tokens: float | None,
+        min_coverage: float,
+    ) -> SearchLimits:
+        """With the defaults where None is given; a `ValueError` where one is out of range."""
         limits = SearchLimits(
             num_return_profiles,
             *_expansions(self.text_model.device, expand_per_call),
@@ -104,35 +150,7 @@ class ProfileGenerationMixin:
             min_coverage,
         )
         limits.check(trie.longest)
-        if encoder_outputs is not None:
-            encoder_outputs = checked_encoder_outputs(encoder_outputs, self.text_model.config.d_model)
-        if not len(input_ids if encoder_outputs is None else encoder_outputs.last_hidden_state):
-            return []
-        if encoder_outputs is None:
-            encoder_outputs = self.get_encoder()(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                pixel_values=pixel_values,
-                image_mask=image_mask,
-                output_fusion=output_fusion,
-            )
-        mask = encoder_outputs.get("attention_mask", attention_mask)  # concatenated photos lengthen the sequence
-        state = encoder_outputs.last_hidden_state
-        if mask is not None and mask.shape != state.shape[:2]:
-            raise ValueError(
-                f"the encoder's states are of (batch, seq) {tuple(state.shape[:2])}, the mask of {tuple(mask.shape)}"
-            )
-        predictions, failure = self._search(trie, limits, state, mask)
-        if output_fusion and self.fusion.weighs_photos:
-            _tell_photo_weights(predictions, encoder_outputs, mask, image_mask)
-        if failure is not None:
-            failure.predictions = predictions
-            raise failure
-        return predictions
-
-    def profile_users(self, batch: Mapping[str, torch.Tensor], tokenizer, **options) -> list[dict]:
-        """Answers for users, as JSON has them; see the function `profile_users`."""
-        return profile_users(self, tokenizer, batch, **options)
+        return limits
 
     def _search(
         self, trie: ProfileTrie, limits: SearchLimits, state: torch.Tensor, mask: torch.Tensor | None
@@ -140,7 +158,8 @@ class ProfileGenerationMixin:
         """A prediction a user, None where the logits are not finite, and what says so. The search for the others
         begins anew: it happens seldom."""
         table = branch_table(trie, self.text_model.config.decoder_start_token_id)
-        predictions, left, dtype = [None] * len(state), np.arange(len(state)), None
+        predictions: list[ProfilePrediction | None] = [None] * len(state)
+        left, failure = np.arange(len(state)), None
         while len(left):
             rows = slice(None) if len(left) == len(state) else torch.from_numpy(left)
             decoder = TreeDecoder(self.text_model, state[rows], None if mask is None else mask[rows], trie.longest)
@@ -149,13 +168,13 @@ class ProfileGenerationMixin:
                 while call := search.select():
                     search.update(call, *decoder(search.prefixes, search.branches, call))
             except NotFiniteError as error:
-                left, dtype = np.delete(left, error.users), error.dtype
+                left, failure = np.delete(left, error.users), error
                 continue
             for user, prediction in zip(left, search.predictions(), strict=True):
                 predictions[user] = prediction
             break
         failed = [user for user, prediction in enumerate(predictions) if prediction is None]
-        return predictions, NotFiniteError(failed, dtype) if failed else None
+        return predictions, None if failure is None else NotFiniteError(failed, failure.dtype)
 
 
 def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:
@@ -180,10 +199,10 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
     try:
         predictions = model.generate_profiles(**inputs, tokenizer=tokenizer, output_fusion=True, **options)
     except ValueError as error:
-        predictions = getattr(error, "predictions", None)  # of another copy of the class, where the model is of one
+        # Of another copy of the class, where the model is of one.
+        predictions, problem = getattr(error, "predictions", None), getattr(error, "problem", None)
         if predictions is None:
             raise
-        problem = error.problem
     schema = model.config.profile_schema
     return [{"error": problem} if found is None else _answer(found, schema) for found in predictions]
 
@@ -222,6 +241,18 @@ def checked_encoder_outputs(given, d_model: int) -> ModelOutput:
     return outputs
 
 
+def _mask_of(encoded: ModelOutput, given: torch.Tensor | None) -> torch.Tensor | None:
+    """(batch, seq), of the encoder's states: its own, as concatenated photos lengthen the sequence, or the one given.
+
+    Raises:
+        ValueError: if it is of another shape.
+    """
+    mask, shape = encoded.get("attention_mask", given), encoded["last_hidden_state"].shape[:2]
+    if mask is not None and mask.shape != shape:
+        raise ValueError(f"the encoder's states are of (batch, seq) {tuple(shape)}, the mask of {tuple(mask.shape)}")
+    return mask
+
+
 def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:
     """Prefixes a call on the way to a first profile, and thereafter."""
     default, wider = (EXPAND_ON_CPU, 1) if device.type == "cpu" else (EXPAND_ON_GPU, WIDER_WITH_A_PROFILE)
@@ -231,7 +262,7 @@ def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:
 
 def _tell_photo_weights(
     predictions: list[ProfilePrediction | None],
-    encoded: BaseModelOutput,
+    encoded: ModelOutput,
     attention_mask: torch.Tensor | None,
     image_mask: torch.Tensor | None,
 ) -> None:

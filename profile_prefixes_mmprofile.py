@@ -66,9 +66,9 @@ class BranchTable:
         self._places: list[Location] = []
         none = np.empty(0, np.int64)
         # Field -> array that has room behind what `branches` shows of it; what is shown is written once.
-        self._rooms = dict.fromkeys(("length", "fed", "edge", "slot", "target"), none)
-        self._rooms |= {"complete": none.astype(bool), "tokens": none.reshape(0, 0)}
-        self._rooms |= {"choices": none.reshape(0, trie.num_slots)}
+        self._rooms: dict[str, np.ndarray] = {"tokens": none.reshape(0, 0), "choices": none.reshape(0, trie.num_slots)}
+        self._rooms |= dict.fromkeys(("length", "fed", "edge", "slot", "target"), none)
+        self._rooms["complete"] = none.astype(bool)
         self.branches = Branches(**self._rooms, first=none, count=none, num_edges=0)
         start = trie.start._replace(tokens=(start_token, *trie.start.tokens))
         self.branches = self._with([(0, [start])])

@@ -1,10 +1,13 @@
 """What each rule of the search's heuristic is worth, and what a large schema costs a search.
 
+    python benchmarks/search.py rules --output FILE
     python benchmarks/search.py rules --model outputs/quickstart --dataset outputs/corpus --output FILE
     python benchmarks/search.py size --values 200 --choose 3 --output FILE
 
-`rules` predicts users of a split to the proof with all rules of `profile_heuristic_mmprofile.py`, and with each one
-left out: decoder calls, tokens fed and milliseconds a user. All find the same profiles. `size` has random
+`rules` predicts users of a split with all rules of `profile_heuristic_mmprofile.py`, and with each one left out:
+decoder calls, tokens fed and milliseconds a user, how many are proved, and the mean log-probability of what is found,
+which tells where the bound (--profiles) is near. Without --model it takes the tiny random weights of
+benchmarks/inference.py, whose head is trained, and random users. `size` has random
 log-probabilities in the decoder's place, and one attribute with so many values: a call's milliseconds, the prefixes
 made and those that a call may still be asked, a quarter of the calls after the other. Seconds are this process' own.
 """
@@ -20,20 +23,24 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
     search_parser(__doc__).parse_known_args()
 
 import argparse
+import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from math import inf
 from unittest.mock import patch
 
 import numpy as np
+import torch
 
+from benchmarks.inference import encode, random_users, save_random_model
 from files.output_files import write_json
 from mmprofile import (
     Heuristic,
     MMProfileForConditionalGeneration,
-    MMProfileProcessor,
     ProfileAttribute,
     ProfileSchema,
     ProfileSearch,
@@ -42,11 +49,13 @@ from mmprofile import (
     profile_trie,
     seen_by,
 )
-from prediction.batches import EncodedUsers, PredictionCollator
+from predict import load_processor, read_batches
 from prediction.inputs import open_users
 from training.presets import tiny_processor
 
 EXPANDED = 12  # prefixes a call
+TEXT_TOKENS = 60  # of a random user
+PROFILES_PER_SEARCH = 64  # the default bound
 
 
 def without_guesses(heuristic: Heuristic, parent: np.ndarray, branch: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -85,14 +94,19 @@ RULES: dict[str, tuple[str, Callable]] = {
 }
 
 
-def measure_rules(model, tokenizer, inputs: dict, repeats: int) -> dict[str, dict]:
-    """Figures a user with all rules, without each, and with other numbers of prefixes a call."""
+def measure_rules(model, tokenizer, inputs: dict, repeats: int, profiles: int) -> dict[str, dict]:
+    """Figures a user with all rules, without each, and with other numbers of prefixes a call; the bound is the tokens
+    of so many profiles."""
     cases: dict[str, tuple[tuple[str, Callable] | None, dict]] = {"all rules": (None, {})}
-    cases |= {f"without {name}": (rule, {}) for name, rule in RULES.items()}
-    cases |= {f"{number} prefixes a call": (None, {"expand_per_call": number}) for number in (1, 4, 48)}
-    encoded = model.encode(**inputs)
-    options = {"tokenizer": tokenizer, "encoder_outputs": encoded, "max_decoder_tokens": inf}
-    figures, texts = {}, set()
+    # Near bounds can end a search without a way before it has a profile.
+    rules = {name: rule for name, rule in RULES.items() if rule[0] != "budget" or profiles >= PROFILES_PER_SEARCH}
+    cases |= {f"without {name}": (rule, {}) for name, rule in rules.items()}
+    cases |= {f"{number} prefixes a call": (None, {"expand_per_call": number}) for number in (4, 48)}
+    with torch.no_grad():
+        encoded = model.encode(**inputs)
+    bound = profiles * profile_trie(model.config.profile_schema, tokenizer).longest
+    options, figures = {"tokenizer": tokenizer, "encoder_outputs": encoded, "max_decoder_tokens": bound}, {}
+    proved: list[dict[int, str]] = []
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     model.generate_profiles(**options)  # warms up
     for _ in range(repeats):
@@ -103,22 +117,38 @@ def measure_rules(model, tokenizer, inputs: dict, repeats: int) -> dict[str, dic
                 started = time.process_time()
                 found = model.generate_profiles(**options, **changed)
                 seconds[name].append(time.process_time() - started)
-            texts.add(tuple(one.text for one in found))
+            proved.append({user: one.text for user, one in enumerate(found) if one.exact})
             figures[name] = {
                 "calls": statistics.fmean(one.decoder_calls for one in found),
                 "tokens": statistics.fmean(one.decoder_tokens for one in found),
                 "milliseconds": 1000 * statistics.median(seconds[name]) / len(found),
                 "exact_share": statistics.fmean(one.exact for one in found),
+                "log_probability": statistics.fmean(one.log_probability for one in found),
             }
-    assert len(texts) == 1, "a rule changed what is found"
+    for one, other in pairwise(proved):
+        assert all(one[user] == other[user] for user in one.keys() & other.keys()), "a rule changed what is proved"
     return figures
 
 
+def load(options: argparse.Namespace, work: Path) -> tuple:
+    """The model, its tokenizer, and the inputs of users: of a split the first, or random ones."""
+    rng = random.Random(0)
+    if options.model is None:
+        save_random_model(work, "tiny", TEXT_TOKENS, rng, torch.device("cpu"))
+    # This checkout's class: the rules that are left out are those of its code.
+    model = MMProfileForConditionalGeneration.from_pretrained(options.model or work).eval()
+    processor, _ = load_processor(options.model or str(work), None)
+    if options.model is None:
+        inputs = encode(processor, seen_by(model.config), random_users(options.users, TEXT_TOKENS, 1, rng))
+    else:
+        inputs = read_inputs(model, processor, options)
+    return model, processor.tokenizer, inputs
+
+
 def read_inputs(model, processor, options: argparse.Namespace) -> dict:
-    """Of the split's first users."""
-    users = open_users(options.dataset, None, options.split, processor.profile_schema, None, None)
-    encoded = EncodedUsers(users, processor, seen_by(model.config))
-    batch = PredictionCollator(processor)([encoded[row] for row in range(min(options.users, len(users)))])
+    users = open_users(options.dataset, None, options.split, model.config.profile_schema, None, None)
+    rows = list(range(min(options.users, len(users))))
+    (batch,) = read_batches(users, [rows], processor, seen_by(model.config), num_workers=0)
     return batch.joined_inputs(processor.tokenizer.pad_token_id, model.device)
 
 
@@ -160,10 +190,9 @@ def main(argv: list[str] | None = None) -> dict:
     if options.part == "size":
         results = measure_size(options.values, options.choose, options.calls)
     else:
-        model = MMProfileForConditionalGeneration.from_pretrained(options.model).eval()
-        processor = MMProfileProcessor.from_pretrained(options.model)
-        inputs = read_inputs(model, processor, options)
-        results = measure_rules(model, processor.tokenizer, inputs, options.repeats)
+        with tempfile.TemporaryDirectory() as work:
+            model, tokenizer, inputs = load(options, Path(work))
+        results = measure_rules(model, tokenizer, inputs, options.repeats, options.profiles)
     write_json(options.output, results)
     for name, figures in results.items():
         print(f"{name:50} {figures}")

@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from mmprofile.profile_prefixes_mmprofile import BranchTable
@@ -49,6 +50,7 @@ def test_only_what_is_looked_at_is_numbered_and_numbers_stay():
     before = table.branches
     table.number([0])
     few = table.branches
+    copies = [np.array(field) for field in few]
     assert before.first.tolist() == [-1] and len(before.length) == 1  # as it was
     assert len(few.length) == 1 + len(table.trie.branches(table.trie.start.target))
     table.number([0])
@@ -57,6 +59,9 @@ def test_only_what_is_looked_at_is_numbered_and_numbers_stay():
     assert len(table.branches.length) > len(few.length)
     assert table.branches.target[: len(few.target)].tolist() == few.target.tolist()
     assert table.branches.edge[: len(few.edge)].tolist() == few.edge.tolist()
+    assert len(copies) == 11  # what was shown is as it was
+    for field, copy in zip(few, copies, strict=True):
+        assert np.array_equal(field, copy)
 
 
 def test_threads_that_share_a_table_number_every_place_once():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmprofile.configuration_mmprofile import ProfileAttribute, ProfileSchema
+from mmprofile.profile_heuristic_mmprofile import Heuristic
 from mmprofile.profile_trie_mmprofile import ProfileTrie
 from tests.toy_languages import TOKENIZER, TRIES, Language, exhaustive, limits, search, searches
 from tests.toy_processor import toy_tokenizer
@@ -106,6 +107,32 @@ def test_a_tie_goes_to_the_schema_order():
 def test_more_prefixes_a_call_need_fewer_calls():
     calls = [search(TRIES["several"], Language(1, 1.0), expand_per_call=n).decoder_calls for n in (1, 4, 16)]
     assert calls[0] > calls[1] > calls[2]
+
+
+@pytest.mark.parametrize("wanted", [1, 5])
+def test_a_call_looks_at_no_prefix_that_is_of_no_use_any_more(wanted, monkeypatch):
+    candidates, looked = Heuristic.candidates, []
+
+    def noted(heuristic, frontier, budget):
+        hopeless = heuristic.prefixes.bound[frontier] <= budget.goal[0]
+        of_no_use = hopeless.sum() if budget.found[0] and budget.profiles[0] <= 0 else 0
+        looked.append((len(frontier), heuristic.prefixes.size, of_no_use))
+        return candidates(heuristic, frontier, budget)
+
+    monkeypatch.setattr(Heuristic, "candidates", noted)
+    found = search(TRIES["several"], Language(1, 3.0), num_return_profiles=wanted, expand_with_profile=1)
+    asked, made, of_no_use = np.array(looked).T
+    assert found.exact and len(looked) > 5
+    assert made[-1] > made[0] and asked[-1] < asked.max() and 10 * asked[-1] < made[-1]
+    assert of_no_use.sum() == 0
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_return_profiles": 7}, {"max_calls": 3}, {"max_decoder_tokens": 90}])
+def test_what_is_sorted_out_before_the_sorting_changes_nothing(fields, monkeypatch):
+    languages = [Language(seed, sharpness) for seed, sharpness in enumerate((0.1, 5.0, 1.0, 3.0))]
+    expected = searches(TRIES["several"], languages, expand_with_profile=4, **fields).predictions()
+    monkeypatch.setattr("mmprofile.profile_heuristic_mmprofile.SORTED", 1)
+    assert searches(TRIES["several"], languages, expand_with_profile=4, **fields).predictions() == expected
 
 
 def test_a_schema_that_fits_one_call_is_explored_by_it():

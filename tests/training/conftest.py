@@ -1,6 +1,5 @@
 """Runs of train.py here draw no figures, which take half of a small run: tests/scoring draws them."""
 
-
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
