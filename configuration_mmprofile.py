@@ -398,7 +398,7 @@ class MMProfileConfig(PreTrainedConfig):
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.text_config.decoder_start_token_id = self.pad_token_id
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any):
         # Here, since `from_pretrained(..., fusion="concat")` sets what it is given once all else is made.
         fitting = SWITCHES.get(name)
         if name == "fusion":

@@ -37,7 +37,7 @@ class ProfileGenerationMixin:
     config: MMProfileConfig
     text_model: T5ForConditionalGeneration
     fusion: Fusion
-    get_encoder: Callable[[], Callable[..., ModelOutput]]
+    get_encoder: Callable[..., Callable[..., ModelOutput]]
 
     @torch.no_grad()
     def generate_profiles(

@@ -321,15 +321,15 @@ def _with_special_tokens(schema: ProfileSchema, ids, tokenizer) -> list[dict[int
     ]
     lines = _line_ids(tokenizer, [schema.render(profile) for profile in profiles])
     bare = [[token for slot, v in zip(ids, line, strict=True) for token in slot[v]] for line in choices]
-    around = None
+    around = []
     for line, inner in zip(lines, bare, strict=True):
         starts = [at for at in range(len(line) - len(inner)) if line[at : at + len(inner)] == inner]
         if not starts:
             return None
-        found = line[: starts[0]], line[starts[0] + len(inner) :]
-        if around not in (None, found):
-            return None
-        around = found
-    ids[0] = {value: [*around[0], *tokens] for value, tokens in ids[0].items()}
-    ids[-1] = {value: [*tokens, *around[1]] for value, tokens in ids[-1].items()}
+        around.append((line[: starts[0]], line[starts[0] + len(inner) :]))
+    if any(found != around[0] for found in around):
+        return None
+    before, behind = around[0]
+    ids[0] = {value: [*before, *tokens] for value, tokens in ids[0].items()}
+    ids[-1] = {value: [*tokens, *behind] for value, tokens in ids[-1].items()}
     return ids
