@@ -30,6 +30,7 @@ outputs/raw/photos.json: | $(INSTALLED)
 test: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/basedpyright
 	$(RUN) -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED) $(SPARK) test-versions
@@ -38,7 +39,8 @@ test-slow: $(INSTALLED) $(SPARK) test-versions
 # The library on the oldest transformers that requirements.txt allows; all else runs on the newest.
 test-versions: $(OLDEST)
 	PYTHONPATH=$(OLDEST) $(RUN) -m pytest -q -m "not slow" tests/library/test_modeling_mmprofile.py \
-		tests/library/test_generation_mmprofile.py tests/library/test_auto_classes.py tests/library/test_handler.py
+		tests/library/test_generation_mmprofile.py tests/library/test_auto_classes.py tests/library/test_handler.py \
+		tests/library/test_text_towers.py tests/library/test_vision_towers.py
 
 $(OLDEST): $(INSTALLED) requirements.txt
 	$(RUN) -m pip install --quiet --no-deps --target $@ \
