@@ -179,7 +179,7 @@ class AllowedTokens:
     def __init__(self, trie: ProfileTrie, pad_token: int):
         self.trie, self.pad_token = trie, pad_token
         # Prefix -> where it stands: what is left of a branch's tokens, and the place behind them.
-        self.places = {(): [(trie.start.tokens, trie.start.target)]}
+        self.places: dict[tuple[int, ...], list[tuple]] = {(): [(trie.start.tokens, trie.start.target)]}
         self.allowed: dict[tuple[int, ...], list[int]] = {}
 
     def __call__(self, row: int, ids: torch.Tensor) -> list[int]:
