@@ -5,7 +5,7 @@ A profile's score is the model's plain log-probability of its text, `</s>` inclu
 
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class ProfileGenerationMixin:
     config: MMProfileConfig
     text_model: T5ForConditionalGeneration
     fusion: Fusion
-    get_encoder: Callable[..., Callable[..., ModelOutput]]
+    get_encoder: Callable[..., Any]
 
     @torch.no_grad()
     def generate_profiles(
