@@ -117,7 +117,8 @@ class Fusion(nn.Module):
             visual_mask: (batch, states), boolean.
 
         Returns:
-            With `image_attentions` of each state, (batch, seq, states), and `gate`, where there are any.
+            With `image_attentions` of each state, (batch, seq, states), and `gate`, where there are any; and with its
+            `attention_mask`, where that is not the text's.
         """
         raise NotImplementedError
 
@@ -158,7 +159,7 @@ class GatedFusion(Fusion):
         image = self.ffn_out(self.dropout(torch.relu(self.ffn_in(attended))))  # (batch, seq, d_model)
         gate = self.gate(text, image)
         fused = text + gate * self.dropout(image)
-        return FusedEncoderOutput(fused, attention_mask=attention_mask, image_attentions=weights, gate=gate)
+        return FusedEncoderOutput(fused, image_attentions=weights, gate=gate)
 
     def gate(self, text: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Eq. 7, of H_txt and H_img'; all are (batch, seq, d_model)."""

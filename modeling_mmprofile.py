@@ -312,7 +312,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         visual = photo_features.flatten(1, -2).to(text.device, text.dtype)  # (batch, states, d_model)
         visual_mask = image_mask.repeat_interleave(states // images, dim=1)
         fused = self.fusion(text, attention_mask, visual, visual_mask)
-        output = FusedEncoderOutput(fused.last_hidden_state, attention_mask=fused.attention_mask)
+        mask = attention_mask if fused.attention_mask is None else fused.attention_mask
+        output = FusedEncoderOutput(fused.last_hidden_state, attention_mask=mask)
         if output_fusion:
             output.gate = fused.gate
             if fused.image_attentions is not None:  # of each state: a photo's are summed
