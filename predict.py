@@ -307,6 +307,11 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _seen_by(config) -> Sees:
+    """Of a checkpoint, whose code may know objectives of its own, or be older than `sees`."""
+    return config.sees if hasattr(config, "sees") else seen_by(config)
+
+
 def main(argv: Sequence[str] | None = None) -> dict:
     """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
     arguments = parse_flags(PredictionArguments, argv, __doc__)
@@ -319,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     with accelerator.main_process_first():
         revision = exact_revision(arguments.model, arguments.revision)
         processor, config = load_processor(arguments.model, revision)
-        schema, sees = ProfileSchema(processor.profile_schema), seen_by(config)
+        schema, sees = ProfileSchema(processor.profile_schema), _seen_by(config)
         users = open_users(
             arguments.dataset,
             arguments.dataset_config,
@@ -355,7 +360,7 @@ def predict_to_folder(
     users: DatasetUsers | LineUsers,
 ) -> dict:
     """What one process does of `main` where there is an output folder; `revision` is the model's, None of a folder."""
-    schema, sees = users.schema, seen_by(model.config)
+    schema, sees = users.schema, _seen_by(model.config)
     assert arguments.output is not None
     folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
     if accelerator.is_main_process:

@@ -4,7 +4,7 @@ Shapes: batch = users, seq = tokens of the longest text, images = photos of the 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -354,7 +354,12 @@ class MMProfileProcessor(ProcessorMixin):
         names = {"text_kwargs": set(TextKwargs.__annotations__)}
         names["images_kwargs"] = set(ImagesKwargs.__annotations__).union(own.__annotations__)
         names["common_kwargs"] = names["text_kwargs"] | names["images_kwargs"]
-        given = {kind: options.get(kind, {}) for kind in names}
+        given: dict[str, Any] = {kind: options.get(kind, {}) for kind in names}
+        for kind, its in given.items():
+            if not isinstance(its, Mapping):
+                raise ValueError(f"{kind} are options by name, got {its!r}")
+        if "return_tensors" in given["images_kwargs"]:
+            raise ValueError("return_tensors is of a call as a whole, it was given in images_kwargs")
         alone = {name: value for name, value in options.items() if name not in names}
         unknown = (alone.keys() - names["common_kwargs"]).union(*(given[kind].keys() - names[kind] for kind in names))
         if unknown:

@@ -28,6 +28,7 @@ from .profile_search_mmprofile import Call
 BLOCK_ARGUMENTS = {"attention_mask", "encoder_hidden_states", "encoder_attention_mask"}
 # Of T5's and mT5's blocks; in umT5's each layer computes a bias of its own.
 BIAS_ARGUMENTS = {"position_bias", "encoder_decoder_position_bias"}
+HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
 
 
 @lru_cache
@@ -54,7 +55,6 @@ def cache_argument(block: type = T5Block, attention: type = T5Attention, biased:
 
 
 cache_argument()  # told at load
-HEAD_ROWS = 1024  # positions whose logits over the vocabulary are held at once
 
 
 class NotFiniteError(ValueError):

@@ -82,7 +82,7 @@ def read_recipe(path: str, flags: type) -> dict[str, Any]:
         raise ValueError(f"no recipe {path!r}")
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"recipe {path!r} is not YAML: {error}") from error
     kinds = get_type_hints(flags)
     if not isinstance(given, dict) or not set(given) <= set(kinds):

@@ -13,7 +13,6 @@ from datasets import Dataset, Features
 from datasets.table import InMemoryTable
 
 REVIEW_COLUMNS = ("text", "images", "captions")
-STRINGS = pa.list_(pa.string())
 
 
 def unified(dataset: Dataset, folder: str | os.PathLike = "") -> Dataset:

@@ -59,8 +59,8 @@ class JointTrainingArguments:
 
     model: str | None = flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
     revision: str | None = flag(None, "branch, tag or commit of a --model of the Hub and its code; default: main")
-    text_model: str = flag("google/flan-t5-base", "T5 checkpoint, by Hub name or folder, or 'tiny'")
-    vision_model: str = flag("google/vit-base-patch16-224", "ViT checkpoint, by Hub name or folder, or 'tiny'")
+    text_model: str = flag("google/flan-t5-base", "T5, mT5 or umT5 checkpoint, by Hub name or folder, or 'tiny'")
+    vision_model: str = flag("google/vit-base-patch16-224", "ViT, DINOv2, SigLIP, ... checkpoint, likewise, or 'tiny'")
     vocab_size: int = flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
     fusion: str = flag("gated", "gated (Eq. 6-8) or concat (Eq. 3)")
     vision_feature: str = flag("cls", "cls or patches")

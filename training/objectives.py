@@ -18,23 +18,42 @@ from torch import nn
 from mmprofile import OBJECTIVES, PARADIGMS, View, check_objectives, join_padded
 
 SCHEDULES = ("all", "sampled")
+TEXT_PARTS = ("reviews", "captions", "masked_captions", "masked_profile")
+PHOTO_SETS = ("photos", "masked_photos")
 
 
 def select_views(paradigm: str, objectives: Iterable[str]) -> dict[str, View]:
     """The views of some objectives, in the table's order.
 
     Raises:
-        ValueError: if the paradigm or an objective is unknown, or none or one twice is given.
+        ValueError: if the paradigm or an objective is unknown, none or one twice is given, or a view of theirs names
+            what cannot be shown.
     """
     if paradigm not in PARADIGMS:
         raise ValueError(f"paradigm must be one of {list(PARADIGMS)}, got {paradigm!r}")
     chosen = check_objectives(objectives)
-    return {name: views[paradigm] for name, views in OBJECTIVES.items() if name in chosen}
+    views = {name: views[paradigm] for name, views in OBJECTIVES.items() if name in chosen}
+    for name, view in views.items():
+        _check_view(name, view)
+    return views
 
 
 def text_parts(text: str) -> set[str]:
-    """The parts of a view's text: of reviews, captions, masked_captions and masked_profile."""
+    """The parts of a view's text, of `TEXT_PARTS`."""
     return set(text.split("+"))
+
+
+def _check_view(objective: str, view: View) -> None:
+    parts = text_parts(view.text)
+    if not parts <= set(TEXT_PARTS) or not parts & {"reviews", "masked_profile"}:
+        raise ValueError(
+            f"the text of objective {objective!r} is of {list(TEXT_PARTS)}, joined by '+', the first or the last"
+            f" among them, got {view.text!r}"
+        )
+    if {"captions", "masked_captions"} <= parts:
+        raise ValueError(f"objective {objective!r} shows captions masked or as they are, got {view.text!r}")
+    if view.photos not in (None, *PHOTO_SETS):
+        raise ValueError(f"the photos of objective {objective!r} are None or of {PHOTO_SETS}, got {view.photos!r}")
 
 
 def check_probability(name: str, value: float) -> float:

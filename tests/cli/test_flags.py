@@ -58,6 +58,12 @@ def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
         parse_flags(Flags, [recipe(tmp_path, text)])
 
 
+def test_a_recipe_of_bytes_that_are_no_text_is_refused_by_its_name(tmp_path):
+    (tmp_path / "weights.yaml").write_bytes(b"\x80\x81name: a")
+    with pytest.raises(ValueError, match=r"recipe '.*weights.yaml' is not YAML"):
+        read_recipe(str(tmp_path / "weights.yaml"), Flags)
+
+
 def test_a_recipe_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"no recipe 'absent.yaml'"):
         read_recipe("absent.yaml", Flags)

@@ -110,6 +110,9 @@ def test_the_image_processors_options_hold_for_one_call(processor):
         ({"do_resize": "no"}, "do_resize"),
         ({"do_resize": False}, r"all photos of one size, got \[\(2, 5\), \(4, 4\)\]"),
         ({"padding": True, "text_kwargs": {"padding": True}}, "padding was passed two times"),
+        ({"text_kwargs": None}, "text_kwargs are options by name, got None"),
+        ({"common_kwargs": 3}, "common_kwargs are options by name, got 3"),
+        ({"images_kwargs": {"return_tensors": "np"}}, "return_tensors is of a call as a whole"),
     ],
 )
 def test_an_option_that_contradicts_the_model_is_refused_with_what_was_given(processor, options, message):

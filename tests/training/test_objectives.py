@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from mmprofile import OBJECTIVES, PAPER_OBJECTIVES, PARADIGMS
+from mmprofile import OBJECTIVES, PAPER_OBJECTIVES, PARADIGMS, View
 from tests.tiny_models import tiny_model
 from training.arguments import JointTrainingArguments
 from training.objectives import (
@@ -233,3 +233,18 @@ def test_cross_entropy_of_an_objective_ignores_padding():
     kept = batch["labels"] >= 0
     loss = JointTrainingModel(model, views, BLACK)(batch).losses["text"]
     torch.testing.assert_close(loss, cross_entropy(logits[kept], batch["labels"][kept]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        (View("review+captions"), r"the text of objective 'mine' is of \['reviews', .* got 'review\+captions'"),
+        (View("captions", "photos"), "the first or the last among them, got 'captions'"),
+        (View("reviews+captions+masked_captions"), "shows captions masked or as they are"),
+        (View("reviews", "masked_photo"), "the photos of objective 'mine' are None or of .* got 'masked_photo'"),
+    ],
+)
+def test_a_view_of_what_cannot_be_shown_is_refused(monkeypatch, view, message):
+    monkeypatch.setitem(OBJECTIVES, "mine", dict.fromkeys(PARADIGMS, view))
+    with pytest.raises(ValueError, match=message):
+        select_views("combined", ["fusion", "mine"])
