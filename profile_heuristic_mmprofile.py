@@ -17,17 +17,17 @@ It decides how soon a search ends and nothing of what it finds: the proof needs 
     budget    what a call may be asked for a user: so many prefixes, the tokens left (before there is a profile, the
               way's are kept back), and, where more profiles are wanted than the proof needs, so many beyond it.
 
-What they are worth, a user (`python benchmarks/search.py rules --users 32 --output FILE`; the second column with
+What they are worth, a user (`python benchmarks/search.py rules --users 32 --output FILE`; the last column with
 `--profiles 2`, a near bound, where the mean log-probability of what is found tells them apart):
 
-                                        to the proof                 near bound
-    all rules                           18.3 calls, 1063 tokens      -14.40
-    bounds guessed by even shares       21.3 calls, 1223 tokens      -14.40
-    expected = bound                    32.0 calls, 1645 tokens      -14.44
-    promise = expected                  18.1 calls, 1055 tokens      -14.52
-    goal only with a profile            18.3 calls, 1067 tokens      -14.40
-    no way                              18.3 calls, 1062 tokens      may end without a profile
-    48 prefixes a call in place of 12    6.2 calls, 1224 tokens      -14.40
+                                        default bound                        near bound
+    all rules                           18.3 calls, 1063 tokens, 97 % proved  -14.40
+    bounds guessed by even shares       21.3 calls, 1223 tokens, 91 % proved  -14.40
+    expected = bound                    32.0 calls, 1645 tokens, 75 % proved  -14.44
+    promise = expected                  18.1 calls, 1055 tokens, 97 % proved  -14.52
+    goal only with a profile            18.3 calls, 1067 tokens, 97 % proved  -14.40
+    no way                              18.3 calls, 1062 tokens, 97 % proved  may end without a profile
+    48 prefixes a call in place of 12    6.2 calls, 1224 tokens, 97 % proved  -14.40
 """
 
 from dataclasses import dataclass
