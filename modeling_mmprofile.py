@@ -38,6 +38,8 @@ from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file trav
 
 logger = logging.get_logger(__name__)
 
+# Of configurations whose models take videos, or have states behind those of the patches.
+UNFIT_VISION = ("num_frames", "num_detection_tokens")
 TEXT_MODELS = ("t5", "mt5", "umt5")  # the search for profiles calls their decoders' blocks
 AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
 # What `forward` hands on to T5, of what transformers' own programs give any model.
@@ -105,10 +107,11 @@ def _vision_class(config: PreTrainedConfig) -> tuple[Any, dict]:
     """A vision tower's class, and its arguments beside the configuration: a pooling layer that can be left out is one
     that most checkpoints have no trained weights of."""
     cuts_patches = all(hasattr(config, size) for size in ("hidden_size", "image_size", "patch_size"))
-    if not cuts_patches or type(config) not in MODEL_MAPPING:
-        name = config.name_or_path or "vision_config"
+    unfit = [f"{field}={getattr(config, field)}" for field in UNFIT_VISION if getattr(config, field, None)]
+    if not cuts_patches or unfit or type(config) not in MODEL_MAPPING:
+        name, given = config.name_or_path or "vision_config", " with ".join([repr(config.model_type), *unfit])
         raise ValueError(
-            f"{name!r} must be of a vision model that cuts photos in patches, it is {config.model_type!r}"
+            f"{name!r} must be of a vision model that cuts photos in patches, their states last, it is {given}"
         )
     vision_class: Any = MODEL_MAPPING[type(config)]
     pools = "add_pooling_layer" in signature(vision_class).parameters
@@ -177,8 +180,12 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         model = model.to(text_model.dtype)
         model.fusion.soften()
         model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)
-        with torch.no_grad():
-            model.eval().photo_states(torch.zeros(1, 3, *_sides(vision_config.image_size), dtype=model.dtype))
+        black = torch.zeros(1, 3, *_sides(vision_config.image_size), dtype=model.dtype)
+        try:
+            with torch.no_grad():
+                model.eval().photo_states(black)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:  # of any model's code
+            raise ValueError(f"{str(vision)!r} gives no states of photos: {error}") from error
         return model
 
     def get_encoder(self, modality: str | None = None) -> nn.Module:

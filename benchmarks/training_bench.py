@@ -62,9 +62,10 @@ class Users(torch.utils.data.Dataset):
         return Example(
             user_id=str(index),
             reviews=[" ".join(rng.choice(TEXT.split(), words)) for _ in range(3)],
-            images=files if self.cache is None else [self.cache[file] for file in files],
+            images=files,
             captions=["a plate of food on a table"] * self.photos,
             profile=self.schema.validate(values),
+            cache=self.cache,
             vision_states=None if self.states is None else [np.zeros(self.states, np.float32)] * self.photos,
             rng=rng,
         )

@@ -11,9 +11,10 @@ from datasets import Dataset, Features, Image
 from datasets import List as ListFeature
 
 from corpora.checks import review_fields
-from mmprofile import EncodedText, Profile, ProfileSchema, Sees
+from mmprofile import EncodedText, Profile, ProfileSchema, Sees, join_padded
 from training.forged_lines import LEADS, forge
 from training.objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
+from training.photo_cache import PhotoCache
 from training.photo_check import UnreadablePhoto, photo_name
 
 
@@ -27,6 +28,7 @@ class Example:
     captions: list[str | None]
     profile: Profile
     photo_names: list[str] = field(default_factory=list, repr=False)  # whose the images are, and which
+    cache: PhotoCache | None = field(default=None, repr=False)  # that has the images' pixels
     vision_states: list[np.ndarray] | None = field(default=None, repr=False)  # of the images, where they are known
     rng: np.random.Generator | None = field(default=None, repr=False)
 
@@ -66,7 +68,7 @@ class UserExamples(torch.utils.data.Dataset):
             the model to learn that what a text says of itself is no profile.
         forged: for evaluation: so many reviews, up to `len(LEADS)`, stand before every user's own, each a line with
             the profile of the row before, none like another.
-        cache: `photo_cache.PhotoCache` with these photos, to take their pixels from. None: the photos themselves.
+        cache: with these photos, to take their pixels from. None: the photos themselves.
         states: `vision_states.VisionStates` of these photos: examples have the vision tower's states of them too.
 
     Raises:
@@ -83,7 +85,7 @@ class UserExamples(torch.utils.data.Dataset):
         photos_from: str = "self",
         forged_lines: float = 0.0,
         forged: int = 0,
-        cache=None,
+        cache: PhotoCache | None = None,
         states=None,
     ):
         if num_reviews < 1 or num_images < 0:
@@ -139,11 +141,12 @@ class UserExamples(torch.utils.data.Dataset):
         return Example(
             user_id=row["user_id"],
             reviews=texts,
-            images=[image if self.cache is None else self.cache[image] for image, _, _ in photos],
+            images=[image for image, _, _ in photos],
             captions=captions,
             profile=self.schema.profile_from_labels(row["profile"]),
             vision_states=None if self.states is None else [self.states[image] for image, _, _ in photos],
             photo_names=[name for _, _, name in photos],
+            cache=self.cache,
             rng=rng,
         )
 
@@ -192,11 +195,14 @@ class UserExamples(torch.utils.data.Dataset):
 
 
 def encode_photos(processor, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """`encode_images` of the examples'.
+    """`encode_images` of the examples', of which one has a photo at least; from their cache, if they have one.
 
     Raises:
         UnreadablePhoto: names the first photo that cannot be read.
     """
+    if (cache := examples[0].cache) is not None:
+        pixels = [cache.encode([cache.row(image) for image in example.images]) for example in examples]
+        return {"pixel_values": join_padded([photos[None] for photos in pixels]), "image_mask": _image_mask(examples)}
     try:
         return processor.encode_images([example.images for example in examples])
     except ValueError:
@@ -207,6 +213,12 @@ def encode_photos(processor, examples: Sequence[Example]) -> dict[str, torch.Ten
                 except ValueError as error:
                     raise UnreadablePhoto(f"{name}: {error}") from None
         raise
+
+
+def _image_mask(examples: Sequence[Example]) -> torch.Tensor:
+    """(batch, images), boolean."""
+    counts = torch.tensor([len(example.images) for example in examples])
+    return torch.arange(int(counts.max())) < counts[:, None]
 
 
 def _draw_objective(names: Sequence[str], weights: Mapping[str, float], rng: np.random.Generator) -> str:
@@ -292,9 +304,8 @@ class JointCollator:
     def _encode_photos(self, views: set[str], examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         batch = {}
         if examples[0].vision_states is not None:
-            counts = torch.tensor([len(example.images) for example in examples])
             states = [state for example in examples for state in example.vision_states or ()]
-            batch["image_mask"] = torch.arange(int(counts.max())) < counts[:, None]  # (batch, images)
+            batch["image_mask"] = _image_mask(examples)
             batch["vision_states"] = torch.from_numpy(np.stack(states))
         if not batch or "masked_photos" in views:
             batch |= encode_photos(self.processor, examples)

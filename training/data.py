@@ -81,7 +81,7 @@ def open_caches(
     that of its states too.
 
     Raises:
-        ValueError: names the first of the photos that cannot be read.
+        ValueError: names the first of the photos that cannot be read; or there is no cache for such a processor.
     """
     if arguments.photo_cache is None or not photos_are_seen(arguments):
         return None, None
@@ -90,7 +90,7 @@ def open_caches(
     except ValueError:
         check_photos(corpus, processor)
         raise
-    return cache, VisionStates(cache, model, processor, device) if arguments.freeze_vision else None
+    return cache, VisionStates(cache, model, device) if arguments.freeze_vision else None
 
 
 def tokens_of_step(batches: list[dict], accelerator: Accelerator) -> tuple[list[torch.Tensor], torch.Tensor]:

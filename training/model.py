@@ -1,5 +1,7 @@
 """The model that train.py trains, with the flags that say what of it is trained and how fast."""
 
+from typing import Any
+
 import torch
 from datasets import Dataset
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
@@ -98,7 +100,18 @@ def add_sentinels(tokenizer, model: MMProfileForConditionalGeneration) -> None:
     lacking = [token for token in needed if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id)]
     tokenizer.add_special_tokens({"extra_special_tokens": lacking}, replace_extra_special_tokens=False)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer))
+        _grow_vocabulary(model, len(tokenizer))
+
+
+def _grow_vocabulary(model: MMProfileForConditionalGeneration, size: int) -> None:
+    """Rows for more tokens; where the head has weights of its own, as mT5's has, its new rows are the mean row."""
+    head: Any = model.get_output_embeddings()
+    own = None if head.weight is model.get_input_embeddings().weight else head.weight.detach()
+    model.resize_token_embeddings(size)
+    if own is not None:  # resizing gave the head the embeddings
+        head = model.get_output_embeddings()
+        rows = torch.cat([own, own.mean(dim=0).expand(size - len(own), -1)])
+        head.weight = torch.nn.Parameter(rows)
 
 
 def to_training(joint: torch.nn.Module, model: MMProfileForConditionalGeneration, arguments: JointTrainingArguments):

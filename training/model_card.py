@@ -25,6 +25,17 @@ from training.arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 MODEL_ROW, REVIEWS_ROW, MAJORITY_ROW = "mmprofile", "reviews alone", "majority class"
 EXAMPLE_CHARACTERS, EXAMPLE_COLUMNS = 400, 100  # of a review, and of a line
+# What a sentence calls a tower, by its `model_type`.
+TOWER_NAMES = {
+    "t5": "a T5",
+    "mt5": "an mT5",
+    "umt5": "a umT5",
+    "vit": "a ViT",
+    "dinov2": "a DINOv2",
+    "dinov2_with_registers": "a DINOv2 with registers",
+    "siglip": "a SigLIP",
+    "clip": "a CLIP",
+}
 SOFTWARE = ("torch", "transformers", "datasets", "accelerate")
 
 
@@ -65,10 +76,14 @@ def write_model_card(
     f1, majority, attributes = rows[MODEL_ROW], rows.get(MAJORITY_ROW), table_order(schema)
     name = Path(output_dir).resolve().name
     corpus = {**corpus, "name": _public_name(corpus["name"])}
+    towers = _tower_types(output_dir)
+    text_tower, vision_tower = (TOWER_NAMES.get(kind, f"a vision tower of type `{kind}`") for kind in towers)
     card = ModelCard.from_template(
-        _metadata(output_dir, arguments, schema, f1, corpus, example),
+        _metadata(output_dir, arguments, schema, f1, corpus, example, towers),
         template_path=str(TEMPLATE),
         model_name=name,
+        text_tower=text_tower,
+        vision_tower=vision_tower,
         table=table,
         results=results,
         history=history,
@@ -115,11 +130,10 @@ def _metadata(
     f1: Mapping[str, float],
     corpus: Mapping,
     example: Mapping | None,
+    towers: Sequence[str],
 ) -> ModelCardData:
     columns = {attribute.key: attribute.name for attribute in table_order(schema)} | {"average": "average"}
     dataset = arguments.dataset if _on_hub(arguments.dataset) else None
-    config = json.loads((Path(output_dir) / "config.json").read_text(encoding="utf-8"))
-    towers = [config[tower]["model_type"] for tower in ("text_config", "vision_config")]
     eval_results = [
         EvalResult(
             task_type="user-profiling",
@@ -155,6 +169,13 @@ def _metadata(
         model_name=Path(output_dir).resolve().name,
         eval_results=eval_results,
     )
+
+
+def _tower_types(output_dir: str | os.PathLike) -> list[str]:
+    """The `model_type` of the text and of the vision tower; of a model's vision part, the model's."""
+    config = json.loads((Path(output_dir) / "config.json").read_text(encoding="utf-8"))
+    towers = (config[tower]["model_type"] for tower in ("text_config", "vision_config"))
+    return [tower.removesuffix("_vision_model") for tower in towers]
 
 
 def _training(arguments: JointTrainingArguments, results: Mapping, history: Sequence[Mapping]) -> dict:

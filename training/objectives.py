@@ -7,6 +7,8 @@ them.
 Shapes: batch users, images photos a user, seq text tokens, target label tokens.
 """
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,11 @@ from mmprofile import OBJECTIVES, PARADIGMS, View, check_objectives, join_padded
 SCHEDULES = ("all", "sampled")
 TEXT_PARTS = ("reviews", "captions", "masked_captions", "masked_profile")
 PHOTO_SETS = ("photos", "masked_photos")
+# Letters of scripts that put no blanks between words: Thai, Lao, Tibetan and Burmese; Khmer; kana; ideographs.
+UNSPACED = re.compile(
+    "[\u0e00-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff66-\uff9f\U00020000-\U0003ffff]"
+)
 
 
 def select_views(paradigm: str, objectives: Iterable[str]) -> dict[str, View]:
@@ -64,13 +71,26 @@ def check_probability(name: str, value: float) -> float:
 
 
 def mask_captions(captions: Sequence[str], probability: float, mask_token: str, rng: np.random.Generator) -> list[str]:
-    """Each word becomes `mask_token` with the given probability (section 5.2)."""
+    """Each word becomes `mask_token` with the given probability (section 5.2); for words count the letters of scripts
+    that write none apart."""
     masked = []
     for caption in captions:
-        words = caption.split()
-        hidden = rng.random(len(words)) < probability
-        masked.append(" ".join(mask_token if hide else word for word, hide in zip(words, hidden, strict=True)))
+        runs = [_words(run) for run in caption.split()]
+        hidden = iter(rng.random(sum(map(len, runs))) < probability)
+        masked.append(" ".join("".join(mask_token if next(hidden) else word for word in words) for words in runs))
     return masked
+
+
+def _words(run: str) -> list[str]:
+    """The words of a text without blanks: it is one, but for letters of `UNSPACED`, each of which is one by itself.
+    Punctuation and vowel signs stay with the letter before them."""
+    words = [""]
+    for letter in run:
+        after_unspaced = UNSPACED.match(words[-1]) and letter.isalnum()
+        if words[-1] and (after_unspaced or UNSPACED.match(letter)) and unicodedata.category(letter)[0] != "M":
+            words.append("")
+        words[-1] += letter
+    return words
 
 
 def mask_profile(keys: Sequence[str], probability: float, rng: np.random.Generator) -> list[str]:

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 
 from files.output_files import remove_unfinished, replacing
-from files.photo_bytes import resized
+from files.photo_bytes import look_up, pixel_table, resized
 
 ABANDONED = 24 * 3600.0  # seconds; what nobody has written to for so long is of a killed run
 
@@ -18,8 +19,8 @@ ABANDONED = 24 * 3600.0  # seconds; what nobody has written to for so long is of
 class PhotoCache:
     """The pixels of photos by the photos' content, uint8 (height, width, 3), as the processor's resizing leaves them.
 
-    A processor makes of them what it makes of the photos, to the bit. The file belongs to the photos and to the
-    processor's settings: its name is a digest of both, so that others get a file of their own.
+    `encode` makes of them what the processor makes of the photos, to the bit. The file belongs to the photos and to
+    the processor's settings: its name is a digest of both, so that others get a file of their own.
 
     Args:
         folder: of the cache; the file in it is made if it is not there.
@@ -28,7 +29,7 @@ class PhotoCache:
         processor: `MMProfileProcessor`.
 
     Raises:
-        ValueError: if a photo cannot be read, or the processor would change photos of its own size.
+        ValueError: if a photo cannot be read, or what the processor makes of a pixel depends on more than its byte.
     """
 
     def __init__(self, folder: str | os.PathLike, photos: Iterable[bytes | str], processor):
@@ -38,6 +39,7 @@ class PhotoCache:
         name.update(b"".join(self._rows))
         self.path = Path(folder) / f"{name.hexdigest()[:32]}.npy"
         self._pixels: np.ndarray | None = None
+        self._table = pixel_table(processor)
         if self._rows and not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.path.parent, ABANDONED)
@@ -58,18 +60,16 @@ class PhotoCache:
         """Of a photo in `pixels`."""
         return self._rows[digest(photo)]
 
-    def __getitem__(self, photo: bytes | str) -> np.ndarray:
-        return self.pixels[self.row(photo)]
+    def encode(self, rows: Sequence[int]) -> torch.Tensor:
+        """`pixel_values` (rows, 3, height, width), float32, of the photos in some rows of `pixels`."""
+        pixels = torch.from_numpy(self.pixels[np.asarray(rows, dtype=np.int64)])
+        return look_up(pixels.movedim(3, 1), self._table)
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_pixels": None}
 
     def _write(self, photos: Iterable[bytes | str], processor) -> None:
-        photo = next(iter(photos))
-        first = resized(photo, processor).transpose(1, 2, 0)
-        direct, again = (processor.encode_images([[form]])["pixel_values"] for form in (photo, first))
-        if not np.array_equal(direct, again):
-            raise ValueError(f"photos resized by {type(processor.image_processor).__name__} are changed by it again")
+        first = resized(next(iter(photos)), processor).transpose(1, 2, 0)
         with replacing(self.path) as temporary:
             pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(self), *first.shape))
             missing = set(self._rows.values())

@@ -19,17 +19,16 @@ class VisionStates:
     Args:
         cache: of the photos; the file lies beside its own.
         model: needs `photo_states`, `vision_model` and `config.vision_feature`.
-        processor: `MMProfileProcessor`.
         device: to compute them on, if they are not there.
         batch_size: photos at a time.
     """
 
-    def __init__(self, cache: PhotoCache, model, processor, device: torch.device | str = "cpu", batch_size: int = 32):
+    def __init__(self, cache: PhotoCache, model, device: torch.device | str = "cpu", batch_size: int = 32):
         self._cache = cache
         self._path = cache.path.with_name(f"{_digest(cache, model)}.npy")
         self._states: np.ndarray | None = None
         if len(cache) and not self._path.exists():
-            self._write(model, processor, torch.device(device), batch_size)
+            self._write(model, torch.device(device), batch_size)
 
     def __getitem__(self, photo: bytes | str) -> np.ndarray:
         states = self._states
@@ -41,16 +40,16 @@ class VisionStates:
         return vars(self) | {"_states": None}
 
     @torch.no_grad()
-    def _write(self, model, processor, device: torch.device, batch_size: int) -> None:
-        tower, home, pixels = model.vision_model, model.vision_model.device, self._cache.pixels
+    def _write(self, model, device: torch.device, batch_size: int) -> None:
+        tower, home, rows = model.vision_model, model.vision_model.device, range(len(self._cache))
         was_training, _ = tower.training, tower.eval().to(device)
         with replacing(self._path) as temporary:
             file = None
-            for start in range(0, len(pixels), batch_size):
-                photos = processor.encode_images([[photo] for photo in pixels[start : start + batch_size]])
-                states = model.photo_states(photos["pixel_values"].squeeze(1).to(device)).float().cpu().numpy()
+            for start in rows[::batch_size]:
+                photos = self._cache.encode(rows[start : start + batch_size])
+                states = model.photo_states(photos.to(device)).float().cpu().numpy()
                 if file is None:
-                    file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(pixels), *states.shape[1:]))
+                    file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(rows), *states.shape[1:]))
                 file[start : start + batch_size] = states
             assert file is not None  # there are photos
             file.flush()

@@ -98,7 +98,7 @@ def test_a_fusion_that_is_not_in_the_table_is_refused_with_those_that_are(toys, 
         MMProfileConfig(fusion="bogus")
 
 
-def test_only_a_fresh_gated_fusion_beside_a_pretrained_t5_is_softened():
+def test_softening_a_gated_fusion_has_its_photos_come_in_with_a_tenth_of_the_weight():
     fusion = FUSIONS["gated"](tiny_t5_config())
     before = fusion.ffn_out.weight.detach().clone()
     fusion.soften()

@@ -60,7 +60,8 @@ def test_a_tower_of_another_kind_is_named(towers, tmp_path):
     )
     build = MMProfileForConditionalGeneration.from_text_vision_pretrained
     kinds = r"one of the types \['t5', 'mt5', 'umt5'\], it is 'bert'"
-    for text, vision, wrong in ((tmp_path, vit, kinds), (t5, t5, "that cuts photos in patches, it is 't5'")):
+    cuts = "that cuts photos in patches, their states last, it is 't5'"
+    for text, vision, wrong in ((tmp_path, vit, kinds), (t5, t5, cuts)):
         with pytest.raises(ValueError, match=wrong):
             build(text, vision)
 

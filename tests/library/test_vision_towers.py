@@ -6,14 +6,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
     IJepaConfig,
     IJepaModel,
     SiglipVisionConfig,
     SwinConfig,
     SwinModel,
     T5ForConditionalGeneration,
+    VideoMAEConfig,
+    VideoMAEModel,
     ViTConfig,
     ViTModel,
+    YolosConfig,
+    YolosModel,
 )
 
 from mmprofile import MMProfileConfig, MMProfileForConditionalGeneration
@@ -107,6 +113,32 @@ def test_a_tower_without_a_state_per_patch_is_refused(folder, tmp_path):
         SwinConfig(embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=2, image_size=IMAGE_SIZE)
     ).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="type 'swin', has no state per patch"):
+        build(folder / "t5", tmp_path)
+
+
+OTHER_MODELS = {
+    "yolos": (
+        YolosModel,
+        YolosConfig(**SIZES, **MLP, **PHOTO | {"image_size": [32, 32]}, num_detection_tokens=3),
+        "num_detection_tokens=3",
+    ),
+    "videomae": (VideoMAEModel, VideoMAEConfig(**SIZES, **MLP, **PHOTO, num_frames=4), "num_frames=4"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_MODELS)
+def test_detectors_whose_patches_states_are_not_the_last_and_models_of_videos_are_refused(folder, tmp_path, kind):
+    vision_class, config, why = OTHER_MODELS[kind]
+    vision_class(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"'{tmp_path}' must be .* photos .* it is '{kind}' with {why}"):
+        build(folder / "t5", tmp_path, vision_feature="patches")
+    with pytest.raises(ValueError, match=f"'vision_config' must be .* it is '{kind}' with {why}"):
+        MMProfileForConditionalGeneration(MMProfileConfig(text_config=tiny_t5_config(), vision_config=config))
+
+
+def test_a_checkpoint_that_cannot_take_photos_is_named(folder, tmp_path):
+    CLIPVisionModel(CLIPVisionConfig(**SIZES, **MLP, **PHOTO, num_channels=4)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"'{tmp_path}' gives no states of photos: .*channels"):
         build(folder / "t5", tmp_path)
 
 

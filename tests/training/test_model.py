@@ -1,10 +1,11 @@
 """What the model of a run is made of."""
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
-from mmprofile import MASK_TOKEN, SECTION_MARKS, MMProfileProcessor
-from tests.tiny_models import VOCAB_SIZE, random_batch, tiny_model
+from mmprofile import MASK_TOKEN, SECTION_MARKS, MMProfileForConditionalGeneration, MMProfileProcessor
+from tests.tiny_models import D_MODEL, VOCAB_SIZE, random_batch, tiny_model
 from tests.toy_processor import SCHEMA, SENTINELS, toy_image_processor, toy_tokenizer
 from training.model import add_sentinels
 
@@ -33,6 +34,23 @@ def test_a_vocabulary_without_room_for_them_grows_and_the_rest_stays():
     grown = model(**random_batch()).logits
     assert grown.shape[-1] == len(tokenizer) == VOCAB_SIZE + 4 == model.config.text_config.vocab_size
     assert grown[..., :VOCAB_SIZE].equal(before)
+
+
+def test_a_head_of_its_own_as_mt5_has_one_keeps_its_rows_where_the_vocabulary_grows(tmp_path):
+    words = " ".join(f"w{number}" for number in range(VOCAB_SIZE - 3))
+    model, tokenizer = tiny_model(), toy_tokenizer(f"<pad> </s> <unk> {words}", sentinels=())
+    head, generator = torch.nn.Parameter(torch.empty(VOCAB_SIZE, D_MODEL)), torch.Generator().manual_seed(3)
+    torch.nn.init.normal_(head, std=0.1, generator=generator)
+    model.get_output_embeddings().weight = head
+    before, embedded = model(**random_batch()).logits, model.get_input_embeddings().weight.detach().clone()
+    add_sentinels(tokenizer, model)
+    model.save_pretrained(tmp_path)
+    for grown in (model, MMProfileForConditionalGeneration.from_pretrained(tmp_path)):
+        rows = grown.get_output_embeddings().weight
+        assert rows.requires_grad and rows.shape == (VOCAB_SIZE + 4, D_MODEL)
+        assert rows[:VOCAB_SIZE].equal(head) and not rows[VOCAB_SIZE:].equal(grown.get_input_embeddings().weight[-4:])
+        assert grown.get_input_embeddings().weight[:VOCAB_SIZE].equal(embedded)
+        assert grown(**random_batch()).logits[..., :VOCAB_SIZE].equal(before)
 
 
 def test_a_tokenizer_that_has_them_stays_as_it_is():

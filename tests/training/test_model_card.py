@@ -60,11 +60,11 @@ def write(tmp_path, monkeypatch):
     """Writes a card of a run with some flags, and loads it; a field that the template misses is an error."""
     monkeypatch.setattr(jinja2, "Template", functools.partial(jinja2.Template, undefined=jinja2.StrictUndefined))
 
-    def written(results=None, corpus=None, example=None, **flags):
+    def written(results=None, corpus=None, example=None, towers=("mt5", "dinov2"), **flags):
         output = tmp_path / "outputs" / "my-model"
         output.mkdir(parents=True, exist_ok=True)
-        towers = {"text_config": {"model_type": "mt5"}, "vision_config": {"model_type": "dinov2"}}
-        (output / "config.json").write_text(json.dumps(towers))
+        kinds = zip(("text_config", "vision_config"), towers, strict=True)
+        (output / "config.json").write_text(json.dumps({tower: {"model_type": kind} for tower, kind in kinds}))
         arguments = JointTrainingArguments(**{"dataset": "org/reviews", "output_dir": str(output)} | flags)
         sizes = {"config": None, "train": 3000, "dev": 500, "test": 400}
         corpus = {"name": arguments.dataset, **sizes} | (corpus or {})
@@ -102,6 +102,21 @@ def test_the_metadata_says_what_the_hub_files_the_model_under(write):
     }
     assert data["widget"][0]["text"] == "Nice place. Too loud."
     assert data["widget"][0]["output"] == {"text": "Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2"}
+
+
+@pytest.mark.parametrize(
+    "towers, sentence, tags",
+    [
+        (("t5", "vit"), "A T5 encoder-decoder reads the text and a ViT the photos,", ["t5", "vit"]),
+        (("mt5", "siglip_vision_model"), "An mT5 encoder-decoder reads the text and a SigLIP the", ["mt5", "siglip"]),
+        (("umt5", "clip_vision_model"), "A umT5 encoder-decoder reads the text and a CLIP the", ["umt5", "clip"]),
+        (("t5", "dinov2"), "reads the text and a DINOv2 the photos,", ["t5", "dinov2"]),
+        (("t5", "ijepa"), "reads the text and a vision tower of type `ijepa` the photos,", ["t5", "ijepa"]),
+    ],
+)
+def test_the_towers_are_called_what_they_are(write, towers, sentence, tags):
+    card = write(towers=towers)
+    assert sentence in card.text and card.data.tags[-2:] == tags
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,33 @@ def test_masks_hide_the_share_asked_for(probability):
     assert abs(masked.count("<extra_id_0>") / 5000 - probability) < 0.03
 
 
+@pytest.mark.parametrize(
+    ("caption", "hidden"),
+    [
+        ("a plate of 3 dumplings, well-lit", "_ _ _ _ _ _"),
+        ("桌上的一盘菜。", "______"),
+        ("ラーメン at 東京2号店", "____ _ _____"),
+        ("ผัดไทย 한국 음식", "_____ _ _"),  # a vowel sign goes with its letter
+        ("", ""),
+    ],
+)
+def test_words_are_masked_and_where_no_blanks_part_them_letters(caption, hidden):
+    rng = np.random.default_rng(0)
+    assert mask_captions([caption], 1.0, "_", rng) == [hidden]
+    assert mask_captions([caption], 0.0, "_", rng) == [caption]
+
+
+@pytest.mark.parametrize(
+    ("words", "blank"), [(["a", "plate,", "of", "2", "rolls", "up"], " "), (list("桌上的一盘菜"), "")]
+)
+def test_each_word_has_a_draw_in_their_order(words, blank):
+    draws = np.random.default_rng(5).random((2, len(words))) < 0.5
+    masked = mask_captions([blank.join(words)] * 2, 0.5, "_", np.random.default_rng(5))
+    assert masked == [
+        blank.join("_" if hide else word for word, hide in zip(words, row, strict=True)) for row in draws
+    ]
+
+
 def test_mask_profile_masks_at_least_one_attribute():
     rng = np.random.default_rng(0)
     keys = ["stars", "meal", "budget"]

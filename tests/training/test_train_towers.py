@@ -1,7 +1,12 @@
 """train.py on towers of other kinds than T5 and ViT, then predict.py on what it leaves."""
 
+import io
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -14,17 +19,17 @@ from transformers import (
 )
 
 import predict
-from tests.tiny_corpus import SCHEMA
+from tests.tiny_corpus import SCHEMA, write_corpus
 from tests.tiny_models import D_MODEL
 from tests.tiny_towers import tiny_tower
-from tests.training.test_train import corpus, run, weights  # noqa: F401
+from tests.training.test_train import run, weights
 from training.presets import train_tokenizer
 
 SIZES = {"d_model": D_MODEL, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": 1, "decoder_start_token_id": 0}
 IMAGE_PROCESSORS = {
     "siglip": lambda: SiglipImageProcessorPil(size={"height": 32, "width": 32}),
     # DINOv2's: cut out of what is resized.
-    "dinov2": lambda: BitImageProcessorPil(size={"shortest_edge": 37}, crop_size={"height": 32, "width": 32}),
+    "dinov2": lambda: BitImageProcessorPil(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}),
 }
 # Text and vision kind, and flags: each of them once.
 RUNS = {
@@ -33,9 +38,25 @@ RUNS = {
 }
 
 
+def noise(seed: int) -> dict:
+    """A photo that resizing and cropping change each time anew."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder, owners = tmp_path_factory.mktemp("towers") / "corpus", [*range(8), *range(100, 104), *range(200, 204)]
+    photos = product(owners, range(4), range(2))  # of each user, each review
+    write_corpus(folder, replaced={photo: noise(seed) for seed, photo in enumerate(photos)})
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", RUNS)
-def test_a_run_goes_from_two_towers_to_evaluated_predictions(kind, corpus, tmp_path):  # noqa: F811
+def test_a_run_goes_from_two_towers_to_evaluated_predictions(kind, corpus, tmp_path):
     text_config, text_class, flags = RUNS[kind]
     tokenizer = train_tokenizer(["user likes a place"], SCHEMA, vocab_size=400)
     tokenizer.save_pretrained(tmp_path / "text")
