@@ -174,6 +174,7 @@ def test_a_model_that_is_an_object_is_taken_with_its_processor(folder, scores):
     assert type(of_object).__name__ == UserProfilingPipeline.__name__
 
 
+@pytest.mark.slow
 def test_a_process_that_knows_the_folder_alone_takes_the_object_too_and_is_warned_of_nothing(folder, tmp_path):
     script = """if True:
         import sys

@@ -61,6 +61,7 @@ def in_fresh_process(folder, photo) -> dict:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_finds_the_pipeline_in_what_the_pipeline_saved(profiler, tmp_path):
     Image.fromarray(RED).save(tmp_path / "red.png")
     profiler.save_pretrained(tmp_path / "saved")

@@ -189,6 +189,7 @@ print(json.dumps([alone, pooled.compute(**rows)]))
 """
 
 
+@pytest.mark.slow
 def test_processes_compute_apart_and_together_offline_with_an_empty_cache(tmp_path):
     settings = {"cwd": ROOT, "env": {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}}
     commands = [[sys.executable, "-c", WORKER, rank] for rank in "01"]

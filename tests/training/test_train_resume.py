@@ -50,6 +50,7 @@ def alone(corpus, tmp_path_factory):  # noqa: F811
     return output, results, history
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_again_and_again_is_the_run_left_alone(corpus, alone, tmp_path, monkeypatch):  # noqa: F811
     output = tmp_path / "model"
     flags = FLAGS | {"resume_from_checkpoint": "auto"}
@@ -79,6 +80,7 @@ def test_save_steps_and_the_limit_say_which_checkpoints_there_are(corpus, tmp_pa
     assert "checkpoint-4-epoch-2" in kept and len(kept) <= 2 and last["step"] == 4
 
 
+@pytest.mark.slow
 def test_an_older_checkpoint_brings_back_the_folder_of_its_time(corpus, alone, tmp_path):  # noqa: F811
     output = tmp_path / "model"
     run(corpus, output, save_steps=1, **FLAGS)

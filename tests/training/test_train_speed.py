@@ -68,6 +68,7 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(corpus, tmp_p
     assert_gradients_close(first_gradients(tmp_path / "True"), first_gradients(tmp_path / "False"))
 
 
+@pytest.mark.slow
 def test_a_frozen_vision_tower_keeps_its_weights_and_its_states_save_its_work(corpus, base, tmp_path, monkeypatch):  # noqa: F811
     computed, forward = [], ViTModel.forward
 
