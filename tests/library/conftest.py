@@ -1,4 +1,4 @@
-"""A saved folder and its pipeline, which two files test."""
+"""A saved folder and its pipeline, for the files that test pipelines."""
 
 import pytest
 from transformers import pipeline

@@ -9,18 +9,10 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from tests import ROOT
-from tests.tiny_folder import save_tiny_folder
 
 TASK = "image-text-to-text"
 RED, GREEN = (Image.new("RGB", (8, 8), color) for color in ("red", "green"))
 TEXTS = ["The pizza was great", "kind staff , never again"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("image-text") / "model"
-    save_tiny_folder(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
