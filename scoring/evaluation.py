@@ -3,7 +3,7 @@ it takes them to be."""
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ def evaluate_model(
     accelerator: Accelerator,
     num_beams: int,
     name: str,
-    check: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Generates a profile for each user of a prepared loader, over all processes, and scores it.
 
@@ -53,27 +52,21 @@ def evaluate_model(
         accelerator: gathers the users of all processes, each once.
         num_beams: of the beam search.
         name: for the progress bar.
-        check: called before each batch with its number; what it raises ends the evaluation, and leaves the random
-            numbers as they were.
+
+    What the loader raises ends the evaluation, and leaves the random numbers as they were.
     """
     rng = torch.get_rng_state()
     try:
         # Layers that were compiled for training would be compiled anew for each length of what is generated.
         with torch.compiler.set_stance("force_eager"):
-            return _evaluate(model, _batches(loader, accelerator, name, check), processor, accelerator, num_beams)
+            return _evaluate(model, _batches(loader, accelerator, name), processor, accelerator, num_beams)
     except BaseException:
         torch.set_rng_state(rng)
         raise
 
 
-def _batches(
-    loader, accelerator: Accelerator, name: str, check: Callable[[int], None] | None
-) -> Iterator[dict[str, torch.Tensor]]:
-    bar = tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process)
-    for number, batch in enumerate(bar):
-        if check is not None:
-            check(number)
-        yield batch
+def _batches(loader, accelerator: Accelerator, name: str) -> tqdm:
+    return tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process)
 
 
 def _evaluate(
@@ -122,9 +115,7 @@ def _without_ignored(labels: torch.Tensor, processor) -> torch.Tensor:
     return labels.masked_fill(labels < 0, processor.tokenizer.pad_token_id)
 
 
-def evaluate_probabilities(
-    model, loader, processor, accelerator: Accelerator, name: str, check: Callable[[int], None] | None = None
-) -> list[dict]:
+def evaluate_probabilities(model, loader, processor, accelerator: Accelerator, name: str) -> list[dict]:
     """What `generate_profiles` answers for each user of a prepared loader, over all processes.
 
     A user of whom the model computes what is not finite ends no run of hours: none of the values is right then, and a
@@ -139,7 +130,7 @@ def evaluate_probabilities(
     """
     model.eval()
     rows, nothing = [], {key: [] for key in processor.profile_schema.keys}
-    for batch in _batches(loader, accelerator, name, check):
+    for batch in _batches(loader, accelerator, name):
         truths = processor.decode_profiles(_without_ignored(batch.pop("labels"), processor))
         with fast_linears(model.device):
             found = profile_users(model, processor.tokenizer, batch)

@@ -54,9 +54,14 @@ def format_table(rows: Mapping[str, Mapping[str, float]], schema: ProfileSchema)
     return "\n".join(lines)
 
 
-def best_epoch(history: Sequence[Mapping]) -> int:
-    """The epoch with the highest average Macro-F1 on the development split, the first of equals."""
-    return max(history, key=lambda record: record["dev_f1"]["average"])["epoch"]
+def best_record(history: Sequence[Mapping]) -> Mapping:
+    """That of the evaluation with the highest average Macro-F1 on the development split, the first of equals."""
+    return max(history, key=lambda record: record["dev_f1"]["average"])
+
+
+def best_epoch(history: Sequence[Mapping]) -> float:
+    """The epoch of `best_record`."""
+    return best_record(history)["epoch"]
 
 
 def plot_curves(history: Sequence[Mapping], schema: ProfileSchema, path: str | os.PathLike) -> None:

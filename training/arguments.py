@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from cli.flags import check_choice, check_given, check_least, flag
+from cli.logs import LOG_LEVELS
 from publishing.hub_upload import HUB_STRATEGIES
 
 # Those of transformers' schedules that need no number of their own.
@@ -21,8 +22,8 @@ TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "visio
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
-    *("photo_cache", "check_photos", "report_to"),
-    *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit"),
+    *("photo_cache", "check_photos", "report_to", "log_steps", "log_level"),
+    *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit", "max_skipped_steps"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
 
@@ -50,6 +51,8 @@ class JointTrainingArguments:
     )
     checkpoints_total_limit: int | None = flag(None, "keep so many checkpoints; the best and the newest always stay")
     report_to: str | None = flag(None, "a tracker of Accelerate's, installed: tensorboard, wandb, trackio, ...")
+    log_steps: int | None = flag(None, "tell losses and pace after so many steps; default: about every 10 seconds")
+    log_level: str = flag("info", "debug, info, warning or error: the least that is told of the run and by libraries")
     push_to_hub: bool = flag(False, "push output_dir to the Hub")
     hub_model_id: str | None = flag(None, "user/name or name on the Hub; default: the name of output_dir")
     hub_private_repo: bool | None = flag(None, "of a repository that is created; default: as its namespace has it")
@@ -86,12 +89,20 @@ class JointTrainingArguments:
     )
 
     batch_size: int = flag(4, "users a step and process")
-    gradient_accumulation_steps: int = flag(1, "batches a step")
+    gradient_accumulation_steps: int | None = flag(None, "batches a step; default: as the launcher says, or 1")
     auto_batch_size: bool = flag(
         False, "halve batch_size and double gradient_accumulation_steps until the largest batch fits in memory"
     )
     group_by_length: bool = flag(False, "users with texts of like length in a step, for less padding")
     num_epochs: int = flag(10, "passes over the training split")
+    max_steps: int | None = flag(None, "end after so many steps, whatever num_epochs says")
+    eval_steps: int | None = flag(None, "evaluate after so many steps too, not at the end of an epoch alone")
+    early_stopping_patience: int | None = flag(
+        None, "end when so many evaluations in a row have brought no better average Macro-F1"
+    )
+    max_skipped_steps: int = flag(
+        20, "end after so many steps in a row whose gradient is not finite; such a step changes nothing"
+    )
     learning_rate: float = flag(5e-5, "peak, of Adam")
     weight_decay: float = flag(0.0, "decoupled (AdamW)")
     adam_beta2: float = flag(0.999, "of Adam")
@@ -99,14 +110,16 @@ class JointTrainingArguments:
     warmup_ratio: float = flag(0.0, "share of the steps in which the learning rate rises")
     max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
     gradient_checkpointing: bool = flag(False, "recompute activations, to save memory")
-    mixed_precision: str = flag("no", "no, fp16 or bf16")
+    mixed_precision: str | None = flag(None, "no, fp16 or bf16; default: as the launcher says, or no")
     matmul_precision: str = flag(
         "highest",
         "of 32-bit products: highest; high and medium: TF32 on a GPU; medium: oneDNN on a CPU with AVX-512, of 32 bits"
         " and faster in wide models, but of bf16 where the CPU has AMX",
     )
     fused_adamw: bool = flag(True, "update all weights in one kernel, on devices for which torch has it")
-    compile: bool = flag(False, "torch.compile the layers, for batches of any size")
+    compile: bool | None = flag(
+        None, "torch.compile the layers, for batches of any size; default: as the launcher's dynamo_backend says"
+    )
     freeze_vision: bool = flag(
         False, "leave the vision tower as it is; its states of unmasked photos are kept in photo_cache, if given"
     )
@@ -122,9 +135,13 @@ class JointTrainingArguments:
 
     def __post_init__(self):
         from mmprofile import FUSIONS, VISION_FEATURES
+        from training.launcher import LAUNCHED, launched
         from training.objectives import SCHEDULES, check_probability, select_views
 
         check_given(self, "dataset", "output_dir")
+        for name in LAUNCHED:
+            if getattr(self, name) is None:
+                setattr(self, name, launched(name))
         self.views = select_views(self.paradigm, self.objectives)
         self._check_weights()
         check_probability("mask_probability", self.mask_probability)
@@ -132,7 +149,9 @@ class JointTrainingArguments:
         check_probability("forged_lines", self.forged_lines)
         check_least(self, 1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
         check_least(self, 1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
-        check_least(self, 1, "save_steps", "checkpoints_total_limit")
+        check_least(self, 1, "save_steps", "checkpoints_total_limit", "log_steps", "max_steps", "eval_steps")
+        check_least(self, 1, "early_stopping_patience", "max_skipped_steps")
+        check_choice(self, "log_level", LOG_LEVELS)
         check_least(self, 0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
         check_choice(self, "lr_scheduler", LR_SCHEDULERS)
         check_choice(self, "fusion", FUSIONS)
@@ -168,6 +187,11 @@ class JointTrainingArguments:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in OUTSIDE_THE_RUN}
 
     @property
+    def batches_a_step(self) -> int:
+        """`gradient_accumulation_steps`, decided."""
+        return self.gradient_accumulation_steps or 1
+
+    @property
     def weights(self) -> dict[str, float] | None:
         """Objective -> weight, or None for equal ones."""
         return dict(zip(self.objectives, self.objective_weights, strict=True)) if self.objective_weights else None
@@ -190,15 +214,13 @@ class JointTrainingArguments:
 
 
 def unused_settings(arguments: JointTrainingArguments) -> list[str]:
-    """Sentences on what the launcher's environment asks for, is decided by a flag of train.py, and is not the same."""
-    compiled, steps = "no" if not arguments.compile else "inductor", str(arguments.gradient_accumulation_steps)
-    decided = {
-        "ACCELERATE_MIXED_PRECISION": ("mixed_precision", arguments.mixed_precision),
-        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient_accumulation_steps", steps),
-        "ACCELERATE_DYNAMO_BACKEND": ("compile", compiled),
-    }
-    return [
-        f"{name}={os.environ[name]} is not used, --{flag} {str(getattr(arguments, flag)).lower()} is"
-        for name, (flag, value) in decided.items()
-        if os.environ.get(name, value).lower() != value
-    ]
+    """Sentences on what the launcher says and a flag or a recipe decides otherwise."""
+    from training.launcher import LAUNCHED
+
+    unused = []
+    for name, (variable, _) in LAUNCHED.items():
+        asked, decided = os.environ.get(variable, "").lower(), str(getattr(arguments, name)).lower()
+        same = {"compile": {"no": "false", "inductor": "true"}.get(asked)}.get(name, asked)
+        if asked and same != decided:
+            unused.append(f"{variable}={asked} is not used, --{name} {decided} is")
+    return unused

@@ -116,7 +116,7 @@ def training_loader(
     }
     drawn["forged_lines"] = arguments.forged_lines
     examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
-    users_a_step = arguments.batch_size * arguments.gradient_accumulation_steps * PartialState().num_processes
+    users_a_step = arguments.batch_size * arguments.batches_a_step * PartialState().num_processes
     return DataLoader(
         examples,
         arguments.batch_size,

@@ -1,6 +1,6 @@
 """What a trained model is worth on the test split: under which conditions, in which figures, with which example."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
@@ -9,6 +9,7 @@ from transformers import AutoModelForSeq2SeqLM
 from mmprofile import ProfileSchema, seen_by
 from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_f1
 from scoring.plots import calibration
+from training.agreement import Agreement, CheckedLoader
 from training.arguments import JointTrainingArguments
 from training.batching import UserExamples
 from training.data import evaluation_loader
@@ -46,20 +47,21 @@ def evaluate_saved(
     arguments: JointTrainingArguments,
     accelerator: Accelerator,
     cache: PhotoCache | None,
-    check: Callable,
+    agreement: Agreement,
 ) -> tuple[dict[str, Evaluation], list[dict]]:
     """The model in `output_dir` on a split: under each of `TEST_CONDITIONS`, of a model that sees reviews alone those
-    about reviews; and the rows of `evaluate_probabilities`. `cache` is of photos, `check` of signals."""
+    about reviews; and the rows of `evaluate_probabilities`. `cache` is of photos."""
     model = AutoModelForSeq2SeqLM.from_pretrained(arguments.output_dir, trust_remote_code=True).to(accelerator.device)
     tests, sees = {}, seen_by(arguments)
     for row, condition in TEST_CONDITIONS.items():
         if "photos_from" in condition and not (sees.images or sees.captions):
             continue
         loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
-        name = f"test, {row}"
-        tests[row] = evaluate_model(model, loader, processor, accelerator, arguments.num_beams, name, check)
+        checked, name = CheckedLoader(loader, agreement), f"test, {row}"
+        tests[row] = evaluate_model(model, checked, processor, accelerator, arguments.num_beams, name)
     loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache))
-    return tests, evaluate_probabilities(model, loader, processor, accelerator, "test, probabilities", check)
+    checked = CheckedLoader(loader, agreement)
+    return tests, evaluate_probabilities(model, checked, processor, accelerator, "test, probabilities")
 
 
 def forged_agreement(tests: Mapping[str, Evaluation], split: Dataset, schema: ProfileSchema) -> dict[str, dict]:

@@ -1,38 +1,47 @@
 """The whole of a model whose weights FSDP spreads over the processes, to evaluate and to save it."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 
 class WholeModel:
-    """A model with all its weights in each process: itself, or under FSDP a copy that is filled when it is asked for.
+    """A model with all its weights in each process: itself, or under FSDP a copy whose weights are there only while it
+    is in use.
 
     Args:
         model: not prepared yet.
         accelerator: prepares it, or a module around it.
-
-    Raises:
-        ValueError: if the accelerator shards by FSDP's first version, which leaves no weight its shape.
     """
 
     def __init__(self, model: torch.nn.Module, accelerator: Accelerator):
-        if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
-            raise ValueError("train.py works with fsdp_version: 2, the accelerate configuration has 1")
-        self._model = model
-        self._whole = copy.deepcopy(model).to(accelerator.device) if accelerator.is_fsdp2 else model
+        self._model, self._device = model, accelerator.device
+        self._whole = _without_weights(model).to(accelerator.device) if accelerator.is_fsdp2 else model
 
-    def gathered(self) -> torch.nn.Module:
+    @contextmanager
+    def gathered(self) -> Iterator[torch.nn.Module]:
         """The model as it is now; all processes ask together."""
-        if self._whole is not self._model:
-            targets = dict(self._whole.named_parameters())
-            with torch.no_grad():
-                for name, parameter in self._model.named_parameters():
-                    targets[name].copy_(whole_tensor(parameter))
-        return self._whole
+        if self._whole is self._model:
+            yield self._model
+            return
+        held = dict(self._whole.named_parameters())
+        for name, parameter in self._model.named_parameters():
+            held[name].data = whole_tensor(parameter.detach()).to(self._device)
+        try:
+            yield self._whole
+        finally:
+            for parameter in held.values():
+                parameter.data = parameter.new_empty(0)
+
+
+def _without_weights(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy whose parameters hold nothing yet, those that are tied tied still."""
+    empty = {id(p): torch.nn.Parameter(p.new_empty(0), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, memo=empty)
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import train
 from tests.tiny_corpus import write_corpus
+from training import evaluations
 
 SMALL = {
     "text_model": "tiny",
@@ -47,7 +48,7 @@ class Trained(Exception):
 
 def train_only(corpus, output, **flags):
     """The weights that a run ends with, without the last evaluations, which take two thirds of a small run."""
-    evaluate, left = train.evaluate_model, [flags.get("num_epochs", SMALL["num_epochs"])]
+    evaluate, left = evaluations.evaluate_model, [flags.get("num_epochs", SMALL["num_epochs"])]
 
     def evaluate_or_end(model, *args):
         left[0] -= 1
@@ -56,7 +57,7 @@ def train_only(corpus, output, **flags):
         return evaluate(model, *args)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Trained) as ended:
-        patch.setattr(train, "evaluate_model", evaluate_or_end)
+        patch.setattr(evaluations, "evaluate_model", evaluate_or_end)
         run(corpus, output, **flags)
     return ended.value.args[0]
 

@@ -11,7 +11,8 @@ from accelerate.state import AcceleratorState, GradientState
 
 from tests.files.test_checkpoint_files import swap_two_words
 from tests.training.test_train import corpus, run, same, weights  # noqa: F401
-from training import checkpoints, stop_signals
+from training import checkpoints
+from training.agreement import Agreement
 
 TIMES = ("seconds", "users_per_second", "data_wait_share")
 FLAGS = {"num_epochs": 2, "batch_size": 2, "gradient_accumulation_steps": 2, "num_workers": 1}
@@ -23,16 +24,16 @@ def untimed(history):
 
 def stopped_run(corpus, output, at, monkeypatch, number=signal.SIGTERM, **flags):  # noqa: F811
     """A run that gets a signal before it looks for one the `at`-th time: within an epoch or an evaluation."""
-    check, calls = stop_signals.StopSignals.check, []
+    check, calls = Agreement.check, []
 
-    def signalled(self, count):
-        calls.append(count)
+    def signalled(self, failure=None):
+        calls.append(failure)
         if len(calls) == at:
             os.kill(os.getpid(), number)
-        check(self, count)
+        check(self, failure)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stop_signals.StopSignals, "check", signalled)
+        patched.setattr(Agreement, "check", signalled)
         with pytest.raises(SystemExit) as stopped:
             run(corpus, output, **flags)
     # Loaders that the garbage collector finds wait five seconds for each worker, whose queue it closed before.

@@ -1,0 +1,114 @@
+"""What ends a run in one process ends it in all: signals, and photos that one of them cannot read."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+
+from training.failures import OtherProcessFailed, TrainingStopped
+from training.photo_check import UnreadablePhoto
+
+
+class Agreement:
+    """Notes SIGTERM and SIGINT while it is open; `check` answers them, and what else ends the run, in all processes at
+    once. A second signal ends the process at once.
+
+    The processes ask each other over the CPU, so that none waits for its device.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        several = accelerator.num_processes > 1
+        self._group = torch.distributed.new_group(backend="gloo") if several else None
+        self._noted = 0
+        self._handlers: dict = {}
+
+    def __enter__(self) -> "Agreement":
+        self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame) -> None:
+        self._noted = number
+        self.__exit__()
+
+    def largest(self, *values: int) -> list[int]:
+        """The largest of each value over the processes, which ask together."""
+        if self._group is None:
+            return list(values)
+        gathered = torch.tensor(values)
+        torch.distributed.all_reduce(gathered, torch.distributed.ReduceOp.MAX, group=self._group)
+        return gathered.tolist()
+
+    def check(self, failure: Exception | None = None) -> None:
+        """Raises what ends the run; all processes ask together.
+
+        Args:
+            failure: of this process.
+
+        Raises:
+            UnreadablePhoto: or what else failed here.
+            OtherProcessFailed: if something failed in another process.
+            TrainingStopped: if one of the processes got a signal.
+        """
+        failed, self._noted = self.largest(failure is not None, self._noted)
+        if failure is not None:
+            raise failure
+        if failed:
+            raise OtherProcessFailed
+        if self._noted:
+            raise TrainingStopped(signal.Signals(self._noted).name)
+
+    def batches(self, loader: Iterable[dict]) -> Iterator[dict]:
+        """The batches of a loader, of which each process has as many: each is checked before it is handed on.
+
+        Raises:
+            as `check`, for a photo that cannot be read too.
+        """
+        batches = iter(loader)
+        while True:
+            batch, failure = None, None
+            try:
+                batch = next(batches, None)
+            except UnreadablePhoto as error:
+                failure = error
+            self.check(failure)
+            if batch is None:
+                return
+            yield batch
+
+
+class CheckedLoader:
+    """A prepared loader whose batches are those of `Agreement.batches`."""
+
+    def __init__(self, loader, agreement: Agreement):
+        self._loader, self._agreement = loader, agreement
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict]:
+        return self._agreement.batches(self._loader)
+
+
+@contextmanager
+def saved_when_stopped(agreement: Agreement, save: Callable[[], object]) -> Iterator[None]:
+    """A run in whose block a signal, or a photo that cannot be read, leads to a checkpoint first; a signal then to the
+    end of the program, with status 1.
+
+    Args:
+        save: writes a checkpoint and returns its path; all processes together.
+    """
+    with agreement:
+        try:
+            yield
+        except (UnreadablePhoto, OtherProcessFailed):
+            save()
+            raise
+        except TrainingStopped as error:
+            path = save()
+            raise SystemExit(f"train.py: stopped by {error}; go on with --resume_from_checkpoint {path}") from None

@@ -1,0 +1,91 @@
+"""How much of a device's arithmetic a training step uses: model FLOPs utilisation (MFU)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+# Dense 16-bit products with 32-bit sums, in FLOP/s, as the makers state them; a part of the device's name -> peak. The
+# first that fits counts.
+PEAKS = {
+    "H200": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "H20": 148e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "T4": 65e12,
+    "V100": 125e12,
+}
+
+
+def peak_flops(device: torch.device, mixed_precision: str) -> float | None:
+    """FLOP/s of a device at most, where it is known: of GPUs with 16-bit products."""
+    if device.type != "cuda" or mixed_precision not in ("bf16", "fp16"):
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAKS.items() if part in name), None)
+
+
+class StepFlops:
+    """Counts the products of a training step, 6 a weight and token (2 forwards, 4 backwards; a layer that is not
+    trained and has nothing trained before it has its 2 alone), attention scores left out.
+
+    Padding, and what gradient checkpointing computes again, do not count.
+
+    Args:
+        model: `MMProfileForConditionalGeneration`.
+        views: objective -> what it shows, of `objectives.select_views`.
+    """
+
+    def __init__(self, model, views: Mapping[str, Any]):
+        text = model.text_model
+        self._views = views
+        self._encoder, self._decoder = _weights(text.encoder), _weights(text.decoder)
+        self._cross = sum(_weights(layer.layer[1]) for layer in text.decoder.block)
+        self._head = model.get_output_embeddings().weight.numel()
+        self._fusion = _weights(model.fusion)
+        self._vision = _weights(model.vision_model)
+        self._per_image = 6 if any(p.requires_grad for p in model.vision_model.parameters()) else 2
+        config = model.config.vision_config
+        sides = zip(_sides(config.image_size), _sides(config.patch_size), strict=True)
+        self._patches = math.prod(size // patch for size, patch in sides)
+
+    def of(self, batches: Sequence[Mapping]) -> tuple[torch.Tensor, torch.Tensor]:
+        """FLOPs of a process' batches, as `JointCollator` makes them, and their tokens: of all texts, encoded once,
+        and of all targets. Both stay on the batches' device."""
+        device = batches[0]["labels"].device
+        flops, tokens = torch.zeros((), dtype=torch.float64, device=device), torch.zeros((), device=device)
+        for batch in batches:
+            lengths = {name: text["attention_mask"].sum() for name, text in batch["texts"].items()}
+            names = batch.get("objectives") or list(self._views)
+            targets = (batch["labels"] >= 0).sum() * len(names)
+            read = torch.stack([lengths[self._views[name].text] for name in names]).sum()  # a text once a view
+            encoded = torch.stack(list(lengths.values())).sum()
+            tokens += encoded + targets
+            # Keys and values of cross-attention are of the text's tokens, queries and outputs of the target's.
+            flops += 6 * self._encoder * encoded + 6 * (self._fusion + self._cross / 2) * read
+            flops += 6 * (self._decoder - self._cross / 2 + self._head) * targets
+            if "image_mask" in batch:
+                sets = {self._views[name].photos for name in names} - {None}
+                seen = sets - ({"photos"} if "vision_states" in batch else set())
+                photos = batch["image_mask"].sum() * len(seen)
+                flops += self._per_image * self._vision * self._patches * photos
+        return flops, tokens
+
+
+def _weights(module: torch.nn.Module) -> int:
+    """Of its matrices, embeddings left out."""
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+    return sum(layer.weight.numel() for layer in layers)
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,143 @@
+"""Which run a checkpoint is of, what may differ in the one that goes on from it, and what its output folder holds."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from datasets import DatasetDict
+
+from corpora.checks import COLUMNS
+from corpora.digest import corpus_digest
+from files.output_files import UNFINISHED, append_json
+from publishing.hub_folder import save_hub_folder
+from scoring.reporting import plot_curves
+from training.checkpoints import (
+    Checkpoints,
+    age,
+    evaluated_name,
+    list_checkpoints,
+    remove_checkpoint,
+    saved_run,
+)
+from training.state import TrainingState
+from training.whole_model import WholeModel
+
+LOGS = "logs"  # of trackers
+# What makes the order of the users, or the shapes of batches and weights.
+FIXED = ("train split", "processor", "weights", "seed", "group_by_length")
+RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")  # of a whole run
+PROGRESS = ("metrics.jsonl", "curves.png")  # of its epochs
+WEIGHTS = (
+    *("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json"),
+    *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE"),
+)
+EARLY = {LOGS}  # what a run writes before its first checkpoint
+
+
+def describe_run(flags: Mapping, corpus: DatasetDict, processor, model: torch.nn.Module, num_processes: int) -> dict:
+    """What tells a run from others: flags, what the corpus' users have, how they become tokens and pixels, which
+    weights there are and which of them are trained, number of processes."""
+    digests = {f"{name} split": corpus_digest(split, COLUMNS)[:16] for name, split in corpus.items()}
+    shapes = [(name, list(weight.shape), weight.requires_grad) for name, weight in model.named_parameters()]
+    known = {"processor": processor_digest(processor), "weights": _digest(shapes), "processes": num_processes}
+    return dict(flags) | digests | known
+
+
+def processor_digest(processor) -> str:
+    """16 hexadecimal digits: of a processor's settings and of its tokenizer's words and their ids."""
+    return _digest([processor.to_dict(), processor.tokenizer.get_vocab()])
+
+
+def _digest(known) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changes_since(checkpoint: Path, run: Mapping) -> list[str]:
+    """A phrase for each thing in which a run is not that of a checkpoint, but may go on from it.
+
+    Raises:
+        ValueError: if the users would come in another order, or batches or weights would have other shapes.
+    """
+    saved = saved_run(checkpoint)
+    known = [name for name in run if name in saved]  # of an earlier version's run not all is known
+    differences = {name: f"{name} was {saved[name]!r}, is {run[name]!r}" for name in known if saved[name] != run[name]}
+    if any(name in FIXED for name in differences):
+        raise ValueError(f"{checkpoint} is of another run: {'; '.join(differences.values())}")
+    return list(differences.values())
+
+
+def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, model: WholeModel, processor) -> None:
+    """Puts a run back to a checkpoint, and its output folder with it: metrics, best weights, curves; newer checkpoints
+    go, and the results of a run that had come to its end.
+
+    Raises:
+        ValueError: as `changes_since`, or the checkpoint is not the newest and the best weights are gone.
+    """
+    accelerator, folder = checkpoints.accelerator, checkpoints.folder
+    changes = changes_since(checkpoint, checkpoints.run)
+    checkpoints.load(checkpoint, state)
+    best = None if state.best is None else folder / evaluated_name(state.best)
+    if best is not None and best.exists():
+        checkpoints.load(best, TrainingState())
+        with model.gathered() as whole:
+            if accelerator.is_main_process:
+                save_hub_folder(whole, processor, folder)
+        checkpoints.load(checkpoint, state)
+    elif best is not None and checkpoint != list_checkpoints(folder)[-1]:
+        raise ValueError(f"{checkpoint} needs the best weights of its time, of {best}, which is not there any more")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for path in list_checkpoints(folder):
+            if age(path) > age(checkpoint):
+                remove_checkpoint(path)
+        _remove(folder, [*RESULTS, *PROGRESS])
+        for record in state.history:
+            append_json(folder / "metrics.jsonl", record)
+        if state.history:
+            plot_curves(state.history, processor.profile_schema, folder / "curves.png")
+    accelerator.wait_for_everyone()
+    accelerator.print(f"going on from {checkpoint}" + (f", but {'; '.join(changes)}" if changes else ""))
+
+
+def move_to_users(state: TrainingState, checkpoint: Path, run: Mapping) -> int:
+    """Finds the place in the epoch under way with other batches or another number of processes.
+
+    Returns:
+        How many users are seen a second time, for the new batches do not end where the old did.
+    """
+    saved = saved_run(checkpoint)
+    then, now = (known["batch_size"] * known["processes"] for known in (saved, run))
+    seen = state.batches * then
+    state.batches = seen // now
+    return seen - state.batches * now
+
+
+def check_folder(folder: Path, checkpoint: Path | None, asked: str | None, overwrite: bool) -> None:
+    """Raises a `ValueError` if the folder holds files, is not gone on with and may not be overwritten. What a run has
+    left that was killed before its first checkpoint is in no one's way if `asked` is "auto"."""
+    if checkpoint is not None or overwrite:
+        return
+    held = {path.name for path in folder.iterdir() if not path.name.startswith(UNFINISHED)}
+    if held - (EARLY if asked == "auto" else set()):
+        raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
+
+
+def clear_folder(folder: Path) -> None:
+    """Takes from the output folder all that an earlier run has written."""
+    for path in list_checkpoints(folder):
+        remove_checkpoint(path)
+    shutil.rmtree(folder / LOGS, ignore_errors=True)
+    _remove(folder, [*RESULTS, *PROGRESS, *WEIGHTS])
+
+
+def _remove(folder: Path, patterns: list[str]) -> None:
+    for path in _matching(folder, patterns):
+        path.unlink()
+
+
+def _matching(folder: Path, patterns: list[str]) -> Iterator[Path]:
+    for pattern in patterns:
+        yield from (path for path in folder.glob(pattern) if path.is_file())

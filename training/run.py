@@ -1,0 +1,267 @@
+"""A run's parts, set up from its flags."""
+
+import logging
+import math
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, DatasetDict
+from torch.utils.data import DataLoader
+
+from cli.logs import told
+from files.output_files import UNFINISHED
+from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
+from publishing.hub_upload import HubUploader
+from training.agreement import Agreement
+from training.arguments import JointTrainingArguments
+from training.batch_size import fit_batch_size
+from training.checkpoints import Checkpoints, find_checkpoint
+from training.data import (
+    check_corpus_photos,
+    evaluation_loader,
+    load_corpus,
+    open_caches,
+    shortened_texts,
+    training_loader,
+)
+from training.flops import StepFlops, peak_flops
+from training.meter import Meter, TimeLeft
+from training.model import build_model, to_training
+from training.objectives import JointTrainingModel
+from training.optimization import make_optimizer, make_scheduler, set_schedule
+from training.photo_cache import PhotoCache
+from training.results import TEST_CONDITIONS
+from training.resuming import check_folder, clear_folder, describe_run, move_to_users, resume
+from training.state import TrainingState
+from training.vision_states import VisionStates
+from training.whole_model import WholeModel
+
+
+@dataclass
+class Run:
+    """What a process needs to train, to evaluate and to report; `set_up` makes one.
+
+    Attributes:
+        model: the bare model, of which `joint`, prepared, computes the losses.
+        steps_per_epoch, steps: optimizer steps of an epoch and of the whole run.
+        uploader: in the main process, if the run pushes.
+    """
+
+    arguments: JointTrainingArguments
+    accelerator: Accelerator
+    corpus: DatasetDict
+    model: MMProfileForConditionalGeneration
+    processor: MMProfileProcessor
+    photo_cache: PhotoCache | None
+    joint: torch.nn.Module
+    whole_model: WholeModel
+    optimizer: torch.optim.Optimizer
+    train_loader: DataLoader
+    dev_loader: DataLoader
+    state: TrainingState
+    checkpoints: Checkpoints
+    agreement: Agreement
+    meter: Meter
+    uploader: HubUploader | None
+    scheduler: Any = None  # of the optimizer, over `steps`
+    time_left: TimeLeft = field(default_factory=TimeLeft)
+    bar: Any = None  # of the epoch under way
+
+    @property
+    def output(self) -> Path:
+        return Path(self.arguments.output_dir)
+
+    @property
+    def schema(self) -> ProfileSchema:
+        return self.processor.profile_schema
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_loader) / self.arguments.batches_a_step)
+
+    @property
+    def steps(self) -> int:
+        return self.arguments.max_steps or self.steps_per_epoch * self.arguments.num_epochs
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether all batches of the epoch under way are trained on."""
+        return self.state.batches >= len(self.train_loader)
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the step just done is to be evaluated, and is not yet."""
+        state, every = self.state, self.arguments.eval_steps
+        last = state.history[-1]["step"] if state.history else 0
+        asked = self.ends_epoch or state.step >= self.steps or bool(every and state.step % every == 0)
+        return asked and state.step > last
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is trained and evaluated."""
+        state, patience = self.state, self.arguments.early_stopping_patience
+        if self.evaluation_due:
+            return False
+        done = state.step >= self.steps if self.arguments.max_steps else state.epoch > self.arguments.num_epochs
+        return done or bool(patience and state.evaluations_since_best >= patience)
+
+    @property
+    def epoch_done(self) -> float:
+        """Passes over the training split so far, a whole number at an epoch's end."""
+        state = self.state
+        share = 1.0 if self.ends_epoch else state.batches / len(self.train_loader)
+        passes = round(state.epoch - 1 + share, 4)
+        return int(passes) if self.ends_epoch else passes
+
+    @property
+    def evaluations_left(self) -> float:
+        """Of the development split, and one of the test split for each of its conditions."""
+        left = self.steps - self.state.step
+        every = min(self.arguments.eval_steps or self.steps_per_epoch, self.steps_per_epoch)
+        dev, test = len(self.corpus["validation"]), len(self.corpus["test"])
+        return math.ceil(left / every) + (len(TEST_CONDITIONS) + 1) * test / dev
+
+    @property
+    def shows_bar(self) -> bool:
+        """Whether there is a terminal to draw in; elsewhere there are lines."""
+        return self.accelerator.is_main_process and sys.stderr.isatty() and told.isEnabledFor(logging.INFO)
+
+    def save(self) -> Path:
+        """Writes a checkpoint of where the run stands; all processes together."""
+        return self.checkpoints.save(self.state)
+
+    @contextmanager
+    def evaluated_model(self) -> Iterator[torch.nn.Module]:
+        """The bare model whose scores count and that is saved."""
+        with self.whole_model.gathered() as whole:
+            yield whole
+
+
+def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
+    """A run where it begins, or where its checkpoint left it; its output folder holds nothing of an earlier run.
+
+    Raises:
+        ValueError: if flags, corpus, model or output folder do not fit.
+    """
+    output, asked = Path(arguments.output_dir), arguments.resume_from_checkpoint
+    checkpoint = find_checkpoint(output, asked)
+    uploader = make_uploader(arguments) if accelerator.is_main_process else None
+    if accelerator.is_main_process:
+        check_folder(output, checkpoint, asked, arguments.overwrite_output_dir)
+    check_shared(output, accelerator)
+    corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator, checkpoint)
+    described = describe_run(arguments.run_flags, corpus, processor, model, accelerator.num_processes)
+    whole_model, flops = WholeModel(model, accelerator), StepFlops(model, arguments.views)
+    joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
+    joint, optimizer = accelerator.prepare(joint, make_optimizer(joint, arguments))
+    if arguments.auto_batch_size:
+        to_training(joint, model, arguments)
+        fit_batch_size(joint, processor, corpus["train"], arguments, accelerator)
+        described |= arguments.run_flags
+    train_loader, dev_loader = accelerator.prepare(
+        training_loader(corpus["train"], processor, arguments, photo_cache, vision_states),
+        evaluation_loader(corpus["validation"], processor, arguments, "self", photo_cache),
+    )
+    state, limit = TrainingState(), arguments.checkpoints_total_limit
+    peak = peak_flops(accelerator.device, str(arguments.mixed_precision))
+    run = Run(
+        arguments=arguments,
+        accelerator=accelerator,
+        corpus=corpus,
+        model=model,
+        processor=processor,
+        photo_cache=photo_cache,
+        joint=joint,
+        whole_model=whole_model,
+        optimizer=optimizer,
+        train_loader=train_loader,
+        dev_loader=dev_loader,
+        state=state,
+        checkpoints=Checkpoints(accelerator, output, described, arguments.save_steps, limit),
+        agreement=Agreement(accelerator),
+        meter=Meter(accelerator, state, list(arguments.views), flops, arguments.log_steps, peak),
+        uploader=uploader,
+    )
+    run.scheduler = make_scheduler(optimizer, run.steps, arguments)
+    begin(run, checkpoint)
+    return run
+
+
+def begin(run: Run, checkpoint: Path | None) -> None:
+    """Puts a run and its output folder to the checkpoint, or to a beginning without what an earlier run has left."""
+    accelerator, described = run.accelerator, run.checkpoints.run
+    if checkpoint:
+        resume(checkpoint, run.checkpoints, run.state, run.whole_model, run.processor)
+        if again := move_to_users(run.state, checkpoint, described):
+            told.info(f"{again} users of epoch {run.state.epoch} are seen a second time, since batches are others")
+    elif accelerator.is_main_process:
+        clear_folder(run.output)
+    set_schedule(run.scheduler, run.optimizer, run.state.step, run.arguments)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        say_what_is_shortened(run.corpus["validation"], run.processor, run.arguments)
+    accelerator.init_trackers("mmprofile", {name: str(value) for name, value in described.items()})
+
+
+def make_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
+    if not arguments.push_to_hub:
+        return None
+    name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
+    return HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=arguments.hub_strategy)
+
+
+def check_shared(folder: Path, accelerator: Accelerator) -> None:
+    """Raises a `ValueError` where a machine does not see the output folder of the first: checkpoints have parts of all
+    processes."""
+    with seen_by_all(folder) if accelerator.is_main_process else nullcontext("") as mark:
+        name = broadcast_object_list([str(mark)])[0]
+        missing = not Path(name).exists()
+        found: Any = accelerator.gather(torch.tensor([missing], device=accelerator.device))
+    if found.any():
+        raise ValueError(f"several machines need an output_dir that all of them see, {folder} is not such a folder")
+
+
+@contextmanager
+def seen_by_all(folder: Path) -> Iterator[Path]:
+    """A file in the folder that is not there before and afterwards."""
+    path = folder.resolve() / f"{UNFINISHED}-{secrets.token_hex(4)}-shared"
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def load_inputs(
+    arguments: JointTrainingArguments, accelerator: Accelerator, checkpoint: Path | None
+) -> tuple[DatasetDict, MMProfileForConditionalGeneration, MMProfileProcessor, PhotoCache | None, VisionStates | None]:
+    """The corpus, the model to train, its processor and the caches of `open_caches`; photos are read once, by the
+    first process, unless a run is resumed, whose were."""
+    with accelerator.main_process_first():
+        corpus = load_corpus(arguments)
+    schema = ProfileSchema.from_features(corpus["train"].features["profile"])
+    model, processor = build_model(arguments, schema, corpus["train"])
+    with accelerator.local_main_process_first():
+        if accelerator.is_local_main_process and not checkpoint:
+            check_corpus_photos(corpus, processor, arguments)
+        caches = open_caches(corpus, model, processor, arguments, accelerator.device)
+    return corpus, model, processor, *caches
+
+
+def say_what_is_shortened(split: Dataset, processor, arguments: JointTrainingArguments) -> None:
+    found = shortened_texts(evaluation_loader(split, processor, arguments))
+    if found["users"]:
+        kinds = [name for name in ("reviews", "captions") if f"{name}_read" in found]
+        read = " and ".join(f"{found[f'{name}_read']:.0%} of the {name}' tokens" for name in kinds)
+        told.info(
+            f"the texts of {found['users']} of {len(split)} development users do not fit in"
+            f" max_text_tokens={processor.max_text_tokens}: {read} are read"
+        )
