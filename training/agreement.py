@@ -86,13 +86,13 @@ class CheckedLoader:
     """A prepared loader whose batches are those of `Agreement.batches`."""
 
     def __init__(self, loader, agreement: Agreement):
-        self._loader, self._agreement = loader, agreement
+        self.loader, self._agreement = loader, agreement
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self.loader)
 
     def __iter__(self) -> Iterator[dict]:
-        return self._agreement.batches(self._loader)
+        return self._agreement.batches(self.loader)
 
 
 @contextmanager

@@ -101,11 +101,12 @@ class Checkpoints:
             tensors += [
                 value for kept in optimizer.state.values() for value in kept.values() if torch.is_tensor(value)
             ]
-        with torch.no_grad():
-            finite = [torch.isfinite(_local(tensor)).all().to(accelerator.device) for tensor in tensors]
-        found = accelerator.reduce((~torch.stack(finite)).sum(), "sum")
-        if found:
-            raise TrainingFailure(f"step {state.step}: {found.item()} of the weights or their averages are not finite")
+        finite = [torch.isfinite(_local(tensor.detach())).all().to(accelerator.device) for tensor in tensors]
+        found = sum(((~one).float() for one in finite), torch.zeros((), device=accelerator.device))
+        if count := int(accelerator.reduce(found, "sum")):
+            raise TrainingFailure(
+                f"step {state.step}: of {count} weights the values, or their averages, are not finite"
+            )
 
     def _prune(self, newest: Path, best: Mapping | None) -> None:
         kept = {newest} if best is None else {newest, self.folder / evaluated_name(best)}

@@ -5,19 +5,11 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
-from datasets import Dataset, DatasetDict
 
-from tests.tiny_corpus import features, user
-from tests.toy_processor import WORDS, toy_image_processor, toy_processor, toy_tokenizer
 from training import checkpoints as rooms
-from training.checkpoints import (
-    Checkpoints,
-    TrainingState,
-    describe_run,
-    find_checkpoint,
-    list_checkpoints,
-    processor_digest,
-)
+from training.checkpoints import Checkpoints, find_checkpoint, list_checkpoints, saved_run
+from training.failures import TrainingFailure
+from training.state import TrainingState
 
 
 def store(folder, limit=None, **run):
@@ -31,11 +23,10 @@ def names(folder):
 
 
 def evaluated(state, average):
-    epoch = len(state.history) + 1
-    state.end_epoch({"epoch": epoch, "step": state.step, "dev_f1": {"average": average}})
+    state.end_period({"epoch": state.epoch, "step": state.step, "dev_f1": {"average": average}}, ends_epoch=True)
 
 
-def saved_run(folder, scores, limit=None):
+def saved_epochs(folder, scores, limit=None):
     """A run of two steps an epoch, a checkpoint after each of them."""
     kept, state = store(folder, limit), TrainingState()
     for score in scores:
@@ -44,16 +35,16 @@ def saved_run(folder, scores, limit=None):
             if batches == 1:
                 kept.save(state)
         evaluated(state, score)
-        kept.save(state)
+        kept.save(state, evaluated=True)
     return state
 
 
 def test_the_limit_spares_the_best_and_the_newest(tmp_path):
-    saved_run(tmp_path, [10.0, 30.0, 20.0, 25.0], limit=1)
+    saved_epochs(tmp_path, [10.0, 30.0, 20.0, 25.0], limit=1)
     assert names(tmp_path) == ["checkpoint-4-epoch-2", "checkpoint-8-epoch-4"]
-    saved_run(tmp_path / "two", [10.0, 30.0], limit=2)
+    saved_epochs(tmp_path / "two", [10.0, 30.0], limit=2)
     assert names(tmp_path / "two") == ["checkpoint-3", "checkpoint-4-epoch-2"]
-    saved_run(tmp_path / "all", [10.0])
+    saved_epochs(tmp_path / "all", [10.0])
     assert names(tmp_path / "all") == ["checkpoint-1", "checkpoint-2-epoch-1"]
 
 
@@ -103,41 +94,74 @@ def test_steps_are_ordered_by_number_and_an_epochs_end_comes_after_its_last_step
 
 def test_a_state_comes_back_as_it_was_saved(tmp_path):
     state, restored = TrainingState(seconds=50.0), TrainingState()
-    state.step, state.batches, state.sums, state.order = 3, 3, {"loss": torch.tensor(0.1)}, torch.get_rng_state()
+    state.end_step(3, 12, skipped=True)
+    state.period.add({"loss": torch.tensor(0.1)}, torch.tensor(7.0))
+    state.recent.add({"loss": torch.tensor(0.2)}, torch.tensor(5.0))
     state.history = [{"epoch": 1, "step": 2, "dev_f1": {"average": 1 / 3}}]
     store(tmp_path).load(store(tmp_path).save(state), restored)
     assert 50 < restored.seconds < 100
-    assert torch.equal(restored.order, state.order) and torch.equal(restored.sums["loss"], state.sums["loss"])
-    for name in ("step", "batches", "history", "epoch_began", "waited"):
+    assert vars(restored.period) == vars(state.period) and vars(restored.recent) == vars(state.recent)
+    for name in (
+        "step",
+        "batches",
+        "users",
+        "skipped",
+        "skipped_in_a_row",
+        "epoch",
+        "history",
+        "period_began",
+        "waited",
+    ):
         assert getattr(restored, name) == getattr(state, name)
 
 
-def test_a_checkpoint_of_another_run_is_refused_with_both_values(tmp_path):
+def test_a_state_of_an_earlier_version_is_understood(tmp_path):
+    """Which counted an epoch's losses and knew neither the epoch nor its users."""
+    path = store(tmp_path, batch_size=4, processes=2).save(TrainingState())
+    fields = {"history": [{"epoch": 1}], "step": 5, "batches": 2, "epoch_began": 3.0, "waited": 1.0, "seconds": 9.0}
+    losses = {"sums": {"loss": torch.tensor(6.0)}, "counts": {"loss": torch.tensor(3.0)}}
+    torch.save(fields | losses, path / "training_state_0.bin")
+    (path / "run.json").write_text(json.dumps({"batch_size": 4, "processes": 2}))
     state = TrainingState()
-    state.step = state.batches = 1
+    store(tmp_path).load(path, state)
+    assert (state.epoch, state.step, state.batches, state.users) == (2, 5, 2, 16)
+    assert state.period.read(["loss"], Accelerator(cpu=True)) == {"loss": 2.0} and not state.recent.sums
+    assert saved_run(path) == {"batch_size": 4, "processes": 2}
+
+
+def test_what_more_processes_counted_goes_to_the_first(tmp_path):
+    state = TrainingState()
+    state.step = 4
+    state.period.add({"loss": torch.tensor(1.0)}, torch.tensor(2.0))
     path = store(tmp_path).save(state)
-    with pytest.raises(ValueError, match="batch_size was 4, is 8"):
-        store(tmp_path, batch_size=8).load(path, TrainingState())
-    assert json.loads((path / "run.json").read_text()) == {"batch_size": 4}
+    state.period.add({"loss": torch.tensor(4.0)}, torch.tensor(4.0))  # (1 x 2 + 4 x 4) / 6
+    torch.save(state.state_dict(), path / "training_state_1.bin")
+    restored = TrainingState()
+    store(tmp_path).load(path, restored)
+    assert restored.step == 4
+    assert restored.period.read(["loss"], Accelerator(cpu=True)) == {"loss": pytest.approx(20 / 8)}
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("field", ["text", "captions"])
-def test_a_corpus_that_changed_under_the_same_users_is_another_runs(split, field):
-    rows, before = [user(number) for number in range(3)], corpus_of([user(number) for number in range(3)], split)
-    rows[1]["reviews"][0][field] = "other" if field == "text" else ["other", "captions"]
-    now, then = (describe_run({}, corpus, toy_processor(), 1) for corpus in (corpus_of(rows, split), before))
-    assert [name for name in now if now[name] != then[name]] == [f"{split} split"]
+def test_the_checkpoint_that_a_hub_repository_has_is_found_by_its_step(tmp_path):
+    state = saved_epochs(tmp_path, [10.0, 30.0])
+    (tmp_path / f"checkpoint-{state.step}-epoch-2").rename(tmp_path / "last-checkpoint")
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2-epoch-1", "checkpoint-3", "last-checkpoint"]
+    assert find_checkpoint(tmp_path, "auto") == tmp_path / "last-checkpoint"
+    assert find_checkpoint(tmp_path, str(tmp_path / "last-checkpoint")) == tmp_path / "last-checkpoint"
 
 
-def test_other_tokens_or_settings_of_the_processor_are_another_runs():
-    words = WORDS.replace(" a b ", " b a ")
-    others = [toy_processor(), toy_processor(max_text_tokens=9), toy_processor(), toy_processor()]
-    others[2].tokenizer = toy_tokenizer(words)
-    others[3].image_processor = toy_image_processor(image_mean=[0.4, 0.5, 0.5])
-    assert len({processor_digest(processor) for processor in [toy_processor(), *others]}) == 4
-
-
-def corpus_of(rows, split):
-    splits = {name: Dataset.from_list([user(9)], features=features()) for name in ("train", "validation", "test")}
-    return DatasetDict(splits | {split: Dataset.from_list(rows, features=features())})
+@pytest.mark.parametrize("spoiled", ["weight", "average"])
+def test_what_is_not_finite_is_never_saved(tmp_path, spoiled):
+    kept = store(tmp_path)
+    layer = torch.nn.Linear(2, 2)
+    layer, optimizer = kept.accelerator.prepare(layer, torch.optim.AdamW(layer.parameters()))
+    layer(torch.ones(2)).sum().backward()
+    optimizer.step()
+    kept.save(TrainingState())
+    state = TrainingState()
+    state.step = 1
+    tensor = layer.weight if spoiled == "weight" else optimizer.state[layer.bias]["exp_avg_sq"]
+    tensor.data.view(-1)[0] = float("nan")
+    with pytest.raises(TrainingFailure, match="step 1: of 1 weights the values"):
+        kept.save(state)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-0"]

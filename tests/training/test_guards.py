@@ -1,6 +1,9 @@
 """Losses that are no numbers, and memory that does not suffice."""
 
+import math
+import os
 import re
+import signal
 import sys
 
 import pytest
@@ -8,28 +11,34 @@ import torch
 from accelerate import Accelerator
 
 import train
+from cli.logs import set_log_level
 from tests.training.test_train import SMALL, base, corpus, run, same, train_only, weights  # noqa: F401
 from tests.training.test_train_resume import untimed
 from training import guards
-from training.guards import LossWatch, TrainingFailure, largest_that_fits
+from training.batch_size import largest_that_fits
+from training.checkpoints import list_checkpoints
+from training.failures import TrainingFailure
+from training.guards import check_step
 from training.objectives import JointTrainingModel
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB"
 
 
-def values(**losses):
-    return {name: torch.tensor(value) for name, value in losses.items()}
+def check(norm, in_a_row=0, most=3, scaled=False, **losses):
+    losses = {name: torch.tensor(value) for name, value in losses.items()}
+    return check_step(3, torch.tensor(norm), losses, in_a_row, most, scaled)
 
 
-def test_the_first_loss_that_is_no_number_is_named_with_its_step():
-    watch = LossWatch()
-    watch.note(1, values(text=1.0, loss=1.0))
-    assert watch.check() == {"text": 1.0, "loss": 1.0} and watch.check() == {}
-    watch.note(2, values(text=1.0, fusion=2.0, loss=1.5))
-    watch.note(3, values(text=1.0, fusion=float("inf"), loss=float("inf")))
-    watch.note(4, values(text=float("nan"), fusion=1.0, loss=float("nan")))
-    with pytest.raises(TrainingFailure, match="step 3: fusion is inf"):
-        watch.check()
+def test_a_step_whose_gradient_is_not_finite_is_not_taken_and_the_first_loss_that_spoils_it_is_named(capsys):
+    set_log_level("info")
+    assert check(1.0, text=1.0, loss=1.0) and not capsys.readouterr().err
+    assert not check(float("nan"), text=1.0, fusion=float("inf"), loss=float("inf"))
+    assert capsys.readouterr().err == "step 3 is skipped: fusion is inf\n"
+    assert not check(float("inf"), text=1.0, loss=1.0)
+    assert capsys.readouterr().err == "step 3 is skipped: gradient norm is inf\n"
+    assert not check(float("inf"), scaled=True, loss=1.0) and not capsys.readouterr().err
+    with pytest.raises(TrainingFailure, match="step 3: text is nan; so many steps in a row had to be skipped: 3"):
+        check(float("nan"), in_a_row=2, text=float("nan"))
 
 
 @pytest.mark.slow
@@ -47,9 +56,12 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_leaves_what_is_whole(corpus, s
     assert re.fullmatch(f"train.py: .*/model cannot be written, its disk has 0 MiB left: .*; {last}", said[-1])
 
 
-def spoil(monkeypatch, at, spoiled):
-    """Has the `at`-th forward pass of a run end in `spoiled`."""
-    forward, calls = JointTrainingModel.forward, []
+FORWARD = JointTrainingModel.forward
+
+
+def spoil(monkeypatch, spoiled):
+    """Has each forward pass of a run end in `spoiled`, which is told the batches so far."""
+    forward, calls = FORWARD, []
 
     def broken(self, batch):
         calls.append(len(batch["labels"]))
@@ -60,52 +72,86 @@ def spoil(monkeypatch, at, spoiled):
     return calls
 
 
-def test_a_run_stops_at_a_loss_that_is_no_number_and_names_the_last_good_checkpoint(corpus, tmp_path, monkeypatch):  # noqa: F811
-    def third_is_nan(output, calls):
-        if len(calls) == 3:
+def nan_at(*steps):
+    """Spoils the loss of these forward passes."""
+
+    def spoiled(output, calls):
+        if len(calls) in steps:
             output.losses["mask_image"] = output.losses["mask_image"] * float("nan")
             output.loss = output.loss * float("nan")
         return output
 
-    spoil(monkeypatch, 3, third_is_nan)
-    with pytest.raises(TrainingFailure, match=r"step 3: mask_image is nan; .*model/checkpoint-2\. .*--learning_rate"):
-        run(corpus, tmp_path / "model", batch_size=2, save_steps=1)
+    return spoiled
 
 
-def test_weights_that_are_no_numbers_stop_a_run_with_photos_by_the_same_words(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(corpus, tmp_path, monkeypatch, capsys):  # noqa: F811
+    spoil(monkeypatch, nan_at(2))
+    _, history = run(corpus, tmp_path / "model", batch_size=2, save_steps=1, log_steps=1)
+    states = [torch.load(path / "pytorch_model.bin") for path in list_checkpoints(tmp_path / "model")]
+    assert same(states[0], states[1]) and not same(states[1], states[2])
+    said = capsys.readouterr()
+    assert "step 2 is skipped: mask_image is nan" in said.err and "1 steps skipped" in said.out
+    assert history[0]["skipped_steps"] == 1 and math.isfinite(history[0]["train_loss_mask_image"])
+
+
+def test_too_many_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(corpus, tmp_path, monkeypatch):  # noqa: F811
+    spoil(monkeypatch, nan_at(1, 3, 4))
+    last = r"step 4: mask_image is nan; .*: 2; .*model/checkpoint-3\. .*--learning_rate"
+    with pytest.raises(TrainingFailure, match=last):
+        run(corpus, tmp_path / "model", batch_size=2, save_steps=1, max_skipped_steps=2)
+    spoil(monkeypatch, nan_at())
+    run(corpus, tmp_path / "model", batch_size=2, save_steps=1, resume_from_checkpoint="auto", learning_rate=0.001)
+
+
+def test_a_signal_after_a_ruined_weight_saves_nothing(corpus, tmp_path, monkeypatch):  # noqa: F811
+    """And every later run goes on from what was good."""
+    step, steps = torch.optim.AdamW.step, []
+
+    def spoiling(self, *args, **kwargs):
+        result = step(self, *args, **kwargs)
+        steps.append(1)
+        if len(steps) == 2:
+            self.param_groups[0]["params"][0].data.fill_(float("nan"))
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spoiling)
+    with pytest.raises(TrainingFailure, match="step 2: of 1 weights .*; the last good checkpoint is .*checkpoint-1"):
+        run(corpus, tmp_path / "model", batch_size=2, num_epochs=3, save_steps=1)
+    assert [path.name for path in list_checkpoints(tmp_path / "model")] == ["checkpoint-1"]
+
+
+def test_weights_that_are_no_numbers_end_a_run_with_photos_by_the_same_words(corpus, tmp_path, monkeypatch):  # noqa: F811
     """Nothing on the way, as the attention to photos, fails first."""
-
-    calls = spoil(monkeypatch, 2, lambda output, calls: output)
     step = torch.optim.AdamW.step
 
     def spoiling(self, *args, **kwargs):
         result = step(self, *args, **kwargs)
-        if len(calls) == 2:
-            for group in self.param_groups:
-                for weight in group["params"]:
-                    weight.data.fill_(float("nan"))
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.data.fill_(float("nan"))
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spoiling)
-    with pytest.raises(TrainingFailure, match=r"step 3: fusion is nan; there is no checkpoint \(--save_steps\)"):
-        run(corpus, tmp_path / "model", batch_size=2)
+    with pytest.raises(TrainingFailure, match=r"step 3: fusion is nan; .*; there is no checkpoint \(--save_steps\)"):
+        run(corpus, tmp_path / "model", batch_size=2, max_skipped_steps=2)
 
 
-def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_saved(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_gradient_that_is_no_number_is_skipped_though_its_loss_is_one(corpus, tmp_path, monkeypatch):  # noqa: F811
     def infinite_slope(output, calls):
         output.loss = output.loss + (output.loss - output.loss.detach()).sqrt()
         return output
 
-    spoil(monkeypatch, 1, infinite_slope)
-    with pytest.raises(TrainingFailure, match="step 1: gradient norm is nan; there is no checkpoint"):
-        run(corpus, tmp_path / "model", save_steps=1)
+    spoil(monkeypatch, infinite_slope)
+    with pytest.raises(TrainingFailure, match="step 1: gradient norm is nan; .*; there is no checkpoint"):
+        run(corpus, tmp_path / "model", max_skipped_steps=1)
 
 
 def test_out_of_memory_names_the_flags_that_help_with_their_values(corpus, tmp_path, monkeypatch):  # noqa: F811
     def raises(output, calls):
         raise RuntimeError(OUT_OF_MEMORY)
 
-    spoil(monkeypatch, 1, raises)
+    spoil(monkeypatch, raises)
     with pytest.raises(TrainingFailure) as failure:
         run(corpus, tmp_path / "model", gradient_checkpointing=True)
     message = str(failure.value)
@@ -122,7 +168,7 @@ def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus,
             raise RuntimeError(OUT_OF_MEMORY)
         return output
 
-    calls = spoil(monkeypatch, 1, fits_two)
+    calls = spoil(monkeypatch, fits_two)
     _, history = run(corpus, tmp_path / "model", batch_size=8, auto_batch_size=True)
     assert calls == [8, 4, 2] + [2] * 4
     assert untimed(history) == untimed(expected)

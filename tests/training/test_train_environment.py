@@ -1,41 +1,76 @@
-"""What the environment of train.py asks of Accelerate: where train.py has a flag for it, the flag decides."""
+"""What `accelerate launch` asks for holds where no flag says otherwise, and what no run can do is refused."""
 
 import pytest
-import torch
 
 from tests.training.test_train import corpus, same, train_only  # noqa: F401
-from tests.training.test_train_speed import first_gradients
+from training.arguments import JointTrainingArguments, unused_settings
+from training.launcher import check_launcher, launched
 
 ASKED = {
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
-    "ACCELERATE_MIXED_PRECISION": "bf16",
-    "ACCELERATE_DYNAMO_BACKEND": "eager",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("4", "gradient_accumulation_steps", 4),
+    "ACCELERATE_MIXED_PRECISION": ("bf16", "mixed_precision", "bf16"),
 }
-# Gradients that are clipped would not tell whether a loss was divided.
-FLAGS = {"save_steps": 1, "max_grad_norm": 1e9}
-
-
-@pytest.fixture(scope="module")
-def alone(corpus, tmp_path_factory):  # noqa: F811
-    output = tmp_path_factory.mktemp("environment") / "model"
-    return train_only(corpus, output, **FLAGS), first_gradients(output)
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_the_environment_changes_no_gradient_and_is_answered(alone, corpus, tmp_path, monkeypatch, name, capsys):  # noqa: F811
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda model, **options: (compiled.append(options), model)[1])
-    monkeypatch.setenv(name, ASKED[name])
-    trained = train_only(corpus, tmp_path / "model", **FLAGS)
-    expected, found = alone[1], first_gradients(tmp_path / "model")
-    assert expected.keys() == found.keys() and len(expected) > 80
-    assert all(torch.equal(gradient, found[number]) for number, gradient in expected.items())
-    assert same(trained, alone[0]) and not compiled
-    assert f"{name}={ASKED[name]} is not used" in capsys.readouterr().err
+def test_the_launchers_word_is_the_flags_default(corpus, tmp_path, monkeypatch, name):  # noqa: F811
+    asked, flag, value = ASKED[name]
+    by_flag = train_only(corpus, tmp_path / "flag", batch_size=2, **{flag: value})
+    neither = train_only(corpus, tmp_path / "neither", batch_size=2)
+    monkeypatch.setenv(name, asked)
+    launched = train_only(corpus, tmp_path / "launched", batch_size=2)
+    assert same(launched, by_flag) and not same(launched, neither)
 
 
-def test_an_environment_that_asks_for_what_the_flags_say_is_not_answered(corpus, tmp_path, monkeypatch, capsys):  # noqa: F811
-    for name, value in {**ASKED, "ACCELERATE_DYNAMO_BACKEND": "NO"}.items():
-        monkeypatch.setenv(name, value)
-    train_only(corpus, tmp_path / "model", gradient_accumulation_steps=4, mixed_precision="bf16")
+@pytest.mark.parametrize("name", ASKED)
+def test_a_flag_wins_over_the_launcher_and_says_so(corpus, tmp_path, monkeypatch, name, capsys):  # noqa: F811
+    asked, flag, _ = ASKED[name]
+    given = {"batch_size": 2, flag: {"mixed_precision": "no"}.get(flag, 1)}
+    by_flag = train_only(corpus, tmp_path / "flag", **given)
     assert "is not used" not in capsys.readouterr().err
+    monkeypatch.setenv(name, asked)
+    assert same(train_only(corpus, tmp_path / "launched", **given), by_flag)
+    assert f"{name}={asked} is not used, --{flag} {given[flag]} is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("backend", "compiled"), [("no", False), ("inductor", True), ("INDUCTOR", True)])
+def test_the_launchers_backend_decides_whether_layers_are_compiled(monkeypatch, backend, compiled):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", backend)
+    arguments = JointTrainingArguments(dataset="x", output_dir="y")
+    assert arguments.compile is compiled and unused_settings(arguments) == []
+    other = JointTrainingArguments(dataset="x", output_dir="y", compile=not compiled)
+    assert unused_settings(other) == [
+        f"ACCELERATE_DYNAMO_BACKEND={backend.lower()} is not used, --compile {str(not compiled).lower()} is"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version: 1"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "fsdp_version: 1"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism_config"),
+    ],
+)
+def test_what_no_run_can_do_is_refused_before_it_is_begun(corpus, tmp_path, monkeypatch, environment, named):  # noqa: F811
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ValueError, match=f"one process, several by DDP.*FSDP with fsdp_version: 2; .*asks for .*{named}"
+    ):
+        train_only(corpus, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_a_run_can_do_is_not_refused():
+    check_launcher({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "ACCELERATE_USE_DEEPSPEED": "false"})
+    check_launcher({})
+
+
+def test_a_launcher_that_asks_for_nothing_a_flag_can_be_is_answered():
+    with pytest.raises(ValueError, match="backend inductor, .* ACCELERATE_DYNAMO_BACKEND=eager"):
+        launched("compile", {"ACCELERATE_DYNAMO_BACKEND": "EAGER"})
+    with pytest.raises(ValueError, match="whole number, .* ACCELERATE_GRADIENT_ACCUMULATION_STEPS=two"):
+        launched("gradient_accumulation_steps", {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "two"})

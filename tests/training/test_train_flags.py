@@ -10,7 +10,6 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from datasets import Dataset
 from transformers import AutoProcessor, T5ForConditionalGeneration, ViTImageProcessorPil, ViTModel, get_scheduler
 
-import train
 from cli.flags import parse_flags
 from mmprofile import MMProfileProcessor
 from tests.files.test_output_files import held
@@ -18,6 +17,7 @@ from tests.tiny_corpus import SCHEMA, features, user, write_corpus
 from tests.tiny_folder import make_older
 from tests.tiny_models import tiny_t5_config, tiny_vit_config
 from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from training import evaluations
 from training import results as training_results
 from training.arguments import LR_SCHEDULERS, JointTrainingArguments
 from training.data import SPLITS, load_corpus
@@ -74,13 +74,13 @@ def test_a_photo_cache_changes_no_weight_and_is_decoded_once(corpus, base, tmp_p
 
 def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  # noqa: F811
     seen = []
-    evaluate_model = train.evaluate_model
+    evaluate_model = evaluations.evaluate_model
 
-    def spy(model, loader, processor, accelerator, num_beams, name, check):
-        seen.append((num_beams, loader.total_batch_size, len(loader.dataset)))
-        return evaluate_model(model, loader, processor, accelerator, num_beams, name, check)
+    def spy(model, loader, processor, accelerator, num_beams, name):
+        seen.append((num_beams, loader.loader.total_batch_size, len(loader.loader.dataset)))
+        return evaluate_model(model, loader, processor, accelerator, num_beams, name)
 
-    for module in (train, training_results):
+    for module in (evaluations, training_results):
         monkeypatch.setattr(module, "evaluate_model", spy)
     run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
     assert seen == [(3, 2, 3)] * 6  # development, and the test split under five conditions

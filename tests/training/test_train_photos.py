@@ -6,7 +6,7 @@ import pytest
 
 from tests.tiny_corpus import png, write_corpus
 from tests.training.test_train import run
-from training.guards import TrainingFailure
+from training.failures import TrainingFailure
 from training.objectives import JointTrainingModel
 
 HALF = {"bytes": png(7, size=64)["bytes"][:120], "path": None}
