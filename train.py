@@ -36,18 +36,20 @@ from scoring.plots import plot_calibration, plot_confusion
 from scoring.reporting import best_epoch, format_table, plot_curves
 from training.agreement import saved_when_stopped
 from training.data import evaluation_loader, shortened_texts
+from training.dry_run import estimate
 from training.evaluations import evaluate_or_save
 from training.failures import TrainingFailure
 from training.guards import explained_failures
 from training.launcher import make_accelerator
 from training.model_card import write_model_card
 from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
-from training.run import Run, set_up
+from training.run import Run, begin, set_up
 from training.steps import log_if_due, steps_of_epoch, train_step
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
+    """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`;
+    of a dry run what `estimate` returns."""
     arguments = parse_flags(JointTrainingArguments, argv, __doc__)
     log_progress()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
@@ -63,6 +65,10 @@ def main(argv: list[str] | None = None) -> dict:
 def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     """What one process does of `main`."""
     run = set_up(arguments, accelerator)
+    if arguments.dry_run:
+        with explained_failures(arguments, run.output):
+            return estimate(run)
+    begin(run)
     with explained_failures(run.arguments, run.output), saved_when_stopped(run.agreement, run.save):
         if run.evaluation_due:  # of a run that was stopped in it
             evaluate_or_save(run)

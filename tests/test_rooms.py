@@ -28,7 +28,7 @@ ARROWS = {
     "dataset_script/captions": ["cli", "mmprofile"],
     "dataset_script": ["cli", "dataset_script/captions", "dataset_script/synthetic", "publishing"],
     "metrics/profile_f1": [],
-    "train": ["cli", "files", "mmprofile", "publishing", "scoring", "training"],
+    "train": ["cli", "files", "scoring", "training"],
     "predict": ["cli", "files", "mmprofile", "prediction", "scoring"],
     "app": ["prediction", "web"],
     "upload": ["app", "cli", "files", "publishing"],

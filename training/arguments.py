@@ -22,7 +22,7 @@ TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "visio
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
-    *("photo_cache", "check_photos", "report_to", "log_steps", "log_level"),
+    *("photo_cache", "check_photos", "report_to", "log_steps", "log_level", "dry_run"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit", "max_skipped_steps"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
@@ -43,6 +43,7 @@ class JointTrainingArguments:
     publish_example: bool = flag(False, "show a test user's reviews and profile in the model card")
     output_dir: str = flag("", "where the trained model, its card and its figures go")
     overwrite_output_dir: bool = flag(False, "replace an output_dir that is not empty")
+    dry_run: bool = flag(False, "check all data, take a few steps, tell time and memory of the run, and write nothing")
     resume_from_checkpoint: str | None = flag(
         None, "auto: go on from the newest checkpoint of output_dir, if any; or one of them, newer ones are removed"
     )

@@ -146,7 +146,7 @@ class Run:
 
 
 def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
-    """A run where it begins, or where its checkpoint left it; its output folder holds nothing of an earlier run.
+    """The parts of a run, its output folder untouched; `begin` then puts both to where the run begins.
 
     Raises:
         ValueError: if flags, corpus, model or output folder do not fit.
@@ -191,14 +191,14 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
         uploader=uploader,
     )
     run.scheduler = make_scheduler(optimizer, run.steps, arguments)
-    begin(run, checkpoint)
+    set_schedule(run.scheduler, optimizer, 0, arguments)
     return run
 
 
-def begin(run: Run, checkpoint: Path | None) -> None:
-    """Puts a run and its output folder to the checkpoint, or to a beginning without what an earlier run has left."""
+def begin(run: Run) -> None:
+    """Puts a run and its output folder to its checkpoint, or to a beginning without what an earlier run has left."""
     accelerator, described = run.accelerator, run.checkpoints.run
-    if checkpoint:
+    if checkpoint := find_checkpoint(run.output, run.arguments.resume_from_checkpoint):
         resume(checkpoint, run.checkpoints, run.state, run.whole_model, run.processor)
         if again := move_to_users(run.state, checkpoint, described):
             told.info(f"{again} users of epoch {run.state.epoch} are seen a second time, since batches are others")

@@ -31,13 +31,18 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def run(corpus, output, **flags):
+def main(corpus, output, **flags):
+    """Runs train.py with these flags; returns what it returns."""
     flags = SMALL | {"dataset": corpus, "output_dir": output} | flags
     argv = []
     for name, value in flags.items():
         argv += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     AcceleratorState._reset_state()  # each run is a process of its own, as far as Accelerate knows
-    results = train.main(argv)
+    return train.main(argv)
+
+
+def run(corpus, output, **flags):
+    results = main(corpus, output, **flags)
     history = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return results, history
 
@@ -187,11 +192,18 @@ CHANGES_ELSE = {
     "matmul_precision": "test_matmul_precision_is_for_the_run_that_asks_for_it",
     "compile": "test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size",
     "num_workers": "test_workers_do_not_change_the_weights",
-    "check_photos": "test_with_the_check_left_out_a_run_ends_at_the_photo_and_names_it",
+    "check_photos": "test_with_the_check_left_out_a_run_ends_at_the_photo_and_names_it_a_checkpoint_first",
     "photo_cache": "test_a_photo_cache_changes_no_weight_and_is_decoded_once",
     "eval_batch_size": "test_evaluation_flags_reach_the_evaluation",
     "num_beams": "test_evaluation_flags_reach_the_evaluation",
     "max_eval_users": "test_evaluation_flags_reach_the_evaluation",
+    "dry_run": "test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing",
+    "log_steps": "test_a_run_tells_each_step_of_all_batches_and_the_level_says_how_much",
+    "log_level": "test_a_run_tells_each_step_of_all_batches_and_the_level_says_how_much",
+    "max_steps": "test_max_steps_end_a_run_whatever_num_epochs_says",
+    "eval_steps": "test_an_evaluation_is_done_after_so_many_steps_and_at_the_end_of_an_epoch",
+    "early_stopping_patience": "test_a_run_ends_when_its_patience_does",
+    "max_skipped_steps": "test_too_many_steps_in_a_row_end_the_run_with_the_last_good_checkpoint",
     "resume_from_checkpoint": "test_a_run_that_is_stopped_again_and_again_is_the_run_left_alone",
     "save_steps": "test_save_steps_and_the_limit_say_which_checkpoints_there_are",
     "checkpoints_total_limit": "test_save_steps_and_the_limit_say_which_checkpoints_there_are",

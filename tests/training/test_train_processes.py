@@ -89,6 +89,21 @@ def test_two_processes_are_one(one, tmp_path, batches):
 
 
 @pytest.mark.slow
+def test_a_photo_that_one_of_two_processes_cannot_read_ends_both_with_a_checkpoint(tmp_path):
+    broken = {(5, 0, 0): {"bytes": b"no photo", "path": None}}
+    write_corpus(tmp_path / "corpus", sizes=(8, 4, 4), replaced=broken)
+    launch = launcher("recipes/accelerate_cpu.yaml", "train.py")
+    flags = {"batch_size": 1, "num_reviews": 4, "num_images": 2, "check_photos": False}
+    process = start(tmp_path / "corpus", tmp_path / "two", launch, **flags)
+    _, errors = process.communicate(timeout=300)
+    said = [line for line in errors.splitlines() if "user 'u5', photo 1 of review 1: the image of 8 bytes" in line]
+    (newest,) = list_checkpoints(tmp_path / "two")
+    assert process.returncode and any(f"the last good checkpoint is {newest}" in line for line in said), errors
+    flags |= {"on_bad_photo": "skip", "resume_from_checkpoint": newest}
+    train(tmp_path / "corpus", tmp_path / "two", launch, **flags)
+
+
+@pytest.mark.slow
 def test_two_processes_that_are_stopped_go_on_as_if_left_alone(one, tmp_path):
     corpus, flags = one[0], {"batch_size": 1, "num_epochs": 8, "save_steps": 3}
 

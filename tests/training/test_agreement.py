@@ -1,0 +1,81 @@
+"""What ends a run in one process ends it in all."""
+
+import os
+import signal
+
+import pytest
+from accelerate import Accelerator
+
+from training.agreement import Agreement, CheckedLoader, saved_when_stopped
+from training.failures import OtherProcessFailed, TrainingStopped
+from training.photo_check import UnreadablePhoto
+
+
+@pytest.fixture
+def agreement():
+    return Agreement(Accelerator(cpu=True))
+
+
+def saving(saved):
+    def save():
+        saved.append("checkpoint-7")
+        return saved[-1]
+
+    return save
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_answered_at_the_next_batch_by_a_checkpoint_and_the_way_to_go_on(agreement, number):
+    saved, seen = [], []
+    name = signal.Signals(number).name
+    with pytest.raises(SystemExit) as ended, saved_when_stopped(agreement, saving(saved)):
+        for batch in CheckedLoader([{"n": 0}, {"n": 1}, {"n": 2}], agreement):
+            seen.append(batch["n"])
+            if batch["n"] == 1:
+                os.kill(os.getpid(), number)
+    assert seen == [0, 1] and saved == ["checkpoint-7"]
+    assert ended.value.code == f"train.py: stopped by {name}; go on with --resume_from_checkpoint checkpoint-7"
+
+
+def test_handlers_are_those_of_before_afterwards_and_after_a_signal(agreement):
+    before = signal.getsignal(signal.SIGTERM)
+    with agreement:
+        assert signal.getsignal(signal.SIGTERM) != before
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == before
+        with pytest.raises(TrainingStopped):
+            agreement.check()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def failing(error):
+    yield {"n": 0}
+    raise error
+
+
+def test_a_photo_that_cannot_be_read_is_raised_after_a_checkpoint(agreement):
+    saved = []
+    with pytest.raises(UnreadablePhoto, match="user 7"), saved_when_stopped(agreement, saving(saved)):
+        list(agreement.batches(failing(UnreadablePhoto("user 7"))))
+    assert saved == ["checkpoint-7"]
+
+
+def test_another_failure_is_raised_as_it_is_and_saves_nothing(agreement):
+    saved = []
+    with pytest.raises(RuntimeError, match="shapes"), saved_when_stopped(agreement, saving(saved)):
+        list(agreement.batches(failing(RuntimeError("shapes"))))
+    assert saved == []
+
+
+def test_what_fails_in_another_process_ends_this_one(agreement, monkeypatch):
+    monkeypatch.setattr(agreement, "largest", lambda failed, noted: [1, 0])
+    with pytest.raises(OtherProcessFailed):
+        list(agreement.batches([{"n": 0}]))
+    with pytest.raises(UnreadablePhoto):
+        list(agreement.batches(failing(UnreadablePhoto("user 7"))))
+
+
+def test_a_signal_in_another_process_stops_this_one(agreement, monkeypatch):
+    monkeypatch.setattr(agreement, "largest", lambda failed, noted: [0, signal.SIGTERM])
+    with pytest.raises(TrainingStopped, match="SIGTERM"):
+        list(agreement.batches([{"n": 0}]))

@@ -1,0 +1,112 @@
+"""What a run will take, found by a few of its steps, of which nothing is kept."""
+
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+
+from cli.logs import told
+from scoring.evaluation import evaluate_model
+from training.batching import review_lengths
+from training.data import evaluation_loader, shortened_texts, training_loader
+from training.results import TEST_CONDITIONS
+from training.run import Run
+from training.steps import steps_of_epoch, train_step
+
+STEPS = 3  # that are timed, after one that is not
+GIB = 1 << 30
+
+
+def estimate(run: Run) -> dict[str, float]:
+    """Takes the step with the longest texts, then some of the first epoch's, and generates for one batch; tells what
+    the whole run comes to.
+
+    Returns:
+        `steps` and `evaluations` of the run, `longest_step_seconds`, `step_seconds` (median) and
+        `evaluation_batch_seconds`, `train_seconds` and `seconds` of the whole run, its evaluations included, and
+        `memory_bytes` at most of this process: the device's, on a CPU all of it.
+    """
+    arguments, accelerator = run.arguments, run.accelerator
+    longest = seconds_of(run, longest_batches(run))
+    run.state.batches = 0
+    with run.agreement:
+        steps = steps_of_epoch(run)
+        times = [seconds_of(run, batches) for batches in islice(steps, STEPS + 1)]
+        # What was done first had to warm up; a corpus of one step has no other.
+        step = statistics.median(times[1:] or times)
+        batch = seconds_of_evaluation(run)
+    batches = len(run.dev_loader)
+    test = batches * len(run.corpus["test"]) / len(run.corpus["validation"]) * (len(TEST_CONDITIONS) + 1)
+    evaluations = -(-run.steps // min(arguments.eval_steps or run.steps_per_epoch, run.steps_per_epoch))
+    found = {
+        "steps": run.steps,
+        "evaluations": evaluations,
+        "longest_step_seconds": longest,
+        "step_seconds": step,
+        "evaluation_batch_seconds": batch,
+        "train_seconds": run.steps * step,
+        "seconds": run.steps * step + batch * (evaluations * batches + test),
+        "memory_bytes": peak_memory(accelerator.device),
+    }
+    tell(run, found)
+    return found
+
+
+def tell(run: Run, found: dict[str, float]) -> None:
+    """Says in lines what `estimate` found, and what of the texts is read."""
+    arguments, users = run.arguments, run.arguments.batch_size * run.arguments.batches_a_step
+    shortened = shortened_texts(evaluation_loader(run.corpus["train"], run.processor, arguments))
+    sizes = ", ".join(f"{len(split)} {name}" for name, split in run.corpus.items())
+    told.info(f"users: {sizes}; every row can be read" + ", every photo too" * arguments.check_photos)
+    told.info(
+        f"{shortened['users']} training users have texts longer than max_text_tokens={arguments.max_text_tokens}"
+    )
+    told.info(
+        f"a step of {users} users a process takes {found['step_seconds']:.2f} s, with the longest texts"
+        f" {found['longest_step_seconds']:.2f} s, and at most {found['memory_bytes'] / GIB:.1f} GiB"
+    )
+    told.info(
+        f"the run is {found['steps']} steps and {found['evaluations']} evaluations:"
+        f" about {timedelta(seconds=round(found['seconds']))}, of it"
+        f" {timedelta(seconds=round(found['train_seconds']))} training. Nothing was written"
+    )
+
+
+def longest_batches(run: Run) -> list[dict]:
+    """The batches of a step of the users with the longest reviews, on the device."""
+    split, arguments = run.corpus["train"], run.arguments
+    sizes = [sum(lengths) for lengths in review_lengths(split)]
+    longest = sorted(range(len(split)), key=lambda row: -sizes[row])
+    chosen = split.select(longest[: arguments.batch_size * arguments.batches_a_step])
+    loader: Iterator[Any] = iter(training_loader(chosen, run.processor, arguments))
+    return [send_to_device(batch, run.accelerator.device) for batch in loader]
+
+
+def seconds_of(run: Run, batches: list[dict]) -> float:
+    began = time.monotonic()
+    train_step(run, batches)
+    if run.accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.monotonic() - began
+
+
+def seconds_of_evaluation(run: Run) -> float:
+    """Of one batch of the development split."""
+    first = list(islice(run.dev_loader, 1))
+    began = time.monotonic()
+    with run.evaluated_model() as whole:
+        evaluate_model(whole, first, run.processor, run.accelerator, run.arguments.num_beams, "one batch")
+    return time.monotonic() - began
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process has held at once: on a CUDA device, else in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
