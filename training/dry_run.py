@@ -16,7 +16,7 @@ from scoring.evaluation import evaluate_model
 from training.batching import review_lengths
 from training.data import evaluation_loader, shortened_texts, training_loader
 from training.results import TEST_CONDITIONS
-from training.run import Run
+from training.run import Run, begin_schedule
 from training.steps import steps_of_epoch, train_step
 
 STEPS = 3  # that are timed, after one that is not
@@ -33,6 +33,8 @@ def estimate(run: Run) -> dict[str, float]:
         `memory_bytes` at most of this process: the device's, on a CPU all of it.
     """
     arguments, accelerator = run.arguments, run.accelerator
+    begin_schedule(run)
+    total = run.steps
     longest = seconds_of(run, longest_batches(run))
     run.state.batches = 0
     with run.agreement:
@@ -43,15 +45,15 @@ def estimate(run: Run) -> dict[str, float]:
         batch = seconds_of_evaluation(run)
     batches = len(run.dev_loader)
     test = batches * len(run.corpus["test"]) / len(run.corpus["validation"]) * (len(TEST_CONDITIONS) + 1)
-    evaluations = -(-run.steps // min(arguments.eval_steps or run.steps_per_epoch, run.steps_per_epoch))
+    evaluations = -(-total // min(arguments.eval_steps or run.steps_per_epoch, run.steps_per_epoch))
     found = {
-        "steps": run.steps,
+        "steps": total,
         "evaluations": evaluations,
         "longest_step_seconds": longest,
         "step_seconds": step,
         "evaluation_batch_seconds": batch,
-        "train_seconds": run.steps * step,
-        "seconds": run.steps * step + batch * (evaluations * batches + test),
+        "train_seconds": total * step,
+        "seconds": total * step + batch * (evaluations * batches + test),
         "memory_bytes": peak_memory(accelerator.device),
     }
     tell(run, found)

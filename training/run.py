@@ -51,7 +51,6 @@ class Run:
 
     Attributes:
         model: the bare model, of which `joint`, prepared, computes the losses.
-        steps_per_epoch, steps: optimizer steps of an epoch and of the whole run.
         uploader: in the main process, if the run pushes.
     """
 
@@ -85,11 +84,17 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Optimizer steps."""
         return math.ceil(len(self.train_loader) / self.arguments.batches_a_step)
 
     @property
     def steps(self) -> int:
-        return self.arguments.max_steps or self.steps_per_epoch * self.arguments.num_epochs
+        """Optimizer steps of the whole run: those done and those left, since a run that goes on with other batches has
+        done others."""
+        state = self.state
+        of_epoch = math.ceil((len(self.train_loader) - state.batches) / self.arguments.batches_a_step)
+        left = of_epoch + (self.arguments.num_epochs - state.epoch) * self.steps_per_epoch
+        return self.arguments.max_steps or state.step + left
 
     @property
     def ends_epoch(self) -> bool:
@@ -101,7 +106,7 @@ class Run:
         """Whether the step just done is to be evaluated, and is not yet."""
         state, every = self.state, self.arguments.eval_steps
         last = state.history[-1]["step"] if state.history else 0
-        asked = self.ends_epoch or state.step >= self.steps or bool(every and state.step % every == 0)
+        asked = self.ends_epoch or state.step == self.arguments.max_steps or bool(every and state.step % every == 0)
         return asked and state.step > last
 
     @property
@@ -110,7 +115,8 @@ class Run:
         state, patience = self.state, self.arguments.early_stopping_patience
         if self.evaluation_due:
             return False
-        done = state.step >= self.steps if self.arguments.max_steps else state.epoch > self.arguments.num_epochs
+        most = self.arguments.max_steps
+        done = state.step >= most if most else state.epoch > self.arguments.num_epochs
         return done or bool(patience and state.evaluations_since_best >= patience)
 
     @property
@@ -190,8 +196,6 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
         meter=Meter(accelerator, state, list(arguments.views), flops, arguments.log_steps, peak),
         uploader=uploader,
     )
-    run.scheduler = make_scheduler(optimizer, run.steps, arguments)
-    set_schedule(run.scheduler, optimizer, 0, arguments)
     return run
 
 
@@ -204,11 +208,17 @@ def begin(run: Run) -> None:
             told.info(f"{again} users of epoch {run.state.epoch} are seen a second time, since batches are others")
     elif accelerator.is_main_process:
         clear_folder(run.output)
-    set_schedule(run.scheduler, run.optimizer, run.state.step, run.arguments)
+    begin_schedule(run)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         say_what_is_shortened(run.corpus["validation"], run.processor, run.arguments)
     accelerator.init_trackers("mmprofile", {name: str(value) for name, value in described.items()})
+
+
+def begin_schedule(run: Run) -> None:
+    """Puts the learning rate to where the run is, by the flags of today."""
+    run.scheduler = make_scheduler(run.optimizer, run.steps, run.arguments)
+    set_schedule(run.scheduler, run.optimizer, run.state.step, run.arguments)
 
 
 def make_uploader(arguments: JointTrainingArguments) -> HubUploader | None:

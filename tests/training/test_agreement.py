@@ -48,8 +48,8 @@ def test_handlers_are_those_of_before_afterwards_and_after_a_signal(agreement):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def failing(error):
-    yield {"n": 0}
+def failing(error, batches=1):
+    yield from [{"n": 0}] * batches
     raise error
 
 
@@ -72,7 +72,7 @@ def test_what_fails_in_another_process_ends_this_one(agreement, monkeypatch):
     with pytest.raises(OtherProcessFailed):
         list(agreement.batches([{"n": 0}]))
     with pytest.raises(UnreadablePhoto):
-        list(agreement.batches(failing(UnreadablePhoto("user 7"))))
+        list(agreement.batches(failing(UnreadablePhoto("user 7"), batches=0)))
 
 
 def test_a_signal_in_another_process_stops_this_one(agreement, monkeypatch):

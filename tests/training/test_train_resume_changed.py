@@ -1,0 +1,102 @@
+"""Runs that go on with other flags than they began with, and what an output folder keeps of an earlier run."""
+
+import json
+
+import pytest
+import torch
+
+from tests.training.test_train import corpus, run, same, train_only, weights  # noqa: F401
+from tests.training.test_train_resume import stopped_run, untimed
+from training.checkpoints import list_checkpoints
+
+FLAGS = {"batch_size": 2, "save_steps": 2, "lr_scheduler": "constant", "learning_rate": 0.003}
+GO_ON = FLAGS | {"resume_from_checkpoint": "auto"}
+OF_A_WHOLE_RUN = {"README.md", "all_results.json", "calibration.png", "confusion.png"}
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_finished_run_goes_on_with_more_epochs(corpus, tmp_path, capsys):  # noqa: F811
+    expected, history = run(corpus, tmp_path / "alone", num_epochs=2, **FLAGS)
+    run(corpus, tmp_path / "model", num_epochs=1, **FLAGS)
+    results, told = run(corpus, tmp_path / "model", num_epochs=2, **GO_ON)
+    assert "checkpoint-4-epoch-1, but num_epochs was 1, is 2" in capsys.readouterr().out
+    assert same(weights(tmp_path / "model"), weights(tmp_path / "alone")) and untimed(told) == untimed(history)
+    assert results | {"train_seconds": 0} == expected | {"train_seconds": 0}
+
+
+def test_flags_that_change_no_order_may_change_and_are_those_of_today(corpus, tmp_path, capsys):  # noqa: F811
+    run(corpus, tmp_path / "model", num_epochs=1, **FLAGS)
+    changed = {"learning_rate": 0.001, "weight_decay": 0.5, "gradient_checkpointing": True, "eval_batch_size": 1}
+    changed |= {"num_beams": 2, "max_eval_users": 3, "mixed_precision": "bf16", "max_grad_norm": 0.5, "num_epochs": 2}
+    _, history = run(corpus, tmp_path / "model", **GO_ON | changed)
+    said = capsys.readouterr().out
+    for phrase in (
+        "learning_rate was 0.003, is 0.001",
+        "num_beams was 1, is 2",
+        "mixed_precision was 'no', is 'bf16'",
+    ):
+        assert phrase in said
+    assert [record["learning_rate"] for record in history] == [0.003, 0.001]
+    path = list_checkpoints(tmp_path / "model")[-1] / "optimizer.bin"
+    groups = torch.load(path, weights_only=True)["param_groups"]
+    assert {group["lr"] for group in groups} == {0.001}
+    assert max(group["weight_decay"] for group in groups) == 0.5
+
+
+def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):  # noqa: F811
+    run(corpus, tmp_path / "model", num_epochs=1, **FLAGS | {"save_steps": 1})
+    output = tmp_path / "model"
+    flags = GO_ON | {"save_steps": 1, "resume_from_checkpoint": output / "checkpoint-1"}
+    _, history = run(corpus, output, **flags | {"batch_size": 1})
+    assert history[0]["step"] == 1 + 6  # 8 users, of whom 2 were seen
+    flags["resume_from_checkpoint"] = output / "checkpoint-3"  # 4 users
+    _, history = run(corpus, output, **flags | {"batch_size": 3})
+    assert history[0]["step"] == 3 + 2
+    assert "1 users of epoch 1 are seen a second time" in capsys.readouterr().out
+
+
+def test_a_run_that_is_written_over_leaves_nothing_of_it_beside_new_weights(corpus, tmp_path, monkeypatch):  # noqa: F811
+    output = tmp_path / "model"
+    run(corpus, output, **FLAGS)
+    (output / "notes.txt").touch()
+    assert names(output) >= OF_A_WHOLE_RUN | {"model.safetensors", "curves.png", "notes.txt"}
+    stopped_run(corpus, output, 2, monkeypatch, overwrite_output_dir=True, **FLAGS)
+    assert names(output) == {"checkpoint-1", "notes.txt"}
+
+
+def test_a_run_that_goes_on_has_no_results_before_its_end(corpus, tmp_path, monkeypatch):  # noqa: F811
+    output = tmp_path / "model"
+    run(corpus, output, **FLAGS)
+    stopped_run(corpus, output, 2, monkeypatch, num_epochs=2, **GO_ON)
+    assert not names(output) & OF_A_WHOLE_RUN
+    assert names(output) >= {"model.safetensors", "curves.png", "metrics.jsonl"}  # of the epoch that it went on from
+    assert len((output / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("lost", ["curves.png", "confusion.png", "metrics.jsonl"])
+def test_pictures_that_a_kill_has_prevented_are_drawn_when_the_run_goes_on(corpus, tmp_path, lost):  # noqa: F811
+    """Between the last checkpoint and the epoch's pictures."""
+    output = tmp_path / "model"
+    run(corpus, output, **FLAGS)
+    for name in [*OF_A_WHOLE_RUN, lost]:
+        (output / name).unlink(missing_ok=True)
+    run(corpus, output, **GO_ON)
+    card = (output / "README.md").read_text()
+    assert names(output) >= OF_A_WHOLE_RUN | {"curves.png"}
+    assert all(f"{name}.png" in card for name in ("curves", "confusion", "calibration"))
+    assert len((output / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_corpus_that_lies_elsewhere_is_the_same_and_bad_flags_lose_nothing(corpus, tmp_path):  # noqa: F811
+    output = tmp_path / "model"
+    run(corpus, output, **FLAGS)
+    before = json.loads((output / "all_results.json").read_text())
+    with pytest.raises(ValueError, match="there is no corpus"):
+        run(tmp_path / "nowhere", output, overwrite_output_dir=True, **FLAGS)
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        run(corpus, output, seed=1, **GO_ON)
+    assert names(output) >= OF_A_WHOLE_RUN | {"model.safetensors"}
+    assert json.loads((output / "all_results.json").read_text()) == before
