@@ -270,8 +270,9 @@ class JointCollator:
         ids: dict[str, list] = {name: [] for name in sorted({view.text for view in views.values()})}
         for example in examples:
             corrupted = self._corrupted(example, ids)
-            for name in ids:
-                ids[name].append(self.processor.encode_text(**self._text_arguments(name, example, *corrupted)))
+            texts = self.processor.encode_texts(self._text_arguments(name, example, *corrupted) for name in ids)
+            for name, row in zip(ids, texts, strict=True):
+                ids[name].append(row)
         batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
         photos = {view.photos for view in views.values() if view.photos is not None}
         if photos and any(example.images for example in examples):
@@ -330,11 +331,16 @@ class EvaluationCollator:
         self.sees = sees
 
     def __call__(self, examples: Sequence[Example]) -> dict:
-        batch = dict(self.processor.pad_text([self.encode_text(example).ids for example in examples]))
+        texts = [self.processor.encode_text(example.reviews, self._captions(example)) for example in examples]
+        batch = dict(self.processor.pad_text(texts))
         batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
         if self.sees.images and any(example.images for example in examples):
             batch |= encode_photos(self.processor, examples)
         return batch
 
     def encode_text(self, example: Example) -> EncodedText:
-        return self.processor.encode_sections(example.reviews, example.captions if self.sees.captions else ())
+        """What the model reads of a user, with what of it is left out."""
+        return self.processor.encode_sections(example.reviews, self._captions(example))
+
+    def _captions(self, example: Example) -> list[str | None]:
+        return example.captions if self.sees.captions else []
