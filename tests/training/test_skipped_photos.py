@@ -14,11 +14,13 @@ from mmprofile import MMProfileProcessor, Sees
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset, write_corpus
 from tests.tiny_folder import save_tiny_folder
 from tests.training.test_train import run, same, train_only
+from tests.training.test_vision_states import model as tower_of
 from training.batching import EvaluationCollator, UserExamples, undecoded
 from training.guards import TrainingFailure
 from training.photo_cache import PhotoCache, Photos
 from training.photo_check import ReadablePhotos
 from training.presets import tiny_processor
+from training.vision_states import VisionStates
 
 HALF = png(7, size=64)["bytes"][:120]
 BOMB = png(1, size=400)["bytes"]
@@ -209,6 +211,18 @@ def test_a_cache_lists_what_it_could_not_read_and_reads_what_is_mended(processor
     assert len(mended.unreadable) == 1
     expected = processor.encode_images([[str(path)]])["pixel_values"][0]
     assert torch.equal(mended.encode([mended.row(str(path))]), expected)
+
+
+def test_a_mended_photo_has_its_own_states(tmp_path):
+    path, reader = tmp_path / "photo.png", tiny_processor(["a place"], SCHEMA, vocab_size=400, image_size=16)
+    data, states, tower = split(str(path)), [], tower_of(reader)
+    for photo in (None, png(3)["bytes"]):
+        if photo:
+            path.write_bytes(photo)
+        cache = PhotoCache(tmp_path / "cache", Photos(data), reader, skip=True)
+        states.append(VisionStates(cache, tower))
+    expected = tower.eval().photo_states(reader.encode_images([[str(path)]])["pixel_values"][0])[0]
+    torch.testing.assert_close(torch.tensor(states[1][str(path)]), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
 class Broken(torch.utils.data.Dataset):
