@@ -184,15 +184,15 @@ def test_users_without_a_photo_left_make_a_batch_of_text(processor):
     assert collator([examples[1], examples[0]])["image_mask"].tolist() == [[False], [True]]
 
 
-def test_each_photo_is_told_once_and_after_the_first_there_is_one_line_more(processor, capsys):
-    bad = [HALF[:-number] for number in range(1, 9)]
-    readable = ReadablePhotos(processor)
+@pytest.mark.parametrize(("number", "expected"), [(3, 3), (5, 5), (8, 6)])
+def test_each_photo_is_told_once_and_after_the_first_there_is_one_line_more(processor, capsys, number, expected):
+    bad, readable = [HALF[:-place] for place in range(1, number + 1)], ReadablePhotos(processor)
     for _ in range(2):
-        kept, pixels = readable.of([(photo, None, f"photo {number}") for number, photo in enumerate(bad)])
-        assert (kept, pixels) == ([], [])
+        assert readable.of([(photo, None, f"photo {place}") for place, photo in enumerate(bad)]) == ([], [])
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[1] for line in lines[:5]] == [f" photo {number}" for number in range(5)]
-    assert len(lines) == 6 and "without a word after the first 5" in lines[5]
+    assert [line.split(":")[1] for line in lines[:5]] == [f" photo {place}" for place in range(min(number, 5))]
+    assert len(lines) == expected
+    assert ("without a word after the first 5" in lines[-1]) == (number > 5)
 
 
 def test_a_cache_lists_what_it_could_not_read_and_reads_what_is_mended(processor, tmp_path):
