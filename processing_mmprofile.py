@@ -163,10 +163,10 @@ class MMProfileProcessor(ProcessorMixin):
         texts, limit = [], self._limit(text_options["limit"])
         for index, (stories, notes, profile, keys) in enumerate(zip(*columns, strict=True)):
             reader = SectionTokenizer(self.tokenizer, self.section_marks, limit)
-            text = self._encode(reader, limit, stories or (), notes or (), profile, keys or ())
-            if profile is None and not text.reviews[1]:
+            encoded = self._encode(reader, limit, stories or (), notes or (), profile, keys or ())
+            if profile is None and not encoded.reviews[1]:
                 raise ValueError(f"user {index} needs a review with words, or a profile, got {shown(stories)}")
-            texts.append(text.ids)
+            texts.append(encoded.ids)
         data = self.pad_text(texts, padded_length(texts, text_options, self.max_text_tokens))
         if images is not None:
             data |= self.encode_images(_per_user("images", images, one, users), **image_options)

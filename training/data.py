@@ -191,7 +191,7 @@ def shortened_texts(loader: DataLoader) -> dict[str, float]:
         `users` whose texts were shortened, and the shares `reviews_read` and `captions_read` of all users' tokens,
         from 0 to 1; the latter where there are captions.
     """
-    examples = copy.copy(loader.dataset)
+    examples: Any = copy.copy(loader.dataset)
     if not loader.collate_fn.sees.captions:  # nor do photos matter, which would be decoded where bad ones are skipped
         examples.photos_from = "nobody"
     texts = [loader.collate_fn.encode_text(examples[row]) for row in range(len(examples))]
