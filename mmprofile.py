@@ -47,9 +47,9 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from profile_search_mmprofile import ProfileSearch as ProfileSearch
     from profile_trie_mmprofile import ProfileTrie as ProfileTrie
     from profile_trie_mmprofile import profile_trie as profile_trie
+    from sections_mmprofile import EncodedText as EncodedText
     from texts_mmprofile import MASK_TOKEN as MASK_TOKEN
     from texts_mmprofile import SECTION_MARKS as SECTION_MARKS
-    from texts_mmprofile import EncodedText as EncodedText
     from texts_mmprofile import shown as shown
 
 _NAMES = {
@@ -78,7 +78,8 @@ _NAMES = {
     "profile_prefixes_mmprofile": ("branch_table",),
     "profile_search_mmprofile": ("ProfileSearch",),
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
-    "texts_mmprofile": ("MASK_TOKEN", "SECTION_MARKS", "EncodedText", "shown"),
+    "sections_mmprofile": ("EncodedText",),
+    "texts_mmprofile": ("MASK_TOKEN", "SECTION_MARKS", "shown"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 if not TYPE_CHECKING:

@@ -19,8 +19,9 @@ Parquet file, has a row for each user, as train.py reads it. A model sees of a u
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
-a photo that cannot be read is left out: column `problems` says why, and the run ends with their numbers. It fails if
-no user at all could be predicted. Whatever is wrong with the input as a whole is said before the work starts.
+a photo that cannot be read is left out, with its caption: column `problems` says why, and the run ends with their
+numbers; with `--on_bad_photo stop` it ends at the first such photo. It fails if no user at all could be predicted.
+Whatever is wrong with the input as a whole is said before the work starts.
 """
 
 import sys
@@ -130,12 +131,12 @@ def describe_run(arguments: PredictionArguments, revision: str | None, users: Da
 
 
 def read_batches(
-    users, batches: Sequence[list[int]], processor, sees: Sees, num_workers: int
+    users, batches: Sequence[list[int]], processor, sees: Sees, num_workers: int, on_bad_photo: str = "skip"
 ) -> Iterator[PredictionBatch]:
     """Batches in the order given, read and decoded by the workers while the device computes: two batches ahead, or two
     parts a worker."""
     parts, ahead = batch_parts(batches), 2 * len(batch_parts(batches[:1]))
-    encoded = EncodedUsers(users, processor, sees)
+    encoded = EncodedUsers(users, processor, sees, on_bad_photo)
     loader = DataLoader(
         encoded,
         batch_sampler=parts,
@@ -341,7 +342,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if arguments.output is None:
         shown = range(min(arguments.show, len(users)))
         batches = list(bucketed_batches(users.lengths, shown, arguments.batch_size))
-        read = read_batches(users, batches, processor, sees, num_workers=0)
+        read = read_batches(users, batches, processor, sees, 0, arguments.on_bad_photo)
         rows = dict(predict_rows(model, processor.tokenizer, read, arguments.search))
         if accelerator.is_main_process:
             print("\n\n".join(describe(users[index], rows[index], schema) for index in shown))
@@ -374,7 +375,7 @@ def predict_to_folder(
     num_workers = arguments.num_workers
     if num_workers is None:
         num_workers = max(1, cores // accelerator.num_processes - 1)
-    read = read_batches(users, batches, processor, sees, num_workers)
+    read = read_batches(users, batches, processor, sees, num_workers, arguments.on_bad_photo)
     at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
     rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search, at_once)

@@ -15,19 +15,17 @@ from transformers.processing_utils import ImagesKwargs, TextKwargs
 
 from .configuration_mmprofile import NAME_SEPARATOR, Profile, ProfileSchema, Sees
 from .images_mmprofile import OpenedPhoto, Photo, load_rgb, open_photo
+from .sections_mmprofile import EncodedText, SectionTokenizer
 from .texts_mmprofile import (
     MASK_TOKEN,
     SECTION_MARKS,
-    EncodedText,
     clean_text,
     count_users,
     padded_length,
     positive,
-    readable_texts,
     shown,
     shows_something,
     special_tokens,
-    tokenize_sections,
     users_of_text,
 )
 
@@ -162,12 +160,13 @@ class MMProfileProcessor(ProcessorMixin):
         one, users = count_users(reviews, profiles)
         arguments = {"reviews": reviews, "captions": captions, "profiles": profiles, "masked": masked}
         columns = [_per_user(name, values, one, users) for name, values in arguments.items()]
-        texts, special = [], special_tokens(self.tokenizer)
+        texts, limit = [], self._limit(text_options["limit"])
         for index, (stories, notes, profile, keys) in enumerate(zip(*columns, strict=True)):
-            if profile is None and not readable_texts("review", stories or (), special):
+            reader = SectionTokenizer(self.tokenizer, self.section_marks, limit)
+            encoded = self._encode(reader, limit, stories or (), notes or (), profile, keys or ())
+            if profile is None and not encoded.reviews[1]:
                 raise ValueError(f"user {index} needs a review with words, or a profile, got {shown(stories)}")
-            sections = stories or (), notes or (), profile, keys or ()
-            texts.append(self.encode_sections(*sections, max_text_tokens=text_options["limit"]).ids)
+            texts.append(encoded.ids)
         data = self.pad_text(texts, padded_length(texts, text_options, self.max_text_tokens))
         if images is not None:
             data |= self.encode_images(_per_user("images", images, one, users), **image_options)
@@ -176,10 +175,30 @@ class MMProfileProcessor(ProcessorMixin):
         return BatchFeature(data, tensor_type=text_options["return_tensors"])
 
     def encode_text(
-        self, reviews: Sequence[str] = (), captions: Sequence[str | None] = (), profile: Mapping | None = None, **more
+        self,
+        reviews: Sequence[str] = (),
+        captions: Sequence[str | None] = (),
+        profile: Mapping | None = None,
+        max_text_tokens: int | None = None,
+        **more,
     ) -> list[int]:
         """One user's token ids; all arguments are those of `encode_sections`."""
-        return self.encode_sections(reviews, captions, profile, **more).ids
+        text = {"reviews": reviews, "captions": captions, "profile": profile, **more}
+        return self.encode_texts([text], max_text_tokens)[0]
+
+    def encode_texts(self, texts: Iterable[Mapping], max_text_tokens: int | None = None) -> list[list[int]]:
+        """Token ids of several texts of one user. What they share is tokenised once, and of a very long review no more
+        than can be kept.
+
+        Args:
+            texts: arguments of `encode_sections` by name, for each text, but `max_text_tokens`.
+
+        Raises:
+            ValueError: as of `encode_sections`.
+        """
+        limit = self._limit(max_text_tokens)
+        reader = SectionTokenizer(self.tokenizer, self.section_marks, limit)
+        return [self._encode(reader, limit, **text).ids for text in texts]
 
     def encode_sections(
         self,
@@ -201,13 +220,28 @@ class MMProfileProcessor(ProcessorMixin):
         Raises:
             ValueError: if a text is not a str, the profile or `masked` is not valid, or the profile alone is too long.
         """
-        limit = self.max_text_tokens if max_text_tokens is None else positive("max_text_tokens", max_text_tokens)
+        reader = SectionTokenizer(self.tokenizer, self.section_marks)
+        return self._encode(reader, self._limit(max_text_tokens), reviews, captions, profile, masked, keep_masks)
+
+    def _limit(self, max_text_tokens: int | None) -> int:
+        return self.max_text_tokens if max_text_tokens is None else positive("max_text_tokens", max_text_tokens)
+
+    def _encode(
+        self,
+        reader: SectionTokenizer,
+        limit: int,
+        reviews: Sequence[str] = (),
+        captions: Sequence[str | None] = (),
+        profile: Mapping | None = None,
+        masked: Collection[str] = (),
+        keep_masks: bool = False,
+    ) -> EncodedText:
         text = None
         if profile is not None:
             text = self.profile_schema.render(profile, masked, MASK_TOKEN)
         elif masked:
             raise ValueError(f"masked={masked!r} needs a profile, got None")
-        return tokenize_sections(self.tokenizer, self.section_marks, reviews, captions, text, limit, keep_masks)
+        return reader.encode(reviews, captions, text, limit, keep_masks)
 
     def has_words(self, texts: Iterable[str | None]) -> bool:
         """Whether there is anything to read in the texts, as `encode_text` reads them."""
@@ -247,7 +281,7 @@ class MMProfileProcessor(ProcessorMixin):
             ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
         """
         text = self.encode_sections(reviews, captions if sees.captions else (), max_text_tokens=max_text_tokens)
-        if not self.has_words(reviews):
+        if not text.reviews[1]:
             raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
         pixels = self.encode_images([images])["pixel_values"][0] if images and sees.images else None
         return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from cli.flags import check_choice, check_given, check_least, flag
+from files.unreadable_photos import ON_BAD_PHOTO
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -30,6 +31,9 @@ class PredictionArguments:
 
     num_reviews: int | None = flag(None, "reviews of a corpus' user, the newest; default: 3. Of a JSONL file all")
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
+    on_bad_photo: str = flag(
+        "skip", "where a photo cannot be read: skip: leave it out, with its caption, and note it; or stop, and name it"
+    )
     num_return_profiles: int = flag(5, "profiles to explore at least, where the bounds allow it")
     min_coverage: float = flag(0.0, "explore profiles of this share of the probability mass, 0 to 1, at least")
     max_calls: int | None = flag(None, "decoder calls a user at most; without the proof, exact is false")
@@ -56,6 +60,7 @@ class PredictionArguments:
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
         check_choice(self, "dtype", DTYPES)
+        check_choice(self, "on_bad_photo", ON_BAD_PHOTO)
 
     @property
     def search(self) -> dict:

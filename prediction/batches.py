@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from files.photo_bytes import look_up, pixel_table, resized
+from files.unreadable_photos import UnreadablePhoto
 from mmprofile import Photo, Profile, Sees, join_padded
 from prediction.inputs import DatasetUsers, LineUsers, User
 
@@ -42,13 +43,17 @@ class EncodedUser:
 class EncodedUsers(torch.utils.data.Dataset):
     """Users ready for a batch, `EncodedUser`s: read, tokenised, their photos decoded. Runs in a loader's workers.
 
+    Args:
+        on_bad_photo: "skip": a photo that cannot be read is left out, with its caption if there is one for each, and
+            noted with the user; "stop": it is an `UnreadablePhoto`.
+
     Attributes:
         table: of `pixel_table`, for photos that are bytes; None where they are `pixel_values`, as there is no table
             for the processor.
     """
 
-    def __init__(self, users: DatasetUsers | LineUsers, processor, sees: Sees):
-        self.users, self.processor, self.sees = users, processor, sees
+    def __init__(self, users: DatasetUsers | LineUsers, processor, sees: Sees, on_bad_photo: str = "skip"):
+        self.users, self.processor, self.sees, self.on_bad_photo = users, processor, sees, on_bad_photo
         self.table: torch.Tensor | None = None
         if sees.images:
             try:
@@ -64,8 +69,10 @@ class EncodedUsers(torch.utils.data.Dataset):
         try:
             user = self.users[index]
             encoded.num_images, encoded.profile = user.num_images, user.profile
-            photos = self._readable(user, encoded) if self.sees.images else []
-            inputs = self.processor.encode_user(self.sees, user.reviews, captions=user.captions)
+            photos, captions = self._readable(user, encoded) if self.sees.images else ([], user.captions)
+            inputs = self.processor.encode_user(self.sees, user.reviews, captions=captions)
+        except UnreadablePhoto:
+            raise
         except ValueError as error:
             encoded.problems.append(str(error))
             return encoded
@@ -76,19 +83,27 @@ class EncodedUsers(torch.utils.data.Dataset):
         encoded.inputs = inputs
         return encoded
 
-    def _readable(self, user: User, encoded: EncodedUser) -> list[torch.Tensor]:
-        """The photos that can be read, as many as the processor takes, each (3, height, width)."""
-        photos, limit = [], self.processor.max_images
-        for position, image in zip(user.positions, user.images, strict=True):
-            try:
-                if len(photos) == limit:
-                    raise ValueError(f"a user has at most {limit} photos (max_images)")
-                photos.append(self._pixels(image))
-                encoded.positions.append(position)
-            except ValueError as error:
-                encoded.problems.append(f"photo {position}: {error}")
-                encoded.photos_left_out += 1
-        return photos
+    def _readable(self, user: User, encoded: EncodedUser) -> tuple[list[torch.Tensor], list[str | None]]:
+        """The photos that can be read, as many as the processor takes, each (3, height, width), and the captions
+        without those of photos that cannot be."""
+        photos, limit, unreadable = [], self.processor.max_images, set()
+        for place, (position, image) in enumerate(zip(user.positions, user.images, strict=True)):
+            problem = f"a user has at most {limit} photos (max_images)"
+            if len(photos) < limit:
+                try:
+                    photos.append(self._pixels(image))
+                    encoded.positions.append(position)
+                    continue
+                except ValueError as error:
+                    problem = str(error)
+                    if self.on_bad_photo == "stop":
+                        raise UnreadablePhoto(f"user {user.user_id!r}, photo {position}: {error}") from None
+                    unreadable.add(place)
+            encoded.problems.append(f"photo {position}: {problem}")
+            encoded.photos_left_out += 1
+        if len(user.captions) != len(user.images):  # of a JSONL file's user, whose they are is not known
+            return photos, user.captions
+        return photos, [caption for place, caption in enumerate(user.captions) if place not in unreadable]
 
     def _pixels(self, image: Photo) -> torch.Tensor:
         if self.table is None:

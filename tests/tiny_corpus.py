@@ -57,7 +57,8 @@ def tiny_dataset(users: int = 5, **options) -> Dataset:
 def write_corpus(folder, sizes=(8, 4, 4), replaced=None, **options) -> None:
     """A folder that `load_dataset` takes: Parquet files of the three splits, photos embedded.
 
-    `replaced`: photos in the place of others, by the numbers of user, review and photo.
+    `replaced`: photos in the place of others, by the numbers of user, review and photo; None takes one away, with its
+    caption.
     """
     splits = DatasetDict()
     for number, (name, size) in enumerate(zip(("train", "validation", "test"), sizes, strict=True)):
@@ -65,7 +66,11 @@ def write_corpus(folder, sizes=(8, 4, 4), replaced=None, **options) -> None:
         for (owner, review, place), photo in (replaced or {}).items():
             for row in rows:
                 if row["user_id"] == f"u{owner}":
-                    row["reviews"][review]["images"][place] = photo
+                    its = row["reviews"][review]
+                    its["images"][place : place + 1] = [] if photo is None else [photo]
+                    its["captions"] = (
+                        its["captions"] if photo else its["captions"][:place] + its["captions"][place + 1 :]
+                    )
         splits[name] = Dataset.from_list(rows, features=features())
     folder.mkdir(parents=True)
     for name, split in splits.items():

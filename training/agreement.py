@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 
+from files.unreadable_photos import UnreadablePhoto
 from training.failures import OtherProcessFailed, TrainingStopped
-from training.photo_check import UnreadablePhoto
 
 
 class Agreement:

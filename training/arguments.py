@@ -10,6 +10,7 @@ from math import inf
 
 from cli.flags import check_choice, check_given, check_least, flag
 from cli.logs import LOG_LEVELS
+from files.unreadable_photos import ON_BAD_PHOTO
 from publishing.hub_upload import HUB_STRATEGIES
 
 # Those of transformers' schedules that need no number of their own.
@@ -22,7 +23,7 @@ TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "visio
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
-    *("photo_cache", "check_photos", "report_to", "log_steps", "log_level", "dry_run"),
+    *("photo_cache", "check_photos", "on_bad_photo", "report_to", "log_steps", "log_level", "dry_run"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit", "max_skipped_steps"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
@@ -127,6 +128,9 @@ class JointTrainingArguments:
     num_workers: int = flag(0, "processes that prepare batches")
     photo_cache: str | None = flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
     check_photos: bool = flag(True, "read every photo before the first step, and name those that cannot be")
+    on_bad_photo: str = flag(
+        "stop", "where a photo cannot be read: stop, and name it; or skip: leave it out, with its caption"
+    )
     seed: int = flag(0, "of weights, order, draws and masks")
 
     eval_batch_size: int = flag(32, "users a batch in evaluation")
@@ -157,6 +161,7 @@ class JointTrainingArguments:
         check_choice(self, "lr_scheduler", LR_SCHEDULERS)
         check_choice(self, "fusion", FUSIONS)
         check_choice(self, "vision_feature", VISION_FEATURES)
+        check_choice(self, "on_bad_photo", ON_BAD_PHOTO)
         check_choice(self, "mixed_precision", ["no", "fp16", "bf16"])
         check_choice(self, "matmul_precision", ["highest", "high", "medium"])
         check_choice(self, "objective_schedule", list(SCHEDULES))

@@ -15,7 +15,7 @@ from mmprofile import EncodedText, Profile, ProfileSchema, Sees, join_padded
 from training.forged_lines import LEADS, forge
 from training.objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
 from training.photo_cache import PhotoCache
-from training.photo_check import UnreadablePhoto, photo_name
+from training.photo_check import ReadablePhotos, UnreadablePhoto, photo_name
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Example:
     profile: Profile
     photo_names: list[str] = field(default_factory=list, repr=False)  # whose the images are, and which
     cache: PhotoCache | None = field(default=None, repr=False)  # that has the images' pixels
+    pixels: list[torch.Tensor] | None = field(default=None, repr=False)  # of the images, where they are decoded
     vision_states: list[np.ndarray] | None = field(default=None, repr=False)  # of the images, where they are known
     rng: np.random.Generator | None = field(default=None, repr=False)
 
@@ -70,6 +71,8 @@ class UserExamples(torch.utils.data.Dataset):
             the profile of the row before, none like another.
         cache: with these photos, to take their pixels from. None: the photos themselves.
         states: `vision_states.VisionStates` of these photos: examples have the vision tower's states of them too.
+        readable: leaves photos out that cannot be read, with their captions, once they are drawn: others do not take
+            their place. None: all are taken, and decoded with the batch.
 
     Raises:
         ValueError: if a number is below its least, too large, `forged_lines` no probability, or `photos_from` another.
@@ -87,6 +90,7 @@ class UserExamples(torch.utils.data.Dataset):
         forged: int = 0,
         cache: PhotoCache | None = None,
         states=None,
+        readable: ReadablePhotos | None = None,
     ):
         if num_reviews < 1 or num_images < 0:
             raise ValueError(f"num_reviews is at least 1 and num_images at least 0, got {num_reviews}, {num_images}")
@@ -105,6 +109,7 @@ class UserExamples(torch.utils.data.Dataset):
         self._labels = dataset.select_columns("profile")
         self.cache = cache
         self.states = states
+        self.readable = readable
         # Shared, so that workers that outlive an epoch see the next.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._review_lengths: list[list[int]] | None = None
@@ -136,6 +141,7 @@ class UserExamples(torch.utils.data.Dataset):
             photos = self._photos(stranger["user_id"], self._draw_reviews(stranger, rng), rng)
         else:
             photos = self._photos(row["user_id"], reviews, rng) if self.photos_from == "self" else []
+        photos, pixels = (photos, None) if self.readable is None else self.readable.of(photos)
         texts, captions = [review["text"] for _, review in reviews], [caption for _, caption, _ in photos]
         texts, captions = self._with_forgery(texts, captions, index, rng)
         return Example(
@@ -147,6 +153,7 @@ class UserExamples(torch.utils.data.Dataset):
             vision_states=None if self.states is None else [self.states[image] for image, _, _ in photos],
             photo_names=[name for _, _, name in photos],
             cache=self.cache,
+            pixels=pixels,
             rng=rng,
         )
 
@@ -195,7 +202,8 @@ class UserExamples(torch.utils.data.Dataset):
 
 
 def encode_photos(processor, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """`encode_images` of the examples', of which one has a photo at least; from their cache, if they have one.
+    """`encode_images` of the examples', of which one has a photo at least; from their cache, if they have one, or as
+    they are decoded.
 
     Raises:
         UnreadablePhoto: names the first photo that cannot be read.
@@ -203,6 +211,10 @@ def encode_photos(processor, examples: Sequence[Example]) -> dict[str, torch.Ten
     if (cache := examples[0].cache) is not None:
         pixels = [cache.encode([cache.row(image) for image in example.images]) for example in examples]
         return {"pixel_values": join_padded([photos[None] for photos in pixels]), "image_mask": _image_mask(examples)}
+    if decoded := [example.pixels for example in examples if example.pixels]:
+        none = decoded[0][0].new_empty(1, 0, *decoded[0][0].shape)
+        pixels = [torch.stack(example.pixels)[None] if example.pixels else none for example in examples]
+        return {"pixel_values": join_padded(pixels), "image_mask": _image_mask(examples)}
     try:
         return processor.encode_images([example.images for example in examples])
     except ValueError:
@@ -270,8 +282,9 @@ class JointCollator:
         ids: dict[str, list] = {name: [] for name in sorted({view.text for view in views.values()})}
         for example in examples:
             corrupted = self._corrupted(example, ids)
-            for name in ids:
-                ids[name].append(self.processor.encode_text(**self._text_arguments(name, example, *corrupted)))
+            texts = self.processor.encode_texts(self._text_arguments(name, example, *corrupted) for name in ids)
+            for name, row in zip(ids, texts, strict=True):
+                ids[name].append(row)
         batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
         photos = {view.photos for view in views.values() if view.photos is not None}
         if photos and any(example.images for example in examples):
@@ -330,11 +343,16 @@ class EvaluationCollator:
         self.sees = sees
 
     def __call__(self, examples: Sequence[Example]) -> dict:
-        batch = dict(self.processor.pad_text([self.encode_text(example).ids for example in examples]))
+        texts = [self.processor.encode_text(example.reviews, self._captions(example)) for example in examples]
+        batch = dict(self.processor.pad_text(texts))
         batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
         if self.sees.images and any(example.images for example in examples):
             batch |= encode_photos(self.processor, examples)
         return batch
 
     def encode_text(self, example: Example) -> EncodedText:
-        return self.processor.encode_sections(example.reviews, example.captions if self.sees.captions else ())
+        """What the model reads of a user, with what of it is left out."""
+        return self.processor.encode_sections(example.reviews, self._captions(example))
+
+    def _captions(self, example: Example) -> list[str | None]:
+        return example.captions if self.sees.captions else []

@@ -1,5 +1,7 @@
 """The corpus that train.py reads, and the loaders that draw batches from it."""
 
+import copy
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from mmprofile import seen_by
 from training.arguments import JointTrainingArguments
 from training.batching import EvaluationCollator, JointCollator, UserExamples
 from training.photo_cache import PhotoCache, Photos
-from training.photo_check import UnreadablePhoto, check_photos
+from training.photo_check import ReadablePhotos, UnreadablePhoto, check_photos, known_problems
 from training.user_order import UserOrder
 from training.vision_states import VisionStates
 
@@ -55,18 +57,22 @@ def corpus_texts(split: Dataset) -> Iterator[str]:
 
 def check_corpus_photos(corpus: DatasetDict, processor, arguments: JointTrainingArguments) -> None:
     """Reads all photos before the first step, where the flags ask for it, photos are seen, and no cache is to read
-    them.
+    them. Of what cannot be read and is to be skipped it tells in the error stream.
 
     Raises:
-        ValueError: names the first of those that cannot be read, and the flag.
+        ValueError: names the first of those that cannot be read, and the flags; or not one can be.
     """
     if not arguments.check_photos or arguments.photo_cache is not None or not photos_are_seen(arguments):
         return
     try:
         check_photos(corpus, processor)
     except UnreadablePhoto as error:
+        if arguments.on_bad_photo == "skip":
+            _say_what_is_left_out(str(error))
+            return
         raise ValueError(
-            f"{error}. Leave them out of the corpus; or with --check_photos false a run ends where it meets one"
+            f"{error}. Leave them out of the corpus, or --on_bad_photo skip does; or with --check_photos false a run"
+            " ends where it meets one"
         ) from None
 
 
@@ -86,11 +92,27 @@ def open_caches(
     if arguments.photo_cache is None or not photos_are_seen(arguments):
         return None, None
     try:
-        cache = PhotoCache(arguments.photo_cache, Photos(*corpus.values()), processor)
+        skip = arguments.on_bad_photo == "skip"
+        cache = PhotoCache(arguments.photo_cache, Photos(*corpus.values()), processor, skip)
     except ValueError:
         check_photos(corpus, processor)
         raise
+    if PartialState().is_main_process and (problems := known_problems(corpus, cache)):
+        _say_what_is_left_out(problems)
     return cache, VisionStates(cache, model, device) if arguments.freeze_vision else None
+
+
+def _say_what_is_left_out(problems: str) -> None:
+    print(f"{problems}. Left out with the captions (--on_bad_photo skip)", file=sys.stderr)
+
+
+def readable_photos(
+    processor, arguments: JointTrainingArguments, cache: PhotoCache | None = None
+) -> ReadablePhotos | None:
+    """What leaves photos out of the examples that cannot be read, where the flags ask for it."""
+    if arguments.on_bad_photo != "skip" or not photos_are_seen(arguments):
+        return None
+    return ReadablePhotos(processor, cache, aloud=cache is None and not arguments.check_photos)
 
 
 def tokens_of_step(batches: list[dict], accelerator: Accelerator) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -115,6 +137,7 @@ def training_loader(
         "seed": arguments.seed,
     }
     drawn["forged_lines"] = arguments.forged_lines
+    drawn["readable"] = readable_photos(processor, arguments, cache)
     examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
     users_a_step = arguments.batch_size * arguments.batches_a_step * PartialState().num_processes
     return DataLoader(
@@ -142,7 +165,8 @@ def evaluation_loader(
 ) -> DataLoader:
     """Batches for generation, in the split's order; whose photos, and how often forged: see `UserExamples`."""
     schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
-    examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos)
+    readable = readable_photos(processor, arguments, cache)
+    examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos, readable=readable)
     collator = EvaluationCollator(processor, seen_by(arguments))
     return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, **worker_options(arguments))
 
@@ -167,7 +191,10 @@ def shortened_texts(loader: DataLoader) -> dict[str, float]:
         `users` whose texts were shortened, and the shares `reviews_read` and `captions_read` of all users' tokens,
         from 0 to 1; the latter where there are captions.
     """
-    texts = [loader.collate_fn.encode_text(example) for example in loader.dataset]
+    examples: Any = copy.copy(loader.dataset)
+    if not loader.collate_fn.sees.captions:  # nor do photos matter, which would be decoded where bad ones are skipped
+        examples.photos_from = "nobody"
+    texts = [loader.collate_fn.encode_text(examples[row]) for row in range(len(examples))]
     found: dict[str, float] = {"users": sum(text.shortening["tokens_left_out"] > 0 for text in texts)}
     for kind in ("reviews", "captions"):
         read, there = (sum(getattr(text, kind)[place] for text in texts) for place in (0, 1))

@@ -1,22 +1,22 @@
-"""Photos of a corpus that cannot be read: found before the training starts, and told by whose they are."""
+"""Photos of a corpus that cannot be read: found before the training starts or left out of it, and told by whose they
+are."""
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from training.photo_cache import digest
+from files.unreadable_photos import UnreadablePhoto
+from training.photo_cache import PhotoCache, digest
 
-NAMED = 5  # problems in the error; of more the number
+NAMED = 5  # problems; of more the number
 AT_ONCE = 512  # photos held
-
-
-class UnreadablePhoto(ValueError):
-    """A photo that cannot be read, and whose it is."""
 
 
 def photo_name(user_id: str, review: Mapping, number: int, place: int) -> str:
@@ -35,6 +35,7 @@ def check_photos(splits: Mapping[Any, Dataset], processor) -> None:
 
     Raises:
         UnreadablePhoto: says how many photos cannot be read, and which the first are.
+        ValueError: if not one can be read.
     """
 
     def problem(photo: bytes | str) -> str | None:
@@ -45,16 +46,75 @@ def check_photos(splits: Mapping[Any, Dataset], processor) -> None:
         return None
 
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found, photos = [], _different_photos(splits)
+    found, number, photos = [], 0, _different_photos(splits)
     with ThreadPoolExecutor(workers) as pool, tqdm(desc="checking photos", unit=" photos", leave=False) as bar:
         while some := list(islice(photos, AT_ONCE)):
+            number += len(some)
             problems = pool.map(problem, [photo for _, photo in some])
             found += [f"{name}: {said}" for (name, _), said in zip(some, problems, strict=True) if said]
             bar.update(len(some))
+    if found and len(found) == number:
+        raise ValueError(f"none of the {number} photos of the corpus can be read: {_first(found)}")
     if found:
-        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
-        number = "a photo" if len(found) == 1 else f"{len(found)} photos"
-        raise UnreadablePhoto(f"{number} of the corpus cannot be read: {'; '.join(found[:NAMED])}{more}")
+        raise UnreadablePhoto(f"{_number(found)} of the corpus cannot be read: {_first(found)}")
+
+
+def known_problems(splits: Mapping[Any, Dataset], cache: PhotoCache) -> str | None:
+    """The sentence of `check_photos` on the photos that a cache could not read, None without such."""
+    unreadable, photos = cache.unreadable, _different_photos(splits) if cache.unreadable else ()
+    found = [f"{name}: {unreadable[key]}" for name, photo in photos if (key := digest(photo)) in unreadable]
+    return f"{_number(found)} of the corpus cannot be read: {_first(found)}" if found else None
+
+
+def _number(found: Sequence[str]) -> str:
+    return "a photo" if len(found) == 1 else f"{len(found)} photos"
+
+
+def _first(found: Sequence[str]) -> str:
+    return "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
+
+
+class ReadablePhotos:
+    """Leaves drawn photos out that cannot be read, as if they had not been drawn.
+
+    What can be read is a photo's own: no epoch, process or order changes it.
+
+    Args:
+        processor: `MMProfileProcessor`.
+        cache: of the photos, which knows what it could not read. None: they are decoded here, once.
+        aloud: name the first that are left out, each once in a process, in the error stream.
+    """
+
+    def __init__(self, processor, cache: PhotoCache | None = None, aloud: bool = True):
+        self._processor, self._cache, self._aloud = processor, cache, aloud
+        self._told: set[str] = set()
+
+    def of(
+        self, photos: Sequence[tuple[bytes | str, str | None, str]]
+    ) -> tuple[list[tuple[bytes | str, str | None, str]], list[torch.Tensor] | None]:
+        """Those of some photos, with captions and names, that can be read, and the `pixel_values` of each,
+        (3, height, width); None with a cache, which has them."""
+        kept, pixels = [], []
+        for photo, caption, name in photos:
+            try:
+                if self._cache is None:
+                    pixels.append(self._processor.load_image(photo))
+                else:
+                    self._cache.check(photo)
+            except ValueError as error:
+                self._tell(f"{name}: {error}")
+                continue
+            if self._cache is None:  # a decoded photo is large, its pixels are small
+                pixels[-1] = self._processor.encode_images([[pixels[-1]]])["pixel_values"][0, 0]
+            kept.append((photo, caption, name))
+        return kept, pixels if self._cache is None else None
+
+    def _tell(self, problem: str) -> None:
+        if not self._aloud or problem in self._told or len(self._told) > NAMED:
+            return
+        self._told.add(problem)
+        rest = f"photos that cannot be read are left out without a word after the first {NAMED}; --check_photos counts"
+        print(f"left out: {problem}" if len(self._told) <= NAMED else rest, file=sys.stderr, flush=True)
 
 
 def _different_photos(splits: Mapping[Any, Dataset]) -> Iterator[tuple[str, bytes | str]]:

@@ -58,6 +58,7 @@ class VisionStates:
 
 def _digest(cache: PhotoCache, model) -> str:
     settings = [cache.path.stem, model.config.vision_feature, model.vision_model.config.to_dict()]
+    settings += [key.hex() for key in sorted(cache.unreadable)]  # a file may be there, or mended, later
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, weight in model.vision_model.state_dict().items():
         digest.update(name.encode())

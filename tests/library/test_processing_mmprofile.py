@@ -7,7 +7,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from mmprofile.processing_mmprofile import MMProfileProcessor
-from mmprofile.texts_mmprofile import share_tokens
+from mmprofile.sections_mmprofile import share_tokens
 from tests.toy_processor import (
     CAPTION_MARK,
     MASK,

@@ -8,6 +8,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import ViTImageProcessorPil
 
+from files.unreadable_photos import UnreadablePhoto
 from mmprofile import Sees
 from prediction import batches as prediction_batches
 from prediction.batches import EncodedUsers, PredictionCollator, batch_parts, bucketed_batches, join_parts
@@ -15,6 +16,7 @@ from prediction.inputs import DatasetUsers, LineUsers
 from tests.prediction.test_inputs import line, write_lines
 from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user
 from training.batching import EvaluationCollator, UserExamples, undecoded
+from training.photo_check import ReadablePhotos
 from training.presets import tiny_processor
 
 ALL, NO_IMAGES = Sees(True, True), Sees(False, True)
@@ -79,6 +81,37 @@ def test_a_broken_photo_is_left_out_and_noted(tmp_path, processor):
     assert "at most 3 photos" in found.problems[2]
     (blind,) = encoded(users, processor, NO_IMAGES)
     assert (blind.inputs["pixel_values"], blind.positions, blind.problems) == (None, [], [])
+
+
+def with_a_broken_photo():
+    rows = [user(number, reviews=1) for number in range(2)]
+    rows[1]["reviews"][0]["images"][0] = {"bytes": png(1)["bytes"][:40], "path": None}
+    return DatasetUsers(Dataset.from_list(rows, features=features()), SCHEMA, num_images=2)
+
+
+def test_a_caption_of_a_broken_photo_goes_with_it_as_in_training(tmp_path, processor):
+    users, split = with_a_broken_photo(), undecoded(with_a_broken_photo().dataset)
+    readable = ReadablePhotos(processor)
+    example = UserExamples(split, SCHEMA, num_images=2, readable=readable)[1]
+    assert example.captions == ["photo 1 of review 0"]
+    found = encoded(users, processor)[1].inputs["input_ids"]
+    assert found == EvaluationCollator(processor, ALL)([example])["input_ids"][0].tolist()
+    blind = encoded(users, processor, NO_IMAGES)[1].inputs["input_ids"]  # who sees no photo reads what is told of it
+    assert len(blind) > len(found)
+    (tmp_path / "broken.png").write_bytes(png(1)["bytes"][:40])
+    for captions, kept in ((["a place"], []), (["a place", "photo"], ["a place", "photo"])):
+        lines = write_lines(tmp_path, line(1, reviews=["good"], images=["broken.png"], captions=captions))
+        (found,) = encoded(LineUsers(lines, SCHEMA), processor)
+        assert found.inputs["input_ids"] == processor.encode_text(["good"], kept)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_prediction_stops_at_a_broken_photo_if_asked_and_names_it(processor, num_workers):
+    users = EncodedUsers(with_a_broken_photo(), processor, ALL, "stop")
+    assert users[0].photos_left_out == 0
+    loader = DataLoader(users, collate_fn=PredictionCollator(processor), num_workers=num_workers)
+    with pytest.raises(UnreadablePhoto, match="^user 'u1', photo 0: the image of 40 bytes is broken"):
+        list(loader)
 
 
 def test_users_without_a_review_are_kept_apart_from_the_batch(tmp_path, processor):

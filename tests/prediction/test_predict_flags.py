@@ -5,9 +5,11 @@
 import json
 import os
 import shutil
+from contextlib import nullcontext
 
 import pytest
 
+from files.unreadable_photos import UnreadablePhoto
 from mmprofile.configuration_mmprofile import ProfileSchema
 from tests.files.test_output_files import held
 from tests.prediction.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
@@ -62,6 +64,7 @@ def test_search_flags_reach_the_search(model, corpus, whole, tmp_path):
         ({"output": None}, "--output is needed, or --show N alone"),
         ({"output": None, "show": 1, "evaluate": True}, "--output is needed"),
         ({"batch_size": 0}, "batch_size is at least 1, got 0"),
+        ({"on_bad_photo": "warn"}, r"on_bad_photo must be one of \['stop', 'skip'\], got 'warn'"),
         ({"min_coverage": 2.0}, "min_coverage is from 0 to 1, got 2.0"),
         ({"dtype": "int8"}, r"dtype must be one of \['float32', 'bfloat16', 'float16'\], got 'int8'"),
     ],
@@ -70,6 +73,18 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(model, corpus, t
     with pytest.raises(ValueError, match=message):
         run(flags.pop("model", model), flags.pop("dataset", corpus), **{"output": tmp_path / "out"} | flags)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("on_bad_photo", ["skip", "stop"])
+def test_a_photo_that_cannot_be_read_is_left_out_or_ends_the_run(model, tmp_path, on_bad_photo):
+    (tmp_path / "broken.png").write_bytes(png(3)["bytes"][:40])
+    (tmp_path / "whole.png").write_bytes(png(3)["bytes"])
+    user = {"user_id": "a", "reviews": ["good"], "images": ["whole.png", "broken.png"]}
+    (tmp_path / "users.jsonl").write_text(json.dumps(user))
+    stops = pytest.raises(UnreadablePhoto, match="user 'a', photo 1: image '.*broken.png' is broken")
+    with stops if on_bad_photo == "stop" else nullcontext():
+        run(model, tmp_path / "users.jsonl", tmp_path / "out", on_bad_photo=on_bad_photo)
+    assert len(rows_of(tmp_path / "out")) == (on_bad_photo == "skip")
 
 
 def test_an_output_that_is_a_file_is_refused(model, corpus, tmp_path):

@@ -6,9 +6,9 @@ import signal
 import pytest
 from accelerate import Accelerator
 
+from files.unreadable_photos import UnreadablePhoto
 from training.agreement import Agreement, CheckedLoader, saved_when_stopped
 from training.failures import OtherProcessFailed, TrainingStopped
-from training.photo_check import UnreadablePhoto
 
 
 @pytest.fixture

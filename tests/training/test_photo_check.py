@@ -37,7 +37,7 @@ def test_the_first_problems_are_named_and_the_others_counted(processor, monkeypa
 
     monkeypatch.setattr(type(processor), "load_image", load_image)
     with pytest.raises(
-        UnreadablePhoto, match=r"12 photos .* photo 1 of review 2: it is broken; .*; and 7 more$"
+        ValueError, match=r"^none of the 12 photos .* photo 1 of review 2: it is broken; .*; and 7 more$"
     ) as refused:
         check_photos({"train": undecoded(tiny_dataset(3, reviews=2, photos=2))}, processor)
     assert str(refused.value).count("it is broken") == 5

@@ -193,6 +193,7 @@ CHANGES_ELSE = {
     "compile": "test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size",
     "num_workers": "test_workers_do_not_change_the_weights",
     "check_photos": "test_with_the_check_left_out_a_run_ends_at_the_photo_and_names_it_a_checkpoint_first",
+    "on_bad_photo": "test_skipped_photos_leave_the_weights_of_a_corpus_without_them",
     "photo_cache": "test_a_photo_cache_changes_no_weight_and_is_decoded_once",
     "eval_batch_size": "test_evaluation_flags_reach_the_evaluation",
     "num_beams": "test_evaluation_flags_reach_the_evaluation",
