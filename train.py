@@ -30,7 +30,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
-from transformers import get_scheduler
 
 from cli.progress import log_progress
 from files.output_files import WriteFailure, append_json, only_run, write_json
@@ -61,6 +60,7 @@ from training.guards import LossWatch, TrainingFailure, explained_failures, fit_
 from training.model import build_model, to_training
 from training.model_card import write_model_card
 from training.objectives import JointTrainingModel
+from training.optimization import make_optimizer, make_scheduler
 from training.photo_cache import PhotoCache
 from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
 from training.stop_signals import saved_when_stopped
@@ -170,26 +170,6 @@ def load_inputs(
     return corpus, model, processor, *caches
 
 
-def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        [parameter for parameter in joint.parameters() if parameter.requires_grad],
-        lr=arguments.learning_rate,
-        betas=(0.9, arguments.adam_beta2),
-        weight_decay=arguments.weight_decay,
-        fused=arguments.fused_adamw or None,  # False would rule out the loop over many at once
-    )
-
-
-def make_scheduler(optimizer, steps: int, arguments: JointTrainingArguments, processes: int):
-    """To be prepared, and then it steps once a process."""
-    return get_scheduler(
-        arguments.lr_scheduler,
-        optimizer,
-        num_warmup_steps=round(steps * arguments.warmup_ratio) * processes,
-        num_training_steps=steps * processes,
-    )
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Steps and epochs
 
@@ -263,7 +243,6 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         evaluation_loader(corpus["validation"], processor, arguments, "self", photo_cache),
     )
     steps = math.ceil(len(train_loader) / arguments.gradient_accumulation_steps) * arguments.num_epochs
-    scheduler = accelerator.prepare(make_scheduler(optimizer, steps, arguments, accelerator.num_processes))
 
     if accelerator.is_main_process:
         say_what_is_shortened(corpus["validation"], processor, arguments)
@@ -273,6 +252,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     state, watch = TrainingState(), LossWatch()
     if checkpoint := find_checkpoint(output, arguments.resume_from_checkpoint):
         resume(checkpoint, checkpoints, state, whole_model, processor)
+    scheduler = make_scheduler(optimizer, steps, arguments, state.step)
 
     with saved_when_stopped(checkpoints, state) as stop, explained_failures(arguments, output):
         for epoch in range(len(state.history) + 1, arguments.num_epochs + 1):

@@ -93,7 +93,10 @@ class JointTrainingArguments:
     group_by_length: bool = flag(False, "users with texts of like length in a step, for less padding")
     num_epochs: int = flag(10, "passes over the training split")
     learning_rate: float = flag(5e-5, "peak, of Adam")
-    weight_decay: float = flag(0.0, "decoupled (AdamW)")
+    text_learning_rate: float | None = flag(None, "of the text tower and its decoder; default: learning_rate")
+    vision_learning_rate: float | None = flag(None, "of the vision tower; default: learning_rate")
+    fusion_learning_rate: float | None = flag(None, "of the fusion and what leads to it; default: learning_rate")
+    weight_decay: float = flag(0.0, "decoupled (AdamW), of all but norms, biases and positions")
     adam_beta2: float = flag(0.999, "of Adam")
     lr_scheduler: str = flag("linear", f"a schedule of transformers: {', '.join(LR_SCHEDULERS)}")
     warmup_ratio: float = flag(0.0, "share of the steps in which the learning rate rises")
@@ -148,6 +151,17 @@ class JointTrainingArguments:
             raise ValueError(
                 "learning_rate and max_grad_norm are above 0 and adam_beta2 from 0 to below 1, got"
                 f" {self.learning_rate}, {self.max_grad_norm} and {self.adam_beta2}"
+            )
+        rates = {
+            "text_learning_rate": self.text_learning_rate,
+            "vision_learning_rate": self.vision_learning_rate,
+            "fusion_learning_rate": self.fusion_learning_rate,
+        }
+        if wrong := {name: rate for name, rate in rates.items() if rate is not None and not 0 < rate < inf}:
+            raise ValueError(f"learning rates are above 0, got {wrong}")
+        if self.freeze_vision and self.vision_learning_rate is not None:
+            raise ValueError(
+                f"with freeze_vision the vision tower is not trained, got vision_learning_rate={self.vision_learning_rate}"
             )
         if not self.warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
