@@ -75,7 +75,10 @@ def hub_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
     if not arguments.push_to_hub:
         return None
     name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
-    return HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=arguments.hub_strategy)
+    strategy = arguments.hub_strategy
+    uploader = HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=strategy)
+    uploader.check_access()
+    return uploader
 
 
 def say_what_is_shortened(split: Dataset, processor, arguments: JointTrainingArguments) -> None:
@@ -291,7 +294,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
             state.end_epoch(record | {"dev_loss": evaluation.loss, "dev_f1": evaluation.f1})
             accelerator.log(state.flat_record, step=state.step)
             # The checkpoint first: from it the folder's files can be written again.
-            saved = checkpoints.save(state) if arguments.save_steps or arguments.resume_from_checkpoint else None
+            saved = checkpoints.save(state) if arguments.saves_checkpoints else None
             if accelerator.is_main_process:
                 publish_epoch(whole, processor, state.history, evaluation, output)
                 if uploader:

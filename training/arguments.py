@@ -54,7 +54,9 @@ class JointTrainingArguments:
     hub_model_id: str | None = flag(None, "user/name or name on the Hub; default: the name of output_dir")
     hub_private_repo: bool | None = flag(None, "of a repository that is created; default: as its namespace has it")
     hub_strategy: str = flag(
-        "end", "end; every_save: after each epoch and checkpoint too; checkpoint: and the checkpoint with it"
+        "every_save",
+        "every_save: push after each epoch and checkpoint, and at the end; checkpoint: and the checkpoint with it, so"
+        " that a download of the repository can be resumed; end: at the end alone",
     )
 
     model: str | None = flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
@@ -160,9 +162,8 @@ class JointTrainingArguments:
         if wrong := {name: rate for name, rate in rates.items() if rate is not None and not 0 < rate < inf}:
             raise ValueError(f"learning rates are above 0, got {wrong}")
         if self.freeze_vision and self.vision_learning_rate is not None:
-            raise ValueError(
-                f"with freeze_vision the vision tower is not trained, got vision_learning_rate={self.vision_learning_rate}"
-            )
+            given = f"vision_learning_rate={self.vision_learning_rate}"
+            raise ValueError(f"with freeze_vision the vision tower is not trained, got {given}")
         if not self.warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
         changed = [name for name in SHAPES if getattr(self, name) != getattr(type(self), name)]
@@ -180,6 +181,12 @@ class JointTrainingArguments:
     def run_flags(self) -> dict:
         """The flags that say what is computed, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in OUTSIDE_THE_RUN}
+
+    @property
+    def saves_checkpoints(self) -> bool:
+        """Whether a checkpoint is saved at each epoch's end."""
+        pushed = self.push_to_hub and self.hub_strategy == "checkpoint"
+        return bool(self.save_steps or self.resume_from_checkpoint or pushed)
 
     @property
     def weights(self) -> dict[str, float] | None:

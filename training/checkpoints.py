@@ -25,6 +25,7 @@ from corpora.checks import COLUMNS
 from corpora.digest import corpus_digest
 from files.output_files import UNFINISHED, append_json, read_json, unfinished_folder, write_json
 from publishing.hub_folder import save_hub_folder
+from publishing.hub_upload import LAST_CHECKPOINT
 from scoring.reporting import best_epoch
 from training.whole_model import WholeModel
 
@@ -172,7 +173,7 @@ class Checkpoints:
             torch.save(state.state_dict(), unfinished / _state_file(accelerator.process_index))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
-                write_json(unfinished / RUN_FILE, self.run)
+                write_json(unfinished / RUN_FILE, self.run | _stand(state))
                 _sync(unfinished)
                 if not target.exists():  # with the same state
                     os.replace(unfinished, target)
@@ -189,7 +190,8 @@ class Checkpoints:
             ValueError: if the checkpoint is of another run than `run` describes.
         """
         saved = read_json(checkpoint / RUN_FILE)
-        other = [name for name in {**self.run, **saved} if saved.get(name) != self.run.get(name)]
+        names = [name for name in {**self.run, **saved} if name not in _stand(state)]
+        other = [name for name in names if saved.get(name) != self.run.get(name)]
         if other:
             differences = "; ".join(f"{name} was {saved.get(name)!r}, is {self.run.get(name)!r}" for name in other)
             raise ValueError(f"{checkpoint} is of another run: {differences}")
@@ -251,8 +253,9 @@ def processor_digest(processor) -> str:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a folder, oldest first."""
-    found = [path for path in folder.glob(f"{PREFIX}*") if NAME.fullmatch(path.name) and (path / RUN_FILE).is_file()]
+    """The complete checkpoints of a folder, oldest first; that of a download from the Hub among them."""
+    named = [path for path in folder.glob(f"{PREFIX}*") if NAME.fullmatch(path.name)]
+    found = [path for path in (*named, folder / LAST_CHECKPOINT) if (path / RUN_FILE).is_file()]
     return sorted(found, key=_age)
 
 
@@ -297,12 +300,18 @@ def _epoch_name(record: Mapping) -> str:
     return f"{PREFIX}{record['step']}-epoch-{record['epoch']}"
 
 
+def _stand(state: TrainingState) -> dict[str, int]:
+    """Step, and the epoch that is over, 0 within one."""
+    return {"step": state.step, "epoch": 0 if state.batches else len(state.history)}
+
+
 def _age(checkpoint: Path) -> tuple[int, int]:
     """Step and epoch; the checkpoint before an epoch's evaluation is older than that behind it."""
-    named = NAME.fullmatch(checkpoint.name)
-    assert named is not None  # of `list_checkpoints`, or `find_checkpoint`
-    step, epoch = named.groups()
-    return int(step), int(epoch or 0)
+    if named := NAME.fullmatch(checkpoint.name):
+        step, epoch = named.groups()
+        return int(step), int(epoch or 0)
+    run = read_json(checkpoint / RUN_FILE)
+    return run["step"], run["epoch"]
 
 
 def _remove(checkpoint: Path) -> None:
