@@ -60,7 +60,7 @@ from training.guards import LossWatch, TrainingFailure, explained_failures, fit_
 from training.model import build_model, to_training
 from training.model_card import write_model_card
 from training.objectives import JointTrainingModel
-from training.optimization import make_optimizer, make_scheduler
+from training.optimization import WeightAverage, check_spreading, make_optimizer, make_scheduler
 from training.photo_cache import PhotoCache
 from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
 from training.stop_signals import saved_when_stopped
@@ -229,6 +229,7 @@ def main(argv: list[str] | None = None) -> dict:
 def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     """What one process does of `main`."""
     output, uploader = Path(arguments.output_dir), None
+    check_spreading(arguments, accelerator)
     if accelerator.is_main_process:
         uploader = hub_uploader(arguments)
         prepare_folder(output, arguments.resume_from_checkpoint, arguments.overwrite_output_dir)
@@ -238,6 +239,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     whole_model = WholeModel(model, accelerator)
     joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
     joint, optimizer = accelerator.prepare(joint, make_optimizer(joint, arguments))
+    average = None if arguments.ema_decay is None else WeightAverage(model, arguments.ema_decay, accelerator)
+    evaluated = average or whole_model
     if arguments.auto_batch_size:
         to_training(joint, model, arguments)
         fit_batch_size(joint, processor, corpus["train"], arguments, accelerator)
@@ -254,7 +257,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     accelerator.init_trackers("mmprofile", {name: str(value) for name, value in run.items()})
     state, watch = TrainingState(), LossWatch()
     if checkpoint := find_checkpoint(output, arguments.resume_from_checkpoint):
-        resume(checkpoint, checkpoints, state, whole_model, processor)
+        resume(checkpoint, checkpoints, state, evaluated, processor)
     scheduler = make_scheduler(optimizer, steps, arguments, state.step)
 
     with saved_when_stopped(checkpoints, state) as stop, explained_failures(arguments, output):
@@ -270,6 +273,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
                 if arguments.mixed_precision != "fp16":  # which skips a step whose gradient overflows
                     watch.note(state.step, {"gradient norm": whole_tensor(norm)})
                 optimizer.step()
+                if average:
+                    average.update()
                 scheduler.step()
                 optimizer.zero_grad()
                 ends = state.batches >= len(train_loader)  # then the epoch's means are logged
@@ -287,7 +292,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
                     stop.check(state.step)
 
             record = state.training_record(accelerator, scheduler.get_last_lr()[0], len(corpus["train"]))
-            whole = whole_model.gathered()
+            whole = evaluated.gathered()
             evaluation = evaluate_model(
                 whole, dev_loader, processor, accelerator, arguments.num_beams, "development", stop.check
             )

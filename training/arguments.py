@@ -6,6 +6,7 @@ What imports torch is imported by the checks of the values: --help does without.
 import dataclasses
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import inf
 
 from cli.flags import check_choice, check_given, check_least, flag
@@ -103,6 +104,16 @@ class JointTrainingArguments:
     lr_scheduler: str = flag("linear", f"a schedule of transformers: {', '.join(LR_SCHEDULERS)}")
     warmup_ratio: float = flag(0.0, "share of the steps in which the learning rate rises")
     max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
+    ema_decay: float | None = flag(
+        None, "evaluate and save the weights' exponential moving average over the steps, e.g. 0.999, for the weights"
+    )
+    lora_rank: int | None = flag(
+        None, "train matrices of this rank beside the towers' frozen weights, and the fusion, by peft; default: all"
+    )
+    lora_alpha: float | None = flag(None, "what of them is added, times lora_rank; default: twice the rank")
+    lora_targets: list[str] = flag(
+        [], "names of the linear layers that get them, e.g. q v wi_0; default: those of both towers' attention"
+    )
     gradient_checkpointing: bool = flag(False, "recompute activations, to save memory")
     mixed_precision: str = flag("no", "no, fp16 or bf16")
     matmul_precision: str = flag(
@@ -147,6 +158,9 @@ class JointTrainingArguments:
         check_choice(self, "objective_schedule", list(SCHEDULES))
         check_choice(self, "hub_strategy", list(HUB_STRATEGIES))
         self._check_tracker()
+        self._check_lora()
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is from 0 to below 1, got {self.ema_decay}")
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
         if not (0 < self.learning_rate < inf and self.max_grad_norm > 0 and 0 <= self.adam_beta2 < 1):
@@ -197,6 +211,17 @@ class JointTrainingArguments:
         given = self.objective_weights
         if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
             raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
+
+    def _check_lora(self):
+        check_least(self, 1, "lora_rank")
+        given = {"lora_alpha": self.lora_alpha, "lora_targets": self.lora_targets}
+        given = {name: value for name, value in given.items() if value}
+        if self.lora_rank is None and given:
+            raise ValueError(f"{given} is of use with a --lora_rank only")
+        if self.lora_alpha is not None and not 0 < self.lora_alpha < inf:
+            raise ValueError(f"lora_alpha is above 0, got {self.lora_alpha}")
+        if self.lora_rank is not None and find_spec("peft") is None:
+            raise ValueError(f"lora_rank={self.lora_rank} needs peft: `pip install -r requirements-lora.txt`")
 
     def _check_tracker(self):
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers

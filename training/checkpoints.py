@@ -27,6 +27,7 @@ from files.output_files import UNFINISHED, append_json, read_json, unfinished_fo
 from publishing.hub_folder import save_hub_folder
 from publishing.hub_upload import LAST_CHECKPOINT
 from scoring.reporting import best_epoch
+from training.optimization import WeightAverage
 from training.whole_model import WholeModel
 
 PREFIX = "checkpoint-"
@@ -210,7 +211,9 @@ class Checkpoints:
             _remove(checkpoint)
 
 
-def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, model: WholeModel, processor) -> None:
+def resume(
+    checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, model: WholeModel | WeightAverage, processor
+) -> None:
     """Puts a run back to a checkpoint, and its output folder with it: metrics, best weights; newer checkpoints go.
 
     Raises:

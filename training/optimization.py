@@ -1,10 +1,13 @@
-"""How weights are updated: AdamW in groups of parameters, the learning rate by step."""
+"""How weights are updated: AdamW in groups of parameters, learning rates by step, and the weights' average."""
 
 import re
 from collections.abc import Callable
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import get_scheduler
 
 from training.arguments import JointTrainingArguments
@@ -83,3 +86,36 @@ def _settings(part: str, decayed: bool, arguments: JointTrainingArguments) -> di
         "betas": (0.9, arguments.adam_beta2),
         "weight_decay": arguments.weight_decay if decayed else 0.0,
     }
+
+
+class WeightAverage:
+    """The exponential moving average of a model's weights, evaluated and saved in the place of the trained ones.
+
+    After the first step it is the weights; after each further one decay x average + (1 - decay) x weights. It is part
+    of Accelerate's checkpoints.
+
+    Args:
+        model: on its device already.
+        decay: from 0 to below 1.
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float, accelerator: Accelerator):
+        self._model = model
+        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        accelerator.register_for_checkpointing(self._average)
+
+    def update(self) -> None:
+        """Takes in the weights after an optimizer step."""
+        self._average.update_parameters(self._model)
+
+    def gathered(self) -> torch.nn.Module:
+        """The model with the average as its weights, as `WholeModel` gives that with the trained ones."""
+        return self._average.module
+
+
+def check_spreading(arguments: JointTrainingArguments, accelerator: Accelerator) -> None:
+    """Raises a `ValueError` for flags that need the weights whole where FSDP spreads them."""
+    flags = {"ema_decay": arguments.ema_decay, "lora_rank": arguments.lora_rank}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    if given and accelerator.distributed_type == DistributedType.FSDP:
+        raise ValueError(f"{' and '.join(given)} needs the weights whole in each process, FSDP spreads them")

@@ -5,14 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.scheduler import AcceleratedScheduler
+from accelerate.utils import DistributedType
 from transformers import get_scheduler
 
 from mmprofile import OBJECTIVES
 from tests.tiny_models import tiny_model
 from training.arguments import LR_SCHEDULERS, JointTrainingArguments
 from training.objectives import JointTrainingModel
-from training.optimization import make_optimizer, make_scheduler
+from training.optimization import WeightAverage, check_spreading, make_optimizer, make_scheduler
 
 STEPS = 12
 
@@ -160,3 +162,48 @@ def test_a_loaded_optimizer_goes_on_under_the_flags_of_today_whatever_its_state_
         expected.step()
     first = optimizer.param_groups[0]["params"][0]
     assert optimizer.state[first]["step"] == 6  # its means are those of the steps before
+
+
+def test_the_average_is_that_which_is_computed_by_hand_and_a_checkpoint_keeps_it(tmp_path):
+    joint = joint_model()
+    joint.model.vision_model.requires_grad_(False)
+    accelerator, flags = Accelerator(cpu=True), arguments(learning_rate=0.01)
+    average, optimizer = WeightAverage(joint.model, 0.75, accelerator), make_optimizer(joint, flags)
+    expected = {}
+    for step in range(4):
+        descend(joint, optimizer, steps=1)
+        average.update()
+        for name, weight in joint.model.state_dict().items():
+            expected[name] = 0.75 * expected[name] + 0.25 * weight if step else weight.clone()
+    found = average.gathered().state_dict()
+    torch.testing.assert_close(found, expected)
+    assert found["vision_model.embeddings.cls_token"].equal(joint.model.vision_model.embeddings.cls_token)
+    assert not found["text_model.shared.weight"].equal(joint.model.text_model.shared.weight)
+    text = average.gathered().text_model
+    assert text.shared.weight is text.lm_head.weight or text.shared.weight is text.encoder.embed_tokens.weight
+
+    accelerator.save_state(str(tmp_path))
+    descend(joint, optimizer, steps=1)
+    average.update()
+    later = {name: weight.clone() for name, weight in average.gathered().state_dict().items()}
+    again = Accelerator(cpu=True)
+    resumed = WeightAverage(joint_model().model, 0.75, again)
+    again.load_state(str(tmp_path))
+    assert not any(later[name].equal(weight) for name, weight in expected.items() if name == "fusion.ffn_in.weight")
+    resumed._model = joint.model
+    resumed.update()
+    assert all(resumed.gathered().state_dict()[name].equal(weight) for name, weight in later.items())
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
+def test_a_decay_that_is_none_is_refused(decay):
+    with pytest.raises(ValueError, match=f"ema_decay.*{decay}"):
+        arguments(ema_decay=decay)
+
+
+def test_what_needs_the_weights_whole_is_refused_where_fsdp_spreads_them():
+    spread = SimpleNamespace(distributed_type=DistributedType.FSDP)
+    check_spreading(arguments(), spread)
+    check_spreading(arguments(ema_decay=0.9), SimpleNamespace(distributed_type=DistributedType.MULTI_GPU))
+    with pytest.raises(ValueError, match="ema_decay=0.9 needs the weights whole"):
+        check_spreading(arguments(ema_decay=0.9), spread)

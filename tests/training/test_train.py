@@ -168,6 +168,7 @@ CHANGES_WEIGHTS = {
     "mixed_precision": "bf16",
     "fused_adamw": False,
     "freeze_vision": True,
+    "ema_decay": 0.5,
     "seed": 1,
     "max_train_users": 4,
 }
@@ -185,6 +186,9 @@ CHANGES_ELSE = {
     "text_model": "test_two_towers_from_folders_are_trained",
     "vision_model": "test_two_towers_from_folders_are_trained",
     "num_epochs": "test_losses_fall",
+    "lora_rank": "test_lora_trains_matrices_of_its_rank_and_the_fusion_and_the_folder_is_the_merged_model",
+    "lora_alpha": "test_targets_and_alpha_are_those_asked_for",
+    "lora_targets": "test_targets_and_alpha_are_those_asked_for",
     "gradient_checkpointing": "test_gradient_checkpointing_recomputes_and_changes_no_gradient",
     "matmul_precision": "test_matmul_precision_is_for_the_run_that_asks_for_it",
     "compile": "test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size",

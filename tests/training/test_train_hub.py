@@ -95,8 +95,13 @@ def test_a_token_that_may_not_write_is_refused_before_anything_is_loaded(  # noq
 
 @pytest.mark.parametrize("fault", [429, 503, "down"])
 def test_of_a_hub_that_is_away_at_the_start_a_run_is_warned_and_goes_on(
-    corpus, tmp_path, hub, caplog, fault, monkeypatch
-):  # noqa: F811
+    corpus,  # noqa: F811
+    tmp_path,
+    hub,
+    caplog,
+    fault,
+    monkeypatch,
+):
     hub.fail_next("auth-check", fault) if fault != "down" else hub.down()
     monkeypatch.setattr(train, "load_inputs", None)
     with pytest.raises(TypeError, match="not callable"):  # it goes on to load
