@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 import train
 from publishing import hub_folder
 from tests.tiny_models import random_batch, tiny_model
-from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train import base, corpus, run, same  # noqa: F401
 from tests.training.test_train_resume import stopped_run
 from training.arguments import JointTrainingArguments
 from training.lora import add_lora
@@ -134,7 +134,9 @@ def test_lora_trains_matrices_of_its_rank_and_the_fusion_and_the_folder_is_the_m
     run(corpus, tmp_path / "model", lora_rank=2, model=base[0])
     (trained,) = seen
     assert {layer.r["default"] for layer in layers(trained).values()} == {2}
-    before, now, state = weights(base[0]), weights(tmp_path / "model"), trained.state_dict()
+    folders = (base[0], tmp_path / "model")
+    started, loaded = (AutoModelForSeq2SeqLM.from_pretrained(f, trust_remote_code=True) for f in folders)
+    before, now, state = started.state_dict(), loaded.state_dict(), trained.state_dict()
     assert before.keys() == now.keys()
     changed = {name for name in now if not now[name].equal(before[name])}
     with_matrices = {f"{name}.weight" for name in layers(trained)}
@@ -142,7 +144,6 @@ def test_lora_trains_matrices_of_its_rank_and_the_fusion_and_the_folder_is_the_m
     assert changed & with_matrices
     for name in with_matrices:
         assert state[name.replace(".weight", ".base_layer.weight")].equal(before[name])
-    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model", trust_remote_code=True)
     inputs = {"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[8, 9]])}
     with torch.no_grad():
         torch.testing.assert_close(loaded.eval()(**inputs).logits, trained.eval()(**inputs).logits)
