@@ -23,7 +23,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 from cli.progress import log_progress
 from files.output_files import read_json
-from publishing.hub_answers import check_name, refusal
+from publishing.hub_answers import check_access, check_name, refusal
 from publishing.hub_upload import IGNORED
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -106,8 +106,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_name(options.space)
         save_space = _load_save_space()
 
-    api, place = HfApi(), options.model_id
+    api, place, private = HfApi(), options.model_id, options.private or None
     try:
+        check_access(api, options.model_id, private=private)
+        if save_space:  # before the model is pushed, which may take long
+            place = options.space
+            check_access(api, options.space, "space", private)
+        place = options.model_id
         print(f"Pushed to {upload_model(api, options.folder, options.model_id, options.private)}")
         if save_space:
             place = options.space

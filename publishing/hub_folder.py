@@ -1,8 +1,13 @@
 """A folder that is ready for the Hub: weights, processor, generation config, code and requirements."""
 
+import copy
 import os
 import shutil
 from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
 
 from files.output_files import UNFINISHED, unfinished_folder
 from mmprofile import COMPANIONS
@@ -10,19 +15,69 @@ from mmprofile import COMPANIONS
 ROOT = Path(__file__).parent.parent
 # What some of a checkpoint's `COMPANIONS` are called here.
 NAMES_HERE = {"requirements.txt": "requirements-inference.txt"}
+ADAPTER = "adapter"  # not at the root, where transformers would look for one to add to the weights
 
 
 def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
     """Saves everything that `AutoModel` and `AutoProcessor` load, with their code, over what the folder holds.
+
+    A model with LoRA is saved with what it learned added to its weights, and the adapter beside, as `adapter/`.
 
     All is written beside the folder's files first and moved in file by file, the weights last, so that a killed run
     leaves the weights of the last save whole.
     """
     folder = Path(folder)
     with unfinished_folder(folder / UNFINISHED) as unfinished:
+        if has_lora(model):
+            save_adapter(model, unfinished / ADAPTER)
+            model = without_lora(model, merge=True)
         model.save_pretrained(unfinished)
         processor.save_pretrained(unfinished)
         for name in COMPANIONS:
             shutil.copyfile(ROOT / NAMES_HERE.get(name, name), unfinished / name)
-        for path in sorted(unfinished.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-            os.replace(path, folder / path.name)
+        files = [path for path in unfinished.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.suffix == ".safetensors"):
+            target = folder / path.relative_to(unfinished)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(path, target)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models with LoRA
+
+
+def has_lora(model) -> bool:
+    """Whether `inject_adapter_in_model` of peft put any in."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def without_lora(model: Any, merge: bool) -> Any:
+    """A copy of a model as it was before LoRA, with what was learned added to the layers' weights, or left out."""
+    from peft.tuners.lora import LoraLayer
+
+    plain = copy.deepcopy(model)
+    for name, layer in [named for named in plain.named_modules() if isinstance(named[1], LoraLayer)]:
+        if merge:
+            layer.merge()
+        above, _, last = name.rpartition(".")
+        base: nn.Module = layer.get_base_layer()
+        setattr(plain.get_submodule(above), last, base)
+    del plain.peft_config
+    return plain
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """What a model with LoRA learned, and the parts that are trained whole, as `PeftModel.from_pretrained` loads them
+    for the model that was trained."""
+    from peft import get_peft_model_state_dict
+
+    (config,) = copy.deepcopy(model.peft_config).values()
+    learned = get_peft_model_state_dict(model)
+    trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    whole = {name: weight for name, weight in trained.items() if "lora_" not in name}
+    config.modules_to_save = sorted({name.partition(".")[0] for name in whole})
+    config.inference_mode = True
+    folder.mkdir()
+    config.save_pretrained(folder)
+    weights = {f"base_model.model.{name}": weight.contiguous() for name, weight in (learned | whole).items()}
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})

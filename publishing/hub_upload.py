@@ -22,18 +22,19 @@ from huggingface_hub import utils as hub_utils
 from huggingface_hub.errors import HfHubHTTPError
 
 from files.output_files import UNFINISHED
+from publishing.hub_answers import check_access, is_passing
 
 logger = logging.getLogger(__name__)
 
 HUB_STRATEGIES = ("end", "every_save", "checkpoint")
 LAST_CHECKPOINT = "last-checkpoint"  # where the Hub has the checkpoint to resume from
 STAGING = f"{UNFINISHED}-push"
-IGNORED = [f"{UNFINISHED}*", "*.tmp", "checkpoint-*", "checkpoints/*"]  # files of the folder that are not pushed
+# Files of the folder that are not pushed; the last checkpoint of one that came from the Hub is an old one.
+IGNORED = [f"{UNFINISHED}*", "*.tmp", "checkpoint-*", "checkpoints/*", f"{LAST_CHECKPOINT}/*"]
 # Only ever replaced as a whole, so that a hard link keeps what it was; other files may be appended to.
 REPLACED_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".distcp"}
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0  # seconds from a failed push to the next try, doubled each time
 FINAL_TRIES = 6  # of the push at the end, with half a minute of waiting between them
-PASSING_STATUS = {408, 409, 412, 429}  # and 5xx
 
 
 class PushResult(NamedTuple):
@@ -63,7 +64,7 @@ class HubUploader:
         hub_private_repo: of a repository that is created; default: as its namespace has it.
         hub_token: default: `HF_TOKEN` or that of `hf auth login`.
         hub_strategy: `end`: push in `finish` only; `every_save`: in each `on_save` too; `checkpoint`: and with the
-            checkpoint to resume from.
+            checkpoint to resume from, as `last-checkpoint`: who downloads the repository goes on from there.
 
     Raises:
         ValueError: at construction, if there is no such strategy or no repository can have that name.
@@ -75,7 +76,7 @@ class HubUploader:
         folder: str | os.PathLike,
         hub_private_repo: bool | None = None,
         hub_token: str | None = None,
-        hub_strategy: str = "end",
+        hub_strategy: str = "every_save",
     ):
         if hub_strategy not in HUB_STRATEGIES:
             raise ValueError(f"hub_strategy must be one of {list(HUB_STRATEGIES)}, got {hub_strategy!r}")
@@ -94,6 +95,18 @@ class HubUploader:
         self._not_before = self._refused_until = 0.0  # time.monotonic()
         self._deadline: float | None = None  # set by finish
         self._error: BaseException | None = None
+
+    def check_access(self) -> None:
+        """Asks the Hub, before there is anything to push, whether that will be taken; creates the repository. Of a Hub
+        that is away it only warns: that may pass.
+
+        Raises:
+            ValueError: if there is no token, or it may not write there.
+        """
+        try:
+            check_access(self._api, self.hub_model_id, private=self.hub_private_repo)
+        except (hub_utils.httpx.HTTPError, OSError, json.JSONDecodeError) as error:
+            logger.warning("Whether %s can be pushed to is not known yet: %s", self.hub_model_id, _one_line(error))
 
     def on_save(self, step: int, checkpoint: str | os.PathLike | None = None) -> None:
         """Has the folder pushed as it is now, unless the strategy is `end`. Never waits for the Hub, never raises.
@@ -176,14 +189,17 @@ class HubUploader:
             repo = self._api.create_repo(self.hub_model_id, private=self.hub_private_repo, exist_ok=True)
             self._repo, self.hub_model_id = str(repo), repo.repo_id
         self._api.upload_folder(
-            repo_id=self.hub_model_id, folder_path=snapshot.folder, commit_message=snapshot.message
+            repo_id=self.hub_model_id,
+            folder_path=snapshot.folder,
+            commit_message=snapshot.message,
+            delete_patterns=f"{LAST_CHECKPOINT}/*",  # what of an older one is not replaced
         )
 
     def _failed(self, snapshot: _Snapshot, error: BaseException, whole: bool = True) -> None:
         """Puts a whole snapshot back or gives it up; warns of each kind of failure once."""
         if isinstance(error, RuntimeError) and error.__cause__ is not None:
             error = error.__cause__  # what the network or the Hub said of a large file
-        passing, seconds = _judge(error)
+        passing, seconds = is_passing(error), _seconds_asked(error)
         with self._changed:
             longest = min(FIRST_WAIT * 2.0 ** min(self._failures, 20), LONGEST_WAIT)
             now, wait = time.monotonic(), longest * random.uniform(0.5, 1)
@@ -219,15 +235,14 @@ def _copy_folder(folder: Path, target: Path, ignored: list[str]) -> None:
         shutil.copyfile(source, copy)
 
 
-def _judge(error: BaseException) -> tuple[bool, float]:
-    """Whether the same push may work later, and for how many seconds the Hub asks to be left alone."""
+def _seconds_asked(error: BaseException) -> float:
+    """For how many seconds the Hub asks to be left alone."""
     if not isinstance(error, HfHubHTTPError):
-        # A gateway's page in the place of the Hub's JSON is a ValueError, too.
-        return isinstance(error, json.JSONDecodeError) or not isinstance(error, (ValueError, PermissionError)), 0.0
-    status, headers = error.response.status_code, error.response.headers
+        return 0.0
+    headers = error.response.headers
     limit, asked = hub_utils.parse_ratelimit_headers(headers), headers.get("Retry-After", "")
     seconds = limit.reset_in_seconds if limit is not None and not limit.remaining else 0
-    return status in PASSING_STATUS or status >= 500, float(asked if asked.isdigit() else seconds)
+    return float(asked if asked.isdigit() else seconds)
 
 
 def _one_line(error: BaseException) -> str:

@@ -29,6 +29,7 @@ ROUTES = [
     ("POST", r"/api/validate-yaml", "validate_yaml"),
     ("POST", r"/api/repos/create", "create_repo"),
     ("GET", API + r"(/revision/(?P<revision>[^/]+))?", "info"),
+    ("GET", API + r"/auth-check/write", "auth_check_write"),
     ("GET", API + r"/tree/(?P<revision>[^/]+)(/(?P<path>.+))?", "tree"),
     ("POST", API + r"/paths-info/(?P<revision>[^/]+)", "paths_info"),
     ("GET", API + r"/refs", "refs"),
@@ -162,6 +163,10 @@ class HubHandler(BaseHTTPRequestHandler):
         info = {"_id": commit.oid[:24], "id": repo.id, "author": author, "sha": commit.oid, "private": repo.private}
         dates = {"createdAt": DATE, "lastModified": DATE}
         return info | dates | {"downloads": 0, "likes": 0, "tags": [], "gated": False, "siblings": siblings}
+
+    def auth_check_write(self, repo: Repo) -> dict:
+        self.need_write(repo.id.split("/")[0])
+        return {}
 
     def tree(self, repo: Repo, revision: str, path: str = "") -> list[dict]:
         entries, start = repo.at(revision).entries(), f"{path}/" if path else ""

@@ -6,6 +6,7 @@ What imports torch is imported by the checks of the values: --help does without.
 import dataclasses
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import inf
 
 from cli.flags import check_choice, check_given, check_least, flag
@@ -59,7 +60,9 @@ class JointTrainingArguments:
     hub_model_id: str | None = flag(None, "user/name or name on the Hub; default: the name of output_dir")
     hub_private_repo: bool | None = flag(None, "of a repository that is created; default: as its namespace has it")
     hub_strategy: str = flag(
-        "end", "end; every_save: after each epoch and checkpoint too; checkpoint: and the checkpoint with it"
+        "every_save",
+        "every_save: push after each epoch and checkpoint, and at the end; checkpoint: and the checkpoint with it, so"
+        " that a download of the repository can be resumed; end: at the end alone",
     )
 
     model: str | None = flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
@@ -106,11 +109,24 @@ class JointTrainingArguments:
         20, "end after so many steps in a row whose gradient is not finite; such a step changes nothing"
     )
     learning_rate: float = flag(5e-5, "peak, of Adam")
-    weight_decay: float = flag(0.0, "decoupled (AdamW)")
+    text_learning_rate: float | None = flag(None, "of the text tower and its decoder; default: learning_rate")
+    vision_learning_rate: float | None = flag(None, "of the vision tower; default: learning_rate")
+    fusion_learning_rate: float | None = flag(None, "of the fusion and what leads to it; default: learning_rate")
+    weight_decay: float = flag(0.0, "decoupled (AdamW), of all but norms, biases and positions")
     adam_beta2: float = flag(0.999, "of Adam")
     lr_scheduler: str = flag("linear", f"a schedule of transformers: {', '.join(LR_SCHEDULERS)}")
     warmup_ratio: float = flag(0.0, "share of the steps in which the learning rate rises")
     max_grad_norm: float = flag(1.0, "gradients are clipped to this norm")
+    ema_decay: float | None = flag(
+        None, "evaluate and save the weights' exponential moving average over the steps, e.g. 0.999, for the weights"
+    )
+    lora_rank: int | None = flag(
+        None, "train matrices of this rank beside the towers' frozen weights, and the fusion, by peft; default: all"
+    )
+    lora_alpha: float | None = flag(None, "what of them is added, times lora_rank; default: twice the rank")
+    lora_targets: list[str] = flag(
+        [], "names of the linear layers that get them, e.g. q v wi_0; default: those of both towers' attention"
+    )
     gradient_checkpointing: bool = flag(False, "recompute activations, to save memory")
     mixed_precision: str | None = flag(None, "no, fp16 or bf16; default: as the launcher says, or no")
     matmul_precision: str = flag(
@@ -167,6 +183,9 @@ class JointTrainingArguments:
         check_choice(self, "objective_schedule", list(SCHEDULES))
         check_choice(self, "hub_strategy", list(HUB_STRATEGIES))
         self._check_tracker()
+        self._check_lora()
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is from 0 to below 1, got {self.ema_decay}")
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
         if not (0 < self.learning_rate < inf and self.max_grad_norm > 0 and 0 <= self.adam_beta2 < 1):
@@ -174,6 +193,16 @@ class JointTrainingArguments:
                 "learning_rate and max_grad_norm are above 0 and adam_beta2 from 0 to below 1, got"
                 f" {self.learning_rate}, {self.max_grad_norm} and {self.adam_beta2}"
             )
+        rates = {
+            "text_learning_rate": self.text_learning_rate,
+            "vision_learning_rate": self.vision_learning_rate,
+            "fusion_learning_rate": self.fusion_learning_rate,
+        }
+        if wrong := {name: rate for name, rate in rates.items() if rate is not None and not 0 < rate < inf}:
+            raise ValueError(f"learning rates are above 0, got {wrong}")
+        if self.freeze_vision and self.vision_learning_rate is not None:
+            given = f"vision_learning_rate={self.vision_learning_rate}"
+            raise ValueError(f"with freeze_vision the vision tower is not trained, got {given}")
         if not self.warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
         changed = [name for name in SHAPES if getattr(self, name) != getattr(type(self), name)]
@@ -198,6 +227,12 @@ class JointTrainingArguments:
         return self.gradient_accumulation_steps or 1
 
     @property
+    def saves_checkpoints(self) -> bool:
+        """Whether a checkpoint is saved at each epoch's end."""
+        pushed = self.push_to_hub and self.hub_strategy == "checkpoint"
+        return bool(self.save_steps or self.resume_from_checkpoint or pushed)
+
+    @property
     def weights(self) -> dict[str, float] | None:
         """Objective -> weight, or None for equal ones."""
         return dict(zip(self.objectives, self.objective_weights, strict=True)) if self.objective_weights else None
@@ -206,6 +241,17 @@ class JointTrainingArguments:
         given = self.objective_weights
         if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
             raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
+
+    def _check_lora(self):
+        check_least(self, 1, "lora_rank")
+        given = {"lora_alpha": self.lora_alpha, "lora_targets": self.lora_targets}
+        given = {name: value for name, value in given.items() if value}
+        if self.lora_rank is None and given:
+            raise ValueError(f"{given} is of use with a --lora_rank only")
+        if self.lora_alpha is not None and not 0 < self.lora_alpha < inf:
+            raise ValueError(f"lora_alpha is above 0, got {self.lora_alpha}")
+        if self.lora_rank is not None and find_spec("peft") is None:
+            raise ValueError(f"lora_rank={self.lora_rank} needs peft: `pip install -r requirements-lora.txt`")
 
     def _check_tracker(self):
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers

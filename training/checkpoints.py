@@ -84,14 +84,24 @@ class Checkpoints:
 
         Of a checkpoint of another number of processes, random numbers are not those of any process, and the sums of
         losses go to the first.
+
+        Raises:
+            ValueError: if it has other weights, or other groups of them.
         """
         accelerator = self.accelerator
         scaler = accelerator.scaler
         if scaler is not None and not (checkpoint / "scaler.pt").exists():  # of a run without mixed precision
             accelerator.scaler = None
-        accelerator.load_state(str(checkpoint))
+        try:
+            accelerator.load_state(str(checkpoint))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{checkpoint} is no checkpoint of such weights and such an optimizer: {error}"
+            ) from error
         accelerator.scaler = scaler
-        state.load_state_dict(_merged_states(checkpoint, accelerator), saved_run(checkpoint))
+        state.load_state_dict(_merged_states(checkpoint, accelerator))
         state.to(accelerator.device)
 
     def _check_finite(self, state: TrainingState) -> None:
@@ -118,8 +128,7 @@ class Checkpoints:
 
 def saved_run(checkpoint: Path) -> dict:
     """What `describe_run` said of the run that wrote a checkpoint."""
-    found = read_json(checkpoint / RUN_FILE)
-    return found.get("run", found)  # of earlier versions it is the whole file
+    return read_json(checkpoint / RUN_FILE).get("run", {})
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -66,11 +66,11 @@ class Meter:
         """So many of the seconds since the last log went by without steps: an evaluation, a checkpoint."""
         self._idle += seconds
 
-    def read(self, learning_rate: float) -> dict[str, float]:
+    def read(self, learning_rates: Mapping[str, float]) -> dict[str, float]:
         """What is logged, and then counted anew; all processes ask together.
 
         Returns:
-            `loss`, the mean over the target tokens, `loss_<objective>` of each that was drawn, `learning_rate`,
+            `loss`, the mean over the target tokens, `loss_<objective>` of each that was drawn, what was given,
             `grad_norm` of the last step, `users_per_second` and `tokens_per_second` of all processes together, `mfu`
             from 0 to 1 where the devices' peak is known, and `skipped_steps` so far.
         """
@@ -83,7 +83,7 @@ class Meter:
         values = {
             "loss": losses.pop("loss"),
             **{f"loss_{name}": loss for name, loss in losses.items() if not math.isnan(loss)},
-            "learning_rate": learning_rate,
+            **learning_rates,
             "grad_norm": float(self._norm),
             "users_per_second": users / seconds,
             "tokens_per_second": tokens / seconds,

@@ -18,6 +18,7 @@ from mmprofile import (
 from scoring.evaluation import max_profile_tokens
 from training.arguments import JointTrainingArguments
 from training.data import corpus_texts
+from training.lora import add_lora
 from training.presets import tiny_config, tiny_processor
 
 
@@ -43,6 +44,8 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
     processor.max_images = max(processor.max_images, arguments.num_reviews * arguments.num_images)
     if arguments.freeze_vision:
         model.vision_model.requires_grad_(False)
+    if arguments.lora_rank is not None:
+        add_lora(model, arguments)
     if arguments.gradient_checkpointing:
         model.activation_checkpointing_enable()
     torch.set_float32_matmul_precision(arguments.matmul_precision)

@@ -1,33 +1,121 @@
-"""Optimizer and learning rate."""
+"""How weights are updated: AdamW in groups of parameters, learning rates by step, and the weights' average."""
+
+import re
+from collections.abc import Callable
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import get_scheduler
 
 from training.arguments import JointTrainingArguments
 
+TOWERS = {"text": "model.text_model.", "vision": "model.vision_model."}  # part -> how its parameters' names begin
+# Parameters of two dimensions or more that, as all others of one (norms and biases), are not decayed: T5's relative
+# positions (transformers' Trainer leaves them out), learned positions, [CLS] and registers (timm does).
+UNDECAYED = re.compile(r"relative_attention_bias|position_embedding|_tokens?$")
+
 
 def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) -> torch.optim.Optimizer:
+    """AdamW over what is trained, in groups whose `part` is "text", "vision" or "fusion" and which are decayed or not.
+
+    The groups are the same for all values of the flags, and weights are updated one by one: an optimizer's state goes
+    with other values too, and equal values make what one group makes, bit for bit.
+
+    Args:
+        joint: holds the model as `model`; not prepared yet.
+    """
+    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in joint.named_parameters():
+        if parameter.requires_grad:
+            part = next((part for part, start in TOWERS.items() if name.startswith(start)), "fusion")
+            decayed = parameter.dim() > 1 and not UNDECAYED.search(name)
+            groups.setdefault((part, decayed), []).append(parameter)
     return torch.optim.AdamW(
-        [parameter for parameter in joint.parameters() if parameter.requires_grad],
-        lr=arguments.learning_rate,
-        betas=(0.9, arguments.adam_beta2),
-        weight_decay=arguments.weight_decay,
+        [
+            {"params": parameters, "part": part, "decayed": decayed} | _settings(part, decayed, arguments)
+            for (part, decayed), parameters in groups.items()
+        ],
         fused=arguments.fused_adamw or None,  # False would rule out the loop over many at once
     )
 
 
-def make_scheduler(optimizer, steps: int, arguments: JointTrainingArguments):
-    return get_scheduler(
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, steps: int, arguments: JointTrainingArguments, step: int = 0
+) -> LambdaLR:
+    """The learning rates of a run as they stand after `step` optimizer steps.
+
+    A function of the step, the same for any number of processes: not to be prepared by Accelerate, nor saved, and to
+    step once with each optimizer step. When an optimizer's state was loaded, make it anew: the groups get the flags'
+    values, whatever the state had.
+
+    Args:
+        optimizer: of `make_optimizer`, prepared or not.
+        steps: optimizer steps of the whole run, over which the rates fall.
+    """
+    schedules = []
+    for group in optimizer.param_groups:
+        settings = _settings(group["part"], group["decayed"], arguments)
+        group.update(settings, initial_lr=settings["lr"])
+        schedules.append(_schedule(steps, settings["lr"], arguments))
+    return LambdaLR(optimizer, schedules, last_epoch=step - 1)
+
+
+def _schedule(steps: int, peak: float, arguments: JointTrainingArguments) -> Callable[[int], float]:
+    """Step -> share of the peak; one of transformers' schedules falls to a rate, and has to know the peak."""
+    made = get_scheduler(
         arguments.lr_scheduler,
-        optimizer,
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak),
         num_warmup_steps=round(steps * arguments.warmup_ratio),
         num_training_steps=steps,
     )
+    assert isinstance(made, LambdaLR)  # as all of `LR_SCHEDULERS` are
+    return made.lr_lambdas[0]
 
 
-def set_schedule(scheduler, optimizer, step: int, arguments: JointTrainingArguments) -> None:
-    """Puts the learning rate where it stands after so many steps, whatever a loaded state says."""
-    scheduler.last_epoch = step
-    for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
-        group |= {"weight_decay": arguments.weight_decay, "betas": (0.9, arguments.adam_beta2)}
-        group |= {"initial_lr": arguments.learning_rate, "lr": arguments.learning_rate * factor(step)}
+def _settings(part: str, decayed: bool, arguments: JointTrainingArguments) -> dict:
+    rates = {
+        "text": arguments.text_learning_rate,
+        "vision": arguments.vision_learning_rate,
+        "fusion": arguments.fusion_learning_rate,
+    }
+    return {
+        "lr": arguments.learning_rate if rates[part] is None else rates[part],
+        "betas": (0.9, arguments.adam_beta2),
+        "weight_decay": arguments.weight_decay if decayed else 0.0,
+    }
+
+
+class WeightAverage:
+    """The exponential moving average of a model's weights, evaluated and saved in the place of the trained ones.
+
+    After the first step it is the weights; after each further one decay x average + (1 - decay) x weights. It is part
+    of Accelerate's checkpoints.
+
+    Args:
+        model: on its device already.
+        decay: from 0 to below 1.
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float, accelerator: Accelerator):
+        self._model = model
+        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        accelerator.register_for_checkpointing(self._average)
+
+    def update(self) -> None:
+        """Takes in the weights after an optimizer step."""
+        self._average.update_parameters(self._model)
+
+    def gathered(self) -> torch.nn.Module:
+        """The model with the average as its weights, as `WholeModel` gives that with the trained ones."""
+        return self._average.module
+
+
+def check_spreading(arguments: JointTrainingArguments, accelerator: Accelerator) -> None:
+    """Raises a `ValueError` for flags that need the weights whole where FSDP spreads them."""
+    flags = {"ema_decay": arguments.ema_decay, "lora_rank": arguments.lora_rank}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    if given and accelerator.distributed_type == DistributedType.FSDP:
+        raise ValueError(f"{' and '.join(given)} needs the weights whole in each process, FSDP spreads them")

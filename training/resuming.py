@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -23,7 +24,6 @@ from training.checkpoints import (
     saved_run,
 )
 from training.state import TrainingState
-from training.whole_model import WholeModel
 
 LOGS = "logs"  # of trackers
 # What makes the order of the users, or the shapes of batches and weights.
@@ -62,16 +62,25 @@ def changes_since(checkpoint: Path, run: Mapping) -> list[str]:
         ValueError: if the users would come in another order, or batches or weights would have other shapes.
     """
     saved = saved_run(checkpoint)
-    known = [name for name in run if name in saved]  # of an earlier version's run not all is known
+    known = [name for name in run if name in saved]  # flags of another version are not all known
     differences = {name: f"{name} was {saved[name]!r}, is {run[name]!r}" for name in known if saved[name] != run[name]}
     if any(name in FIXED for name in differences):
         raise ValueError(f"{checkpoint} is of another run: {'; '.join(differences.values())}")
     return list(differences.values())
 
 
-def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, model: WholeModel, processor) -> None:
+def resume(
+    checkpoint: Path,
+    checkpoints: Checkpoints,
+    state: TrainingState,
+    evaluated_model: Callable[[], AbstractContextManager[torch.nn.Module]],
+    processor,
+) -> None:
     """Puts a run back to a checkpoint, and its output folder with it: metrics, best weights, curves; newer checkpoints
     go, and the results of a run that had come to its end.
+
+    Args:
+        evaluated_model: gives the model to save, as it is now.
 
     Raises:
         ValueError: as `changes_since`, or the checkpoint is not the newest and the best weights are gone.
@@ -82,7 +91,7 @@ def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, mod
     best = None if state.best is None else folder / evaluated_name(state.best)
     if best is not None and best.exists():
         checkpoints.load(best, TrainingState())
-        with model.gathered() as whole:
+        with evaluated_model() as whole:
             if accelerator.is_main_process:
                 save_hub_folder(whole, processor, folder)
         checkpoints.load(checkpoint, state)

@@ -36,7 +36,7 @@ from training.flops import StepFlops, peak_flops
 from training.meter import Meter, TimeLeft
 from training.model import build_model, to_training
 from training.objectives import JointTrainingModel
-from training.optimization import make_optimizer, make_scheduler, set_schedule
+from training.optimization import WeightAverage, check_spreading, make_optimizer, make_scheduler
 from training.photo_cache import PhotoCache
 from training.results import TEST_CONDITIONS
 from training.resuming import check_folder, clear_folder, describe_run, move_to_users, resume
@@ -62,6 +62,7 @@ class Run:
     photo_cache: PhotoCache | None
     joint: torch.nn.Module
     whole_model: WholeModel
+    average: WeightAverage | None
     optimizer: torch.optim.Optimizer
     train_loader: DataLoader
     dev_loader: DataLoader
@@ -120,6 +121,14 @@ class Run:
         return done or bool(patience and state.evaluations_since_best >= patience)
 
     @property
+    def learning_rates(self) -> dict[str, float]:
+        """That of the text tower, and of each part of the model where they differ."""
+        rates = {group["part"]: group["lr"] for group in self.optimizer.param_groups}
+        of_parts = {f"learning_rate_{part}": rate for part, rate in rates.items()}
+        first = self.optimizer.param_groups[0]["lr"]
+        return {"learning_rate": first} | (of_parts if len(set(rates.values())) > 1 else {})
+
+    @property
     def epoch_done(self) -> float:
         """Passes over the training split so far, a whole number at an epoch's end."""
         state = self.state
@@ -147,6 +156,9 @@ class Run:
     @contextmanager
     def evaluated_model(self) -> Iterator[torch.nn.Module]:
         """The bare model whose scores count and that is saved."""
+        if self.average:
+            yield self.average.gathered()
+            return
         with self.whole_model.gathered() as whole:
             yield whole
 
@@ -157,6 +169,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
     Raises:
         ValueError: if flags, corpus, model or output folder do not fit.
     """
+    check_spreading(arguments, accelerator)
     output, asked = Path(arguments.output_dir), arguments.resume_from_checkpoint
     checkpoint = find_checkpoint(output, asked)
     uploader = make_uploader(arguments) if accelerator.is_main_process else None
@@ -187,6 +200,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
         photo_cache=photo_cache,
         joint=joint,
         whole_model=whole_model,
+        average=None if arguments.ema_decay is None else WeightAverage(model, arguments.ema_decay, accelerator),
         optimizer=optimizer,
         train_loader=train_loader,
         dev_loader=dev_loader,
@@ -203,7 +217,7 @@ def begin(run: Run) -> None:
     """Puts a run and its output folder to its checkpoint, or to a beginning without what an earlier run has left."""
     accelerator, described = run.accelerator, run.checkpoints.run
     if checkpoint := find_checkpoint(run.output, run.arguments.resume_from_checkpoint):
-        resume(checkpoint, run.checkpoints, run.state, run.whole_model, run.processor)
+        resume(checkpoint, run.checkpoints, run.state, run.evaluated_model, run.processor)
         if again := move_to_users(run.state, checkpoint, described):
             told.info(f"{again} users of epoch {run.state.epoch} are seen a second time, since batches are others")
     elif accelerator.is_main_process:
@@ -217,15 +231,17 @@ def begin(run: Run) -> None:
 
 def begin_schedule(run: Run) -> None:
     """Puts the learning rate to where the run is, by the flags of today."""
-    run.scheduler = make_scheduler(run.optimizer, run.steps, run.arguments)
-    set_schedule(run.scheduler, run.optimizer, run.state.step, run.arguments)
+    run.scheduler = make_scheduler(run.optimizer, run.steps, run.arguments, run.state.step)
 
 
 def make_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
-    if not arguments.push_to_hub:
+    if not arguments.push_to_hub or arguments.dry_run:
         return None
     name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
-    return HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=arguments.hub_strategy)
+    strategy = arguments.hub_strategy
+    uploader = HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=strategy)
+    uploader.check_access()
+    return uploader
 
 
 def check_shared(folder: Path, accelerator: Accelerator) -> None:

@@ -111,8 +111,10 @@ class TrainingState:
         self.skipped += skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
 
-    def training_record(self, accelerator: Accelerator, learning_rate: float, names: Iterable[str], epoch) -> dict:
-        """What is told of the steps since the last evaluation: losses by these names, learning rate and pace.
+    def training_record(
+        self, accelerator: Accelerator, learning_rates: Mapping[str, float], names: Iterable[str], epoch
+    ) -> dict:
+        """What is told of the steps since the last evaluation: losses by these names, learning rates and pace.
 
         Args:
             epoch: passes over the training split so far, a whole number at an epoch's end.
@@ -123,7 +125,7 @@ class TrainingState:
             "step": self.step,
             "train_loss": means.pop("loss"),
             **{f"train_loss_{name}": value for name, value in means.items()},
-            "learning_rate": learning_rate,
+            **learning_rates,
             "seconds": seconds,
             "users_per_second": self.users / seconds,
             "data_wait_share": self.waited / seconds,
@@ -142,17 +144,8 @@ class TrainingState:
         fields = {name: value for name, value in vars(self).items() if name != "_started"}
         return fields | {"seconds": self.seconds, "period": vars(self.period), "recent": vars(self.recent)}
 
-    def load_state_dict(self, state: dict, run: Mapping) -> None:
-        """Takes over what `state_dict` gave.
-
-        Args:
-            run: what `describe_run` said of the run that saved it, for states of earlier versions.
-        """
-        if "period" not in state:
-            state["period"] = {kind: state.pop(kind) for kind in ("sums", "counts")}
-            state |= {"recent": vars(LossMeans()), "epoch": len(state["history"]) + 1}
-            state["period_began"] = state.pop("epoch_began")
-            state["users"] = state["batches"] * run["batch_size"] * run["processes"]
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over what `state_dict` gave."""
         self._started = time.monotonic() - state.pop("seconds")
         for name in ("period", "recent"):
             vars(getattr(self, name)).update(state.pop(name))

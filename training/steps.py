@@ -1,6 +1,7 @@
 """A training step, and the steps of an epoch."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -14,7 +15,6 @@ from training.data import tokens_of_step
 from training.guards import check_step
 from training.meter import log_line
 from training.model import to_training
-from training.optimization import set_schedule
 from training.run import Run
 from training.whole_model import whole_tensor
 
@@ -56,13 +56,17 @@ def train_step(run: Run, batches: list[dict]) -> None:
     if taken or scaled:  # the scaler skips the step by itself, and finds another scale
         optimizer.step()
     optimizer.zero_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that no step was taken yet, where the first is skipped
+        run.scheduler.step()
     if taken:
+        if run.average:
+            run.average.update()
         for of_batch, tokens in losses:
             state.period.add(of_batch, tokens)
             state.recent.add(of_batch, tokens)
     users = sum(len(batch["labels"]) for batch in batches) * run.accelerator.num_processes
     state.end_step(len(batches), users, skipped=not taken)
-    set_schedule(run.scheduler, optimizer, state.step, arguments)
     run.meter.add(batches, norm)
     run.time_left.add("step", time.monotonic() - began)
 
@@ -89,7 +93,7 @@ def log_if_due(run: Run) -> None:
     if not run.meter.due:
         return
     state, arguments = run.state, run.arguments
-    values = run.meter.read(run.optimizer.param_groups[0]["lr"])
+    values = run.meter.read(run.learning_rates)
     run.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=state.step)
     where = f"step {state.step}/{run.steps}, epoch {state.epoch}/{arguments.num_epochs}"
     line = log_line(values, where, run.time_left.seconds(run.steps - state.step, run.evaluations_left))

@@ -1,13 +1,12 @@
 """Checkpoints on the disk: which are there, which are taken, which go."""
 
-import json
 
 import pytest
 import torch
 from accelerate import Accelerator
 
 from training import checkpoints as rooms
-from training.checkpoints import Checkpoints, find_checkpoint, list_checkpoints, saved_run
+from training.checkpoints import Checkpoints, find_checkpoint, list_checkpoints
 from training.failures import TrainingFailure
 from training.state import TrainingState
 
@@ -113,20 +112,6 @@ def test_a_state_comes_back_as_it_was_saved(tmp_path):
         "waited",
     ):
         assert getattr(restored, name) == getattr(state, name)
-
-
-def test_a_state_of_an_earlier_version_is_understood(tmp_path):
-    """Which counted an epoch's losses and knew neither the epoch nor its users."""
-    path = store(tmp_path, batch_size=4, processes=2).save(TrainingState())
-    fields = {"history": [{"epoch": 1}], "step": 5, "batches": 2, "epoch_began": 3.0, "waited": 1.0, "seconds": 9.0}
-    losses = {"sums": {"loss": torch.tensor(6.0)}, "counts": {"loss": torch.tensor(3.0)}}
-    torch.save(fields | losses, path / "training_state_0.bin")
-    (path / "run.json").write_text(json.dumps({"batch_size": 4, "processes": 2}))
-    state = TrainingState()
-    store(tmp_path).load(path, state)
-    assert (state.epoch, state.step, state.batches, state.users) == (2, 5, 2, 16)
-    assert state.period.read(["loss"], Accelerator(cpu=True)) == {"loss": 2.0} and not state.recent.sums
-    assert saved_run(path) == {"batch_size": 4, "processes": 2}
 
 
 def test_what_more_processes_counted_goes_to_the_first(tmp_path):

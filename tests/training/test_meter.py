@@ -53,7 +53,7 @@ def test_what_is_read_is_of_all_steps_since_the_last_time(clock):
     take(state, meter, clock, 1.0)
     take(state, meter, clock, 4.0, tokens=3.0)
     meter.pause(0.5)
-    values = meter.read(0.25)
+    values = meter.read({"learning_rate": 0.25})
     assert values == {
         "loss": pytest.approx(6.5),  # (1 x 2 + 3 x 8) / 4
         "loss_text": pytest.approx(3.25),
@@ -65,7 +65,7 @@ def test_what_is_read_is_of_all_steps_since_the_last_time(clock):
         "skipped_steps": 0,
     }
     take(state, meter, clock, 7.0)
-    assert meter.read(0.25)["loss_text"] == 7.0
+    assert meter.read({"learning_rate": 0.25})["loss_text"] == 7.0
 
 
 def test_a_log_is_due_by_steps_or_by_the_pace_of_those_before(clock):
@@ -75,7 +75,7 @@ def test_a_log_is_due_by_steps_or_by_the_pace_of_those_before(clock):
         take(state, meter, clock, 1.0)
         due.append(meter.due)
         if meter.due:
-            meter.read(0.1)
+            meter.read({"learning_rate": 0.1})
     assert due == [False, False, True] * 2
     state, meter = metered()
     due = []
@@ -83,7 +83,7 @@ def test_a_log_is_due_by_steps_or_by_the_pace_of_those_before(clock):
         take(state, meter, clock, 1.0, seconds=2.0)
         due.append(meter.due)
         if meter.due:
-            meter.read(0.1)
+            meter.read({"learning_rate": 0.1})
     assert due == [True] + [False] * 4 + [True] + [False] * 4 + [True]  # ten seconds apart
 
 

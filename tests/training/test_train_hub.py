@@ -1,15 +1,21 @@
 """train.py and a Hub: what is pushed when, and a Hub that fails."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
+from huggingface_hub import HfApi, snapshot_download
 from transformers import AutoModelForSeq2SeqLM
 
+import train
 from publishing import hub_upload
 from tests.files.test_checkpoint_files import commits  # noqa: F401
+from tests.publishing.test_hub_upload import wait_for
 from tests.tiny_corpus import SCHEMA
 from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train_resume import stopped_run, untimed
+from training import checkpoints
 from training.arguments import JointTrainingArguments
 from training.model import build_model
 
@@ -50,6 +56,112 @@ def test_a_hub_that_is_away_harms_nothing_and_the_way_to_push_later_is_shown(cor
     run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/other", hub_strategy="every_save")
     assert same(weights(tmp_path / "run"), weights(base[0]))
     assert f"hf upload user/other {tmp_path / 'run'} ." in capsys.readouterr().out
+
+
+def test_pushes_happen_while_training_goes_on_unless_the_end_is_asked_for(corpus, tmp_path, hub):  # noqa: F811
+    run(corpus, tmp_path / "run", push_to_hub=True, num_epochs=2)
+    assert len(messages(hub)) > 1
+
+
+@pytest.mark.parametrize(
+    ("token", "name", "message"),
+    [
+        (None, "run", "there is no token to write to 'run' of the Hub: log in with `hf auth login`"),
+        ("hf_wrong", "run", "does not know the token: log in with `hf auth login`"),
+        ("hf_wrong", "user/there", "does not know the token: log in with `hf auth login`"),
+        ("hf_reader", "user/run", "'user/run' of the Hub: the token may not write there"),
+        ("hf_reader", "user/there", "'user/there' of the Hub: the token may not write there"),
+        ("hf_other", "user/there", "'user/there' of the Hub: the token may not write there"),
+        ("hf_other", "lab/run", "'lab/run' of the Hub: the token may not write there"),
+    ],
+)
+def test_a_token_that_may_not_write_is_refused_before_anything_is_loaded(  # noqa: PLR0913
+    corpus,  # noqa: F811
+    tmp_path,
+    hub,
+    monkeypatch,
+    token,
+    name,
+    message,
+):
+    HfApi().create_repo("user/there")
+    monkeypatch.setattr(train, "load_inputs", None)
+    monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ValueError, match=message) as refused:
+        run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id=name)
+    assert not token or token not in str(refused.value)
+    assert list(hub.repos) == [("model", "user/there")]
+
+
+@pytest.mark.parametrize("fault", [429, 503, "down"])
+def test_of_a_hub_that_is_away_at_the_start_a_run_is_warned_and_goes_on(
+    corpus,  # noqa: F811
+    tmp_path,
+    hub,
+    caplog,
+    fault,
+    monkeypatch,
+):
+    hub.fail_next("auth-check", fault) if fault != "down" else hub.down()
+    monkeypatch.setattr(train, "load_inputs", None)
+    with pytest.raises(TypeError, match="not callable"):  # it goes on to load
+        run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/run")
+    assert "Whether user/run can be pushed to is not known yet: " in caplog.messages[0]
+
+
+@pytest.mark.parametrize("name", ["run", "user/run", "lab/run"])
+def test_a_repository_that_may_be_made_is_there_before_anything_is_loaded(corpus, tmp_path, hub, name, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(train, "load_inputs", None)
+    with pytest.raises(TypeError, match="not callable"):
+        run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id=name, hub_private_repo=True)
+    assert hub.repos["model", name if "/" in name else "user/run"].private
+
+
+RESUMED = {"num_epochs": 2, "batch_size": 2, "hub_model_id": "user/run", "push_to_hub": True}
+
+
+@pytest.fixture(scope="module")
+def left_alone(corpus, tmp_path_factory):  # noqa: F811
+    output = tmp_path_factory.mktemp("alone") / "run"
+    _, history = run(corpus, output, **{name: RESUMED[name] for name in ("num_epochs", "batch_size")})
+    return output, history
+
+
+@pytest.mark.parametrize(("at", "asked"), [(7, "auto"), (6, "last-checkpoint")])
+def test_a_download_of_what_was_pushed_goes_on_to_the_weights_of_a_run_left_alone(
+    corpus,  # noqa: F811
+    left_alone,
+    tmp_path,
+    hub,
+    monkeypatch,
+    at,
+    asked,
+):
+    flags = RESUMED | {"hub_strategy": "checkpoint"} | ({"save_steps": 1} if asked == "auto" else {})
+    with monkeypatch.context() as patched:
+        patched.setattr(hub_upload.HubUploader, "on_save", pushed_before_it_goes_on)
+        stopped_run(corpus, tmp_path / "run", at, patched, **flags)
+    shutil.rmtree(tmp_path / "run")
+    output = tmp_path / "download"
+    snapshot_download("user/run", local_dir=output)
+    assert (output / "last-checkpoint" / "run.json").is_file()
+    asked = output / asked if asked == "last-checkpoint" else asked
+    history = run(corpus, output, **flags, resume_from_checkpoint=asked)[1]
+    assert same(weights(output), weights(left_alone[0])) and untimed(history) == untimed(left_alone[1])
+    pushed = hub.files("user/run")
+    assert pushed["model.safetensors"] == (output / "model.safetensors").read_bytes()
+    newest = checkpoints.list_checkpoints(output)[-1]
+    assert {name for name in pushed if name.startswith("last-checkpoint/")} == {
+        f"last-checkpoint/{path.relative_to(newest)}" for path in newest.rglob("*") if path.is_file()
+    }
+
+
+ON_SAVE = hub_upload.HubUploader.on_save
+
+
+def pushed_before_it_goes_on(uploader, step, checkpoint=None):
+    ON_SAVE(uploader, step, checkpoint)
+    wait_for(lambda: uploader._pushed == uploader._requested)
 
 
 def test_a_name_that_no_repository_can_have_is_refused_before_anything_is_done(corpus, tmp_path, hub):  # noqa: F811
