@@ -3,7 +3,6 @@
 import resource
 import statistics
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import Any
@@ -86,8 +85,10 @@ def longest_batches(run: Run) -> list[dict]:
     sizes = [sum(lengths) for lengths in review_lengths(split)]
     longest = sorted(range(len(split)), key=lambda row: -sizes[row])
     chosen = split.select(longest[: arguments.batch_size * arguments.batches_a_step])
-    loader: Iterator[Any] = iter(training_loader(chosen, run.processor, arguments))
-    return [send_to_device(batch, run.accelerator.device) for batch in loader]
+    batches: Any = [
+        send_to_device(batch, run.accelerator.device) for batch in training_loader(chosen, run.processor, arguments)
+    ]
+    return batches
 
 
 def seconds_of(run: Run, batches: list[dict]) -> float:

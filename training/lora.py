@@ -32,8 +32,9 @@ def add_lora(model: Any, arguments: JointTrainingArguments) -> None:
     ]
     # As one pattern for all layers of a kind, which a configuration shows better than each of their names.
     patterns = dict.fromkeys(re.sub(r"\\\.\d+(?=\\\.)", r"\\.\\d+", re.escape(name)) for name in targets)
-    alpha = 2 * arguments.lora_rank if arguments.lora_alpha is None else arguments.lora_alpha
-    config = LoraConfig(r=arguments.lora_rank, lora_alpha=alpha, target_modules="|".join(patterns))
+    rank: int = arguments.lora_rank or 0  # where it is None, nobody calls
+    alpha: Any = 2 * rank if arguments.lora_alpha is None else arguments.lora_alpha  # peft takes a fraction, too
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="|".join(patterns))
     config.base_model_name_or_path = arguments.model
     inject_adapter_in_model(config, model)  # not add_adapter: transformers may ask for a peft that is not out yet
     for part in (model.fusion, model.visual_projection):

@@ -13,7 +13,7 @@ from datasets import DatasetDict
 from corpora.checks import COLUMNS
 from corpora.digest import corpus_digest
 from files.output_files import UNFINISHED, append_json
-from publishing.hub_folder import save_hub_folder
+from publishing.hub_folder import ADAPTER, save_hub_folder
 from scoring.reporting import plot_curves
 from training.checkpoints import (
     Checkpoints,
@@ -24,8 +24,8 @@ from training.checkpoints import (
     saved_run,
 )
 from training.state import TrainingState
+from training.trackers import LOG_FOLDER
 
-LOGS = "logs"  # of trackers
 # What makes the order of the users, or the shapes of batches and weights.
 FIXED = ("train split", "processor", "weights", "seed", "group_by_length")
 RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")  # of a whole run
@@ -34,7 +34,7 @@ WEIGHTS = (
     *("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json"),
     *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE"),
 )
-EARLY = {LOGS}  # what a run writes before its first checkpoint
+EARLY = {LOG_FOLDER}  # what a run writes before its first checkpoint
 
 
 def describe_run(flags: Mapping, corpus: DatasetDict, processor, model: torch.nn.Module, num_processes: int) -> dict:
@@ -138,7 +138,8 @@ def clear_folder(folder: Path) -> None:
     """Takes from the output folder all that an earlier run has written."""
     for path in list_checkpoints(folder):
         remove_checkpoint(path)
-    shutil.rmtree(folder / LOGS, ignore_errors=True)
+    for name in (LOG_FOLDER, ADAPTER):
+        shutil.rmtree(folder / name, ignore_errors=True)
     _remove(folder, [*RESULTS, *PROGRESS, *WEIGHTS])
 
 

@@ -1,6 +1,5 @@
 """Checkpoints on the disk: which are there, which are taken, which go."""
 
-
 import pytest
 import torch
 from accelerate import Accelerator
