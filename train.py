@@ -64,6 +64,7 @@ from training.objectives import JointTrainingModel
 from training.photo_cache import PhotoCache
 from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
 from training.stop_signals import saved_when_stopped
+from training.trackers import log_results, start_trackers
 from training.vision_states import VisionStates
 from training.whole_model import WholeModel, whole_tensor
 
@@ -147,8 +148,6 @@ def make_accelerator(arguments: JointTrainingArguments) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         dynamo_backend="no",
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
-        log_with=arguments.report_to,
-        project_dir=Path(arguments.output_dir) / "logs" if arguments.report_to else None,
         kwargs_handlers=[unused],
     )
 
@@ -269,10 +268,11 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         say_what_is_shortened(corpus["validation"], processor, arguments)
     run = describe_run(arguments.run_flags, corpus, processor, accelerator.num_processes)
     checkpoints = Checkpoints(accelerator, output, run, arguments.save_steps, arguments.checkpoints_total_limit)
-    accelerator.init_trackers("mmprofile", {name: str(value) for name, value in run.items()})
     state, watch = TrainingState(), LossWatch()
     if checkpoint := find_checkpoint(output, arguments.resume_from_checkpoint):
         resume(checkpoint, checkpoints, state, whole_model, processor)
+    # Where an epoch's last step is done, its values come with the evaluation.
+    start_trackers(accelerator, arguments.trackers, run, state.step - (state.batches >= len(train_loader)), output)
 
     with saved_when_stopped(checkpoints, state) as stop, explained_failures(arguments, output):
         for epoch in range(len(state.history) + 1, arguments.num_epochs + 1):
@@ -330,6 +330,7 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         publish_results(results, tests, rows, corpus, state.history, processor, arguments)
         if uploader:
             print(uploader.finish())
+    log_results(accelerator, results, state.step)
     accelerator.end_training()
     return results
 

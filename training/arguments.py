@@ -49,7 +49,9 @@ class JointTrainingArguments:
         None, "a checkpoint after so many steps and at each epoch's end; without, on SIGTERM and SIGINT alone"
     )
     checkpoints_total_limit: int | None = flag(None, "keep so many checkpoints; the best and the newest always stay")
-    report_to: str | None = flag(None, "a tracker of Accelerate's, installed: tensorboard, wandb, trackio, ...")
+    report_to: list[str] = flag(
+        ["none"], "trackers of Accelerate's: tensorboard, trackio, wandb, ...; all: those installed; or none"
+    )
     push_to_hub: bool = flag(False, "push output_dir to the Hub")
     hub_model_id: str | None = flag(None, "user/name or name on the Hub; default: the name of output_dir")
     hub_private_repo: bool | None = flag(None, "of a repository that is created; default: as its namespace has it")
@@ -123,6 +125,7 @@ class JointTrainingArguments:
     def __post_init__(self):
         from mmprofile import FUSIONS, VISION_FEATURES
         from training.objectives import SCHEDULES, check_probability, select_views
+        from training.trackers import chosen_trackers
 
         check_given(self, "dataset", "output_dir")
         self.views = select_views(self.paradigm, self.objectives)
@@ -141,7 +144,7 @@ class JointTrainingArguments:
         check_choice(self, "matmul_precision", ["highest", "high", "medium"])
         check_choice(self, "objective_schedule", list(SCHEDULES))
         check_choice(self, "hub_strategy", list(HUB_STRATEGIES))
-        self._check_tracker()
+        self.trackers = chosen_trackers(self.report_to)
         if not self.push_to_hub and (self.hub_model_id or self.hub_private_repo is not None):
             raise ValueError(f"hub_model_id={self.hub_model_id!r} is of use with --push_to_hub true only")
         if not (0 < self.learning_rate < inf and self.max_grad_norm > 0 and 0 <= self.adam_beta2 < 1):
@@ -176,17 +179,6 @@ class JointTrainingArguments:
         given = self.objective_weights
         if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
             raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
-
-    def _check_tracker(self):
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-        from accelerate.utils import LoggerType
-
-        check_choice(self, "report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
-        # Those that a package of theirs registered with Accelerate are there.
-        if self.report_to in LoggerType.list():
-            there = get_available_trackers()
-            if self.report_to not in (["all", *there] if there else ()):
-                raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
 
 
 def unused_settings(arguments: JointTrainingArguments) -> list[str]:

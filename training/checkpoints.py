@@ -26,6 +26,7 @@ from corpora.digest import corpus_digest
 from files.output_files import UNFINISHED, append_json, read_json, unfinished_folder, write_json
 from publishing.hub_folder import save_hub_folder
 from scoring.reporting import best_epoch
+from training.trackers import LOG_FOLDER
 from training.whole_model import WholeModel
 
 PREFIX = "checkpoint-"
@@ -282,11 +283,15 @@ def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
     """
     if find_checkpoint(folder, asked) is not None:
         return
-    if not overwrite and any(not path.name.startswith(UNFINISHED) for path in folder.iterdir()):
+    # Of a run that was killed before its first checkpoint, "auto" goes on in the trackers' runs.
+    own = {LOG_FOLDER} if asked == "auto" and not overwrite else set()
+    if not overwrite and any(not path.name.startswith(UNFINISHED) for path in folder.iterdir() if path.name not in own):
         raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
     for path in list_checkpoints(folder):
         _remove(path)
     (folder / "metrics.jsonl").unlink(missing_ok=True)
+    if overwrite:
+        shutil.rmtree(folder / LOG_FOLDER, ignore_errors=True)
 
 
 def _state_file(process: int) -> str:
