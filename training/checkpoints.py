@@ -283,9 +283,10 @@ def prepare_folder(folder: Path, asked: str | None, overwrite: bool) -> None:
     """
     if find_checkpoint(folder, asked) is not None:
         return
-    # Of a run that was killed before its first checkpoint, "auto" goes on in the trackers' runs.
-    own = {LOG_FOLDER} if asked == "auto" and not overwrite else set()
-    if not overwrite and any(not path.name.startswith(UNFINISHED) for path in folder.iterdir() if path.name not in own):
+    # Where a run was killed before its first checkpoint, "auto" goes on in its trackers' runs.
+    own = {LOG_FOLDER} if asked == "auto" else set()
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(UNFINISHED)}
+    if not overwrite and there - own:
         raise ValueError(f"{folder} holds files already; choose another output_dir or --overwrite_output_dir true")
     for path in list_checkpoints(folder):
         _remove(path)

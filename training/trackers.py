@@ -188,7 +188,9 @@ class OneTensorBoard(TensorBoardTracker):
 
     def start(self):
         for old in (Path(self.logging_dir_param) / self.run_name).glob("*"):
-            if old.is_dir() and re.fullmatch(r"\d+\.\d+", old.name):  # each start writes its settings beside the events
+            if old.is_dir() and re.fullmatch(
+                r"\d+\.\d+", old.name
+            ):  # each start writes its settings beside the events
                 shutil.rmtree(old)
         super().start()
 
