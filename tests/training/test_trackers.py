@@ -3,14 +3,8 @@
 import json
 import logging
 import math
-import multiprocessing
-import random
-import socket
-import time
-from pathlib import Path
 
 import pytest
-import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
@@ -20,21 +14,17 @@ from tensorboard.summary.writer import event_file_writer
 from trackio.sqlite_storage import SQLiteStorage
 
 from cli.flags import parse_flags
-from tests.training.test_train import SMALL, corpus, run  # noqa: F401
-from tests.training.test_train_killed import train_into
-from tests.training.test_train_resume import TIMES
+from tests.training.test_train import corpus, run  # noqa: F401
 from training import trackers
 from training.arguments import JointTrainingArguments
-from training.checkpoints import list_checkpoints, prepare_folder
+from training.checkpoints import prepare_folder
 
 BOTH = ["tensorboard", "trackio"]
-FLAGS = {"batch_size": 2, "num_epochs": 2, "save_steps": 2, "report_to": BOTH}
 
 
 @pytest.fixture(autouse=True)
 def logs_stay_here(monkeypatch):
-    """In the session's HF_HOME, as tests/conftest.py sets it."""
-    for name in ("TRACKIO_DIR", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
+    for name in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_STORAGE_MODE"):
         monkeypatch.delenv(name, raising=False)
     # TensorBoard orders the event files of one second by this number as text: 10 before 9.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
@@ -67,14 +57,6 @@ def trackio_scalars(output):
 READ = {"tensorboard": tensorboard_scalars, "trackio": trackio_scalars}
 
 
-def untimed(scalars):
-    return {name: values for name, values in scalars.items() if name not in (*TIMES, "train_seconds")}
-
-
-def steps(values):
-    return [step for step, _ in values]
-
-
 def begin(output, step=0, names=BOTH):
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True)
@@ -88,65 +70,12 @@ def log_steps(accelerator, first, last, loss=float):
         accelerator.log({"loss": loss(step), "step": step}, step=step)
 
 
-@pytest.fixture(scope="module")
-def alone(corpus, tmp_path_factory):  # noqa: F811
-    """A run's folder, results, metrics and ports, and what its trackers read at its end."""
-    output = tmp_path_factory.mktemp("tracked") / "alone"
-    bound, bind = [], socket.socket.bind
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "bind", lambda self, address: (bound.append(address), bind(self, address)))
-        results, history = run(corpus, output, **FLAGS)
-    return output, results, history, bound, {name: read(output) for name, read in READ.items()}
-
-
-@pytest.mark.parametrize("name", BOTH)
-def test_two_trackers_at_once_have_each_epoch_and_the_test_scores(alone, name):
-    _, results, history, bound, reads = alone
-    read = reads[name]
-    assert not bound  # no server
-    for tag in ("train_loss", "train_loss_text", "dev_loss", "learning_rate"):
-        assert read[tag] == [(record["step"], pytest.approx(record[tag])) for record in history]
-    assert read["dev_f1_stars"] == [(record["step"], pytest.approx(record["dev_f1"]["stars"])) for record in history]
-    end = history[-1]["step"] + 1
-    assert read["test_average_f1"] == [(end, pytest.approx(results["test_average_f1"]))]
-    of_row = results["test_f1"]["majority class"]["stars"]
-    assert read["test_f1/majority_class/stars"] == [(end, pytest.approx(of_row))]
-    assert results["test_average_f1"] > 0 or of_row > 0
-
-
-def test_trackers_get_the_flags_as_what_they_are(alone):
-    (settings,) = (alone[0] / trackers.LOG_FOLDER / "mmprofile").glob("*/hparams.yml")
-    in_trackio = SQLiteStorage.get_run_config("mmprofile", run_id=trackio_run(alone[0]))
-    assert in_trackio is not None
-    for flags in (yaml.safe_load(settings.read_text()), in_trackio):
-        assert (flags["batch_size"], flags["learning_rate"], flags["compile"]) == (2, 0.01, False)
-        assert flags["max_train_users"] is None
-        assert flags["objectives"] == "fusion text mask_image mask_profile"
-
-
 @pytest.mark.parametrize("argv", [[], ["--report_to", "none"]])
 def test_without_a_tracker_nothing_is_logged(tmp_path, argv):
     arguments = parse_flags(JointTrainingArguments, ["--dataset", "x", "--output_dir", "y", *argv])
     accelerator = begin(tmp_path, names=arguments.trackers)
     log_steps(accelerator, 1, 1)
     assert accelerator.trackers == [] and not list(tmp_path.iterdir())
-
-
-def assert_same(output, expected):
-    """The same steps of each value, none twice, and the same values, but for times."""
-    for name, read in READ.items():
-        again = read(output)
-        assert {tag: steps(again[tag]) for tag in again} == {tag: steps(expected[name][tag]) for tag in expected[name]}
-        assert untimed(again) == untimed(expected[name])
-
-
-def test_what_a_resumed_run_logs_again_stands_once(corpus, alone):  # noqa: F811
-    output, expected = alone[0], alone[-1]
-    run(corpus, output, resume_from_checkpoint=output / "checkpoint-6", **FLAGS)
-    assert_same(output, expected)
-    run(corpus, output, resume_from_checkpoint="auto", **FLAGS)  # the results alone
-    assert_same(output, expected)
-    assert len(list((output / trackers.LOG_FOLDER / "mmprofile").glob("*/hparams.yml"))) == 1
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -317,37 +246,3 @@ def test_results_are_flattened_to_scalars():
         "test_intervals/mmprofile/stars/high": 43.5,
         "best_epoch": 3,
     }
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_random_moments_reads_as_the_run_left_alone(corpus, alone, tmp_path):  # noqa: F811
-    flags = SMALL | FLAGS | {"dataset": corpus, "save_steps": 1, "resume_from_checkpoint": "auto"}
-    flags |= {"report_to": " ".join(BOTH)}
-    argv = [word for name, value in flags.items() for word in (f"--{name}", *str(value).split())]
-    start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(["train", "trackio", "torch.utils.tensorboard"])
-
-    def launch(output):
-        process = start.Process(target=train_into, args=(f"{output}.log", [*argv, "--output_dir", str(output)]))
-        process.start()
-        return process
-
-    launch(tmp_path / "warm").join()
-    started = time.monotonic()
-    launch(tmp_path / "whole").join()
-    whole = time.monotonic() - started
-    chance, kills, rounds, found = random.Random(0), 0, 0, set()
-    while kills < 12:
-        output, rounds = tmp_path / f"killed{rounds}", rounds + 1
-        while True:
-            process = launch(output)
-            process.join(chance.uniform(0.0, 0.6 * whole) if kills < 12 else None)
-            if process.exitcode is not None:
-                break
-            process.kill()
-            process.join()
-            kills += 1
-            found.add(tuple(path.name for path in list_checkpoints(output)))
-        assert process.exitcode == 0, Path(f"{output}.log").read_text()
-        assert_same(output, alone[-1])
-    assert len(found) >= 3
