@@ -93,7 +93,12 @@ def start_trackers(
         kept.append(KeptTracker(name, partial(made, PROJECT, *places, **known.get(name, {}))))
     accelerator.log_with = kept
     accelerator.init_trackers(PROJECT, {name: _setting(value) for name, value in settings.items()})
-    accelerator.register_save_state_pre_hook(lambda *_: [tracker.flush() for tracker in kept])
+
+    def flush(*_) -> None:
+        for tracker in kept:
+            tracker.flush()
+
+    accelerator.register_save_state_pre_hook(flush)
 
 
 def log_results(accelerator: Accelerator, results: Mapping, step: int) -> None:
@@ -142,7 +147,9 @@ class KeptTracker(GeneralTracker):
 
     @property
     def tracker(self):
-        return None if self._tracker is None else self._tracker.tracker
+        """What the package has for it; None of one that could not start."""
+        tracker: Any = self._tracker  # whose base class does not name what each has
+        return None if tracker is None else tracker.tracker
 
     def start(self):
         with self._kept():

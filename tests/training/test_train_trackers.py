@@ -13,9 +13,9 @@ from trackio.sqlite_storage import SQLiteStorage
 from tests.training.test_trackers import BOTH, READ, logs_stay_here, trackio_run  # noqa: F401
 from tests.training.test_train import SMALL, corpus, run  # noqa: F401
 from tests.training.test_train_killed import train_into
-from tests.training.test_train_resume import TIMES
+from tests.training.test_train_resume import TIMES, stopped_run
 from training import trackers
-from training.checkpoints import list_checkpoints
+from training.checkpoints import Checkpoints, list_checkpoints
 
 FLAGS = {"batch_size": 2, "num_epochs": 2, "save_steps": 2, "report_to": BOTH}
 
@@ -81,6 +81,24 @@ def test_what_a_resumed_run_logs_again_stands_once(corpus, alone):  # noqa: F811
     assert len(list((output / trackers.LOG_FOLDER / "mmprofile").glob("*/hparams.yml"))) == 1
 
 
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_done_again_is_logged_once(corpus, alone, tmp_path, monkeypatch):  # noqa: F811
+    def killed(self, state):
+        raise Killed
+
+    output, flags = tmp_path / "model", FLAGS | {"resume_from_checkpoint": "auto"}
+    assert "checkpoint-4 " in f"{stopped_run(corpus, output, 4, monkeypatch, **flags)} "  # while it is evaluated
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoints, "save", killed)
+        run(corpus, output, **flags)  # evaluates and logs
+    run(corpus, output, **flags)
+    assert_same(output, alone[-1])
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_reads_as_the_run_left_alone(corpus, alone, tmp_path):  # noqa: F811
     flags = SMALL | FLAGS | {"dataset": corpus, "save_steps": 1, "resume_from_checkpoint": "auto"}
@@ -103,7 +121,8 @@ def test_a_run_killed_at_random_moments_reads_as_the_run_left_alone(corpus, alon
         output, rounds = tmp_path / f"killed{rounds}", rounds + 1
         while True:
             process = launch(output)
-            process.join(chance.uniform(0.0, 0.6 * whole) if kills < 12 else None)
+            longest = (0.3 if kills < 8 else 0.9) * whole  # in the epochs, then in the last evaluations too
+            process.join(chance.uniform(0.0, longest) if kills < 12 else None)
             if process.exitcode is not None:
                 break
             process.kill()
