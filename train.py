@@ -45,6 +45,7 @@ from training.model_card import write_model_card
 from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
 from training.run import Run, begin, set_up
 from training.steps import log_if_due, steps_of_epoch, train_step
+from training.trackers import log_results
 
 
 def main(argv: list[str] | None = None) -> dict:
@@ -98,6 +99,7 @@ def report(run: Run) -> dict:
         publish_results(results, tests, rows, corpus, run.state.history, run.processor, arguments)
         if run.uploader:
             told.info(str(run.uploader.finish()))
+    log_results(accelerator, results, run.state.step)
     accelerator.end_training()
     return results
 

@@ -17,6 +17,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_HOME=f"{CACHE}/huggingface",
     HF_MODULES_CACHE=f"{CACHE}/modules",
+    TRACKIO_DIR=f"{CACHE}/trackio",
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",  # of subprocesses too, whose numbers are compared to the bit
 )

@@ -53,7 +53,9 @@ class JointTrainingArguments:
         None, "a checkpoint after so many steps and at each epoch's end; without, on SIGTERM and SIGINT alone"
     )
     checkpoints_total_limit: int | None = flag(None, "keep so many checkpoints; the best and the newest always stay")
-    report_to: str | None = flag(None, "a tracker of Accelerate's, installed: tensorboard, wandb, trackio, ...")
+    report_to: list[str] = flag(
+        ["none"], "trackers of Accelerate's: tensorboard, trackio, wandb, ...; all: those installed; or none"
+    )
     log_steps: int | None = flag(None, "tell losses and pace after so many steps; default: about every 10 seconds")
     log_level: str = flag("info", "debug, info, warning or error: the least that is told of the run and by libraries")
     push_to_hub: bool = flag(False, "push output_dir to the Hub")
@@ -158,6 +160,7 @@ class JointTrainingArguments:
         from mmprofile import FUSIONS, VISION_FEATURES
         from training.launcher import LAUNCHED, launched
         from training.objectives import SCHEDULES, check_probability, select_views
+        from training.trackers import chosen_trackers
 
         check_given(self, "dataset", "output_dir")
         for name in LAUNCHED:
@@ -182,7 +185,7 @@ class JointTrainingArguments:
         check_choice(self, "matmul_precision", ["highest", "high", "medium"])
         check_choice(self, "objective_schedule", list(SCHEDULES))
         check_choice(self, "hub_strategy", list(HUB_STRATEGIES))
-        self._check_tracker()
+        self.trackers = chosen_trackers(self.report_to)
         self._check_lora()
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is from 0 to below 1, got {self.ema_decay}")
@@ -252,17 +255,6 @@ class JointTrainingArguments:
             raise ValueError(f"lora_alpha is above 0, got {self.lora_alpha}")
         if self.lora_rank is not None and find_spec("peft") is None:
             raise ValueError(f"lora_rank={self.lora_rank} needs peft: `pip install -r requirements-lora.txt`")
-
-    def _check_tracker(self):
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-        from accelerate.utils import LoggerType
-
-        check_choice(self, "report_to", [None, "all", *LOGGER_TYPE_TO_CLASS])
-        # Those that a package of theirs registered with Accelerate are there.
-        if self.report_to in LoggerType.list():
-            there = get_available_trackers()
-            if self.report_to not in (["all", *there] if there else ()):
-                raise ValueError(f"the package of report_to={self.report_to!r} is not installed")
 
 
 def unused_settings(arguments: JointTrainingArguments) -> list[str]:

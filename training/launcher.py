@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -80,8 +79,6 @@ def make_accelerator(arguments) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         dynamo_backend="no",
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
-        log_with=arguments.report_to,
-        project_dir=Path(arguments.output_dir) / "logs" if arguments.report_to else None,
         kwargs_handlers=[unused],
     )
     if (kind := accelerator.distributed_type.value) not in SUPPORTED:

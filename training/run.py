@@ -41,6 +41,7 @@ from training.photo_cache import PhotoCache
 from training.results import TEST_CONDITIONS
 from training.resuming import check_folder, clear_folder, describe_run, move_to_users, resume
 from training.state import TrainingState
+from training.trackers import start_trackers
 from training.vision_states import VisionStates
 from training.whole_model import WholeModel
 
@@ -226,7 +227,18 @@ def begin(run: Run) -> None:
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         say_what_is_shortened(run.corpus["validation"], run.processor, run.arguments)
-    accelerator.init_trackers("mmprofile", {name: str(value) for name, value in described.items()})
+    # The record of a step that is still to be evaluated may have been logged before a kill; what stands beside it is
+    # logged again.
+    standing = run.state.step - run.evaluation_due
+    start_trackers(accelerator, run.arguments.trackers, described, standing, run.output)
+    if run.state.logged.get("step", 0) > standing:
+        log_values(run, run.state.logged["values"])
+
+
+def log_values(run: Run, values: dict[str, float]) -> None:
+    """Hands a step's values to the trackers, and keeps them for a run that goes on from here."""
+    run.state.logged = {"step": run.state.step, "values": values}
+    run.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=run.state.step)
 
 
 def begin_schedule(run: Run) -> None:

@@ -15,7 +15,7 @@ from training.data import tokens_of_step
 from training.guards import check_step
 from training.meter import log_line
 from training.model import to_training
-from training.run import Run
+from training.run import Run, log_values
 from training.whole_model import whole_tensor
 
 
@@ -94,7 +94,7 @@ def log_if_due(run: Run) -> None:
         return
     state, arguments = run.state, run.arguments
     values = run.meter.read(run.learning_rates)
-    run.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=state.step)
+    log_values(run, values)
     where = f"step {state.step}/{run.steps}, epoch {state.epoch}/{arguments.num_epochs}"
     line = log_line(values, where, run.time_left.seconds(run.steps - state.step, run.evaluations_left))
     if run.shows_bar:
