@@ -33,13 +33,13 @@ from tqdm.auto import tqdm
 from transformers import get_scheduler
 
 from cli.progress import log_progress
-from files.output_files import WriteFailure, append_json, only_run, write_json
+from files.output_files import WriteFailure, append_json, only_run
 from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
 from publishing.hub_folder import save_hub_folder
 from publishing.hub_upload import HubUploader
 from scoring.evaluation import Evaluation, evaluate_model
-from scoring.plots import plot_calibration, plot_confusion
-from scoring.reporting import best_epoch, format_table, plot_curves
+from scoring.plots import plot_confusion
+from scoring.reporting import best_epoch, plot_curves
 from training.checkpoints import (
     Checkpoints,
     TrainingState,
@@ -57,12 +57,20 @@ from training.data import (
     tokens_of_step,
     training_loader,
 )
+from training.evaluation_only import evaluate_only
 from training.guards import LossWatch, TrainingFailure, explained_failures, fit_batch_size
 from training.model import build_model, to_training
-from training.model_card import write_model_card
 from training.objectives import JointTrainingModel
 from training.photo_cache import PhotoCache
-from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
+from training.results import (
+    describe_training,
+    development_record,
+    evaluate_saved,
+    publish_results,
+    summarise_tests,
+)
+from training.run_recipe import save_recipe
+from training.seeds import run_seeds
 from training.stop_signals import saved_when_stopped
 from training.vision_states import VisionStates
 from training.whole_model import WholeModel, whole_tensor
@@ -102,35 +110,6 @@ def publish_epoch(model, processor, history: list[dict], evaluation: Evaluation,
         f"epoch {record['epoch']}: training loss {record['train_loss']:.3f}, development loss {evaluation.loss:.3f},"
         f" development Macro-F1 {evaluation.f1['average']:.2f}, {record['users_per_second']:.1f} users/s"
     )
-
-
-def publish_results(
-    results: dict,
-    tests: dict[str, Evaluation],
-    rows: list[dict],
-    corpus: DatasetDict,
-    history: list[dict],
-    processor,
-    arguments: JointTrainingArguments,
-) -> None:
-    """Completes the output folder: results, figures of the test split, model card; prints the scores.
-
-    Args:
-        tests, rows: of `evaluate_saved`.
-    """
-    output, schema = Path(arguments.output_dir), processor.profile_schema
-    write_json(output / "all_results.json", results)
-    of = f"Test split, {len(corpus['test'])} users"
-    plot_confusion(tests["mmprofile"].rows, schema, output / "confusion.png", of)
-    plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
-    example, told = None, [index for index, row in enumerate(rows) if row["problem"] is None]
-    if arguments.publish_example and told:
-        example = example_of_use([rows[n] for n in told], corpus["test"].select(told), schema, arguments)
-    described = describe_corpus(corpus, arguments)
-    write_model_card(output, arguments, schema, results, history, described, example)
-    print(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(results['test_f1'], schema)}\n")
-    print("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
-    print(f"\nWritten to {output}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -233,6 +212,11 @@ def main(argv: list[str] | None = None) -> dict:
     """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
     arguments = parse_flags(JointTrainingArguments, argv, __doc__)
     log_progress()
+    return run(arguments) if arguments.seeds is None else run_seeds(arguments, run)
+
+
+def run(arguments: JointTrainingArguments) -> dict:
+    """`main` of one seed."""
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
     accelerator = make_accelerator(arguments)
     if accelerator.is_main_process:
@@ -240,6 +224,10 @@ def main(argv: list[str] | None = None) -> dict:
             print(f"train.py: {note}", file=sys.stderr)
     set_seed(arguments.seed)
     with only_run(arguments.output_dir) if accelerator.is_main_process else nullcontext():
+        if not arguments.do_train:
+            return evaluate_only(
+                arguments, accelerator, hub_uploader(arguments) if accelerator.is_main_process else None
+            )
         return train(arguments, accelerator)
 
 
@@ -250,7 +238,6 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         uploader = hub_uploader(arguments)
         prepare_folder(output, arguments.resume_from_checkpoint, arguments.overwrite_output_dir)
     corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator)
-    schema = ProfileSchema.from_features(corpus["train"].features["profile"])
 
     whole_model = WholeModel(model, accelerator)
     joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
@@ -308,11 +295,12 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
             evaluation = evaluate_model(
                 whole, dev_loader, processor, accelerator, arguments.num_beams, "development", stop.check
             )
-            state.end_epoch(record | {"dev_loss": evaluation.loss, "dev_f1": evaluation.f1})
+            state.end_epoch(record | development_record(evaluation, processor.profile_schema))
             accelerator.log(state.flat_record, step=state.step)
             # The checkpoint first: from it the folder's files can be written again.
             saved = checkpoints.save(state) if arguments.save_steps or arguments.resume_from_checkpoint else None
             if accelerator.is_main_process:
+                save_recipe(arguments, output)
                 publish_epoch(whole, processor, state.history, evaluation, output)
                 if uploader:
                     uploader.on_save(state.step, saved)
@@ -321,8 +309,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         accelerator.wait_for_everyone()
         tests, rows = evaluate_saved(processor, corpus["test"], arguments, accelerator, photo_cache, stop.check)
     results = {
-        **summarise_tests(tests, rows, corpus, schema),
-        "test_shortened_texts": shortened_texts(evaluation_loader(corpus["test"], processor, arguments)),
+        **summarise_tests(tests, rows, corpus, processor, arguments),
+        **describe_training(corpus, arguments),
         "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,
     }

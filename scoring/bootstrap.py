@@ -69,9 +69,10 @@ def _named_of(profiles: Sequence[Profile], attribute: ProfileAttribute) -> np.nd
     named = np.zeros((len(profiles), len(at)), dtype=bool)
     for row, profile in enumerate(profiles):
         value = profile.get(attribute.key)
-        columns = [at.get(name) for name in ([value] if isinstance(value, str) else value or [])]
-        if None not in columns and len(set(columns)) == len(columns) == attribute.count:
-            named[row, columns] = True
+        names = [value] if isinstance(value, str) else value or []
+        columns = {at[name] for name in names if name in at}
+        if len(columns) == len(names) == attribute.count:
+            named[row, list(columns)] = True
     return named
 
 

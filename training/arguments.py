@@ -21,7 +21,7 @@ TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "visio
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
-    *("photo_cache", "check_photos", "report_to"),
+    *("photo_cache", "check_photos", "report_to", "do_train", "test_split", "seeds"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
@@ -114,17 +114,26 @@ class JointTrainingArguments:
     photo_cache: str | None = flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
     check_photos: bool = flag(True, "read every photo before the first step, and name those that cannot be")
     seed: int = flag(0, "of weights, order, draws and masks")
+    seeds: int | None = flag(
+        None, "train so many runs, from seed on, into output_dir/seed-N, and seeds.json: means, deviations, intervals"
+    )
 
     eval_batch_size: int = flag(32, "users a batch in evaluation")
     num_beams: int = flag(5, "of the beam search in evaluation")
     max_train_users: int | None = flag(None, "use the first so many users of the training split")
     max_eval_users: int | None = flag(None, "use the first so many users of the other splits")
+    do_train: bool = flag(
+        True,
+        "false: train nothing; evaluate the model in output_dir, or a --model, of which output_dir gets a copy, and"
+        " write results, figures and card again",
+    )
+    test_split: str = flag("test", "split that is evaluated where nothing is trained")
 
     def __post_init__(self):
         from mmprofile import FUSIONS, VISION_FEATURES
         from training.objectives import SCHEDULES, check_probability, select_views
 
-        check_given(self, "dataset", "output_dir")
+        check_given(self, "dataset", "output_dir", "test_split")
         self.views = select_views(self.paradigm, self.objectives)
         self._check_weights()
         check_probability("mask_probability", self.mask_probability)
@@ -132,7 +141,7 @@ class JointTrainingArguments:
         check_probability("forged_lines", self.forged_lines)
         check_least(self, 1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
         check_least(self, 1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
-        check_least(self, 1, "save_steps", "checkpoints_total_limit")
+        check_least(self, 1, "save_steps", "checkpoints_total_limit", "seeds")
         check_least(self, 0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
         check_choice(self, "lr_scheduler", LR_SCHEDULERS)
         check_choice(self, "fusion", FUSIONS)
@@ -152,8 +161,9 @@ class JointTrainingArguments:
         if not self.warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
         changed = [name for name in SHAPES if getattr(self, name) != getattr(type(self), name)]
-        if self.model and changed:
+        if self.model and changed and self.do_train:
             raise ValueError(f"--model {self.model} has its own {', '.join(changed)}: leave these flags out")
+        self._check_what_is_run()
         if self.revision and not self.model:
             raise ValueError(f"--revision {self.revision} is of use with --model only")
         if (self.text_model == "tiny") != (self.vision_model == "tiny"):
@@ -176,6 +186,19 @@ class JointTrainingArguments:
         given = self.objective_weights
         if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
             raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
+
+    def _check_what_is_run(self):
+        if self.do_train and self.test_split != "test":
+            raise ValueError(f"test_split={self.test_split!r} is of use with --do_train false only")
+        if not self.do_train and self.resume_from_checkpoint:
+            raise ValueError(f"--do_train false resumes nothing, got {self.resume_from_checkpoint!r}")
+        if self.seeds and self.resume_from_checkpoint not in (None, "auto"):
+            raise ValueError(
+                f"of several seeds each goes on from a checkpoint of its own, by 'auto', got"
+                f" {self.resume_from_checkpoint!r}"
+            )
+        if self.seeds and self.model and not self.do_train:
+            raise ValueError(f"--model {self.model} is one model, got seeds={self.seeds} with --do_train false")
 
     def _check_tracker(self):
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers

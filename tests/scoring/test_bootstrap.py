@@ -55,7 +55,9 @@ def test_a_split_of_many_users_is_drawn_in_parts_that_fit_in_memory(monkeypatch)
 
 
 def guesses(references: list[dict], right: float, generator: np.random.Generator) -> list[dict]:
-    return [{"stars": r["stars"] if generator.random() < right else "12345"[generator.integers(5)]} for r in references]
+    return [
+        {"stars": r["stars"] if generator.random() < right else "12345"[generator.integers(5)]} for r in references
+    ]
 
 
 def test_the_interval_holds_the_true_figure_95_times_in_100():
