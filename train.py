@@ -311,8 +311,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
     results = {
         **summarise_tests(tests, rows, corpus, processor, arguments),
         **describe_training(corpus, arguments),
-        "best_epoch": best_epoch(state.history),
         "train_seconds": train_seconds,
+        "best_epoch": best_epoch(state.history),
     }
     if accelerator.is_main_process:
         publish_results(results, tests, rows, corpus, state.history, processor, arguments)
