@@ -42,7 +42,9 @@ def test_each_resample_is_scored_as_the_metric_scores_its_users():
 def test_each_resample_is_scored_as_scikit_learn_does():
     references, predictions = profiles(40, seed=0), profiles(40, seed=1)
     found = resample_f1({"one": predictions}, references, SCHEMA, resamples=20, seed=3)["one"]["stars"]
-    for place, times in enumerate(np.vstack(list(bootstrap._draws(40, 20, 3))).astype(int)):
+    draws = np.vstack(list(bootstrap._draws(40, 20, 3))).astype(int)
+    assert len(draws) == len(found) == 20
+    for place, times in enumerate(draws):
         true, predicted = (np.repeat([p["stars"] for p in rows], times) for rows in (references, predictions))
         assert found[place] == pytest.approx(100 * f1_score(true, predicted, average="macro"), rel=1e-6)
 
