@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
@@ -212,7 +212,9 @@ def main(argv: list[str] | None = None) -> dict:
     """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`."""
     arguments = parse_flags(JointTrainingArguments, argv, __doc__)
     log_progress()
-    return run(arguments) if arguments.seeds is None else run_seeds(arguments, run)
+    results = run(arguments) if arguments.seeds is None else run_seeds(arguments, run)
+    PartialState().destroy_process_group()
+    return results
 
 
 def run(arguments: JointTrainingArguments) -> dict:
@@ -318,7 +320,8 @@ def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
         publish_results(results, tests, rows, corpus, state.history, processor, arguments)
         if uploader:
             print(uploader.finish())
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     return results
 
 

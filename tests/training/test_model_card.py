@@ -191,7 +191,7 @@ def test_the_card_names_what_photos_cost_where_they_cost_and_how_much_is_chance(
     )
     assert "(percentile bootstrap over users, 10,000 resamples)" in text
     assert (
-        "The average is known to ± 2.2 points, its difference from another row, of the same users, to ± 2.1: smaller"
+        "The average is known to ± 2.2 points, its difference from the reviews alone, on the same users, to ± 2.1"
         in text
     )
 
