@@ -21,46 +21,49 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
     answer_help(JointTrainingArguments, __doc__)
 
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from datasets import DatasetDict
 
 from cli.logs import set_log_level, told
 from cli.progress import log_progress
-from files.output_files import WriteFailure, only_run, write_json
-from scoring.evaluation import Evaluation
-from scoring.plots import plot_calibration, plot_confusion
-from scoring.reporting import best_epoch, format_table, plot_curves
+from files.output_files import WriteFailure, only_run
+from scoring.reporting import best_epoch
 from training.agreement import saved_when_stopped
-from training.data import evaluation_loader, shortened_texts
 from training.dry_run import estimate
+from training.evaluation_only import evaluate_only
 from training.evaluations import evaluate_or_save
 from training.failures import TrainingFailure
 from training.guards import explained_failures
 from training.launcher import make_accelerator
-from training.model_card import write_model_card
-from training.results import describe_corpus, evaluate_saved, example_of_use, summarise_tests
+from training.results import describe_training, evaluate_saved, publish_results, summarise_tests
 from training.run import Run, begin, set_up
+from training.seeds import run_seeds
 from training.steps import log_if_due, steps_of_epoch, train_step
 from training.trackers import log_results
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`;
-    of a dry run what `estimate` returns."""
+    """Trains, evaluates and writes the output folder; returns what stands in its `all_results.json`, of several seeds
+    in `seeds.json`; of a dry run what `estimate` returns."""
     arguments = parse_flags(JointTrainingArguments, argv, __doc__)
     log_progress()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each batch has its own
+    found = main_of_seed(arguments) if arguments.seeds is None else run_seeds(arguments, main_of_seed)
+    PartialState().destroy_process_group()
+    return found
+
+
+def main_of_seed(arguments: JointTrainingArguments) -> dict:
+    """`main` of one seed, which leaves the processes together."""
     accelerator = make_accelerator(arguments)
     set_log_level(arguments.log_level, accelerator.is_main_process)
     for note in unused_settings(arguments):
         told.warning(f"train.py: {note}")
     set_seed(arguments.seed)
     with only_run(arguments.output_dir) if accelerator.is_main_process else nullcontext():
-        return train(arguments, accelerator)
+        return train(arguments, accelerator) if arguments.do_train else evaluate_only(arguments, accelerator)
 
 
 def train(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
@@ -87,51 +90,22 @@ def report(run: Run) -> dict:
     """Evaluates the weights that were best on the test split, and completes the output folder."""
     accelerator, arguments, corpus, seconds = run.accelerator, run.arguments, run.corpus, run.state.seconds
     accelerator.wait_for_everyone()
-    test = corpus["test"]
-    tests, rows = evaluate_saved(run.processor, test, arguments, accelerator, run.photo_cache, run.agreement)
+    cache, agreement = run.photo_cache, run.agreement
+    tests, rows = evaluate_saved(run.processor, corpus["test"], arguments, accelerator, cache, agreement)
     results = {
-        **summarise_tests(tests, rows, corpus, run.schema),
-        "test_shortened_texts": shortened_texts(evaluation_loader(test, run.processor, arguments)),
-        "best_epoch": best_epoch(run.state.history),
+        **summarise_tests(tests, rows, corpus, run.processor, arguments),
+        **describe_training(corpus, arguments),
         "train_seconds": seconds,
+        "best_epoch": best_epoch(run.state.history),
     }
+    log_results(accelerator, results, run.state.step)
+    for tracker in accelerator.trackers:  # not by end_training, which parts the processes
+        tracker.finish()
     if accelerator.is_main_process:
         publish_results(results, tests, rows, corpus, run.state.history, run.processor, arguments)
         if run.uploader:
             told.info(str(run.uploader.finish()))
-    log_results(accelerator, results, run.state.step)
-    accelerator.end_training()
     return results
-
-
-def publish_results(
-    results: dict,
-    tests: dict[str, Evaluation],
-    rows: list[dict],
-    corpus: DatasetDict,
-    history: list[dict],
-    processor,
-    arguments: JointTrainingArguments,
-) -> None:
-    """Completes the output folder: results, figures, model card; tells the scores.
-
-    Args:
-        tests, rows: of `evaluate_saved`.
-    """
-    output, schema = Path(arguments.output_dir), processor.profile_schema
-    write_json(output / "all_results.json", results)
-    of = f"Test split, {len(corpus['test'])} users"
-    plot_confusion(tests["mmprofile"].rows, schema, output / "confusion.png", of)
-    plot_curves(history, schema, output / "curves.png")
-    plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
-    example, answered = None, [index for index, row in enumerate(rows) if row["problem"] is None]
-    if arguments.publish_example and answered:
-        example = example_of_use([rows[n] for n in answered], corpus["test"].select(answered), schema, arguments)
-    described = describe_corpus(corpus, arguments)
-    write_model_card(output, arguments, schema, results, history, described, example)
-    told.info(f"\nMacro-F1 on the test split, in percent:\n\n{format_table(results['test_f1'], schema)}\n")
-    told.info("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
-    told.info(f"\nWritten to {output}")
 
 
 if __name__ == "__main__":

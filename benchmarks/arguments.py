@@ -26,6 +26,7 @@ def seeds_parser(description: str | None) -> ArgumentParser:
     """Of demo_seeds.py."""
     parser = _parser(description)
     parser.add_argument("--output", required=True, help="JSON file of the figures")
+    parser.add_argument("--folder", default="outputs/seeds", help="where the trained models go")
     parser.add_argument("--dataset", default="outputs/corpus", help="the demo's corpus")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--name", default="default", help="what FILE calls runs with these flags")

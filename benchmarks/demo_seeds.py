@@ -3,9 +3,9 @@
     python benchmarks/demo_seeds.py --output FILE
     python benchmarks/demo_seeds.py --output FILE --name "no forged lines" --flags --forged_lines 0
 
-Trains `recipes/quickstart.yaml` on the demo's corpus (`make demo` builds it) with each seed, 6 minutes or so a run.
-FILE gets each run's figures as it ends; started again the benchmark goes on with the seeds that are missing. It prints
-means with standard errors: of the average Macro-F1, and of how often a forged profile is believed.
+Trains `recipes/quickstart.yaml` on the demo's corpus (`make demo` builds it) with `train.py --seeds`, 6 minutes or so
+a seed, into `--folder`/NAME; started again it goes on with the seeds that are missing. FILE gets each seed's figures.
+It prints means with standard errors: of the average Macro-F1, and of how often a forged profile is believed.
 """
 
 import sys
@@ -19,7 +19,6 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
     seeds_parser(__doc__).parse_known_args()
 
 import statistics
-import tempfile
 
 import train
 from files.output_files import read_json, write_json
@@ -34,11 +33,9 @@ AVERAGES = (
 )
 
 
-def run(seed: int, dataset: str, flags: list[str]) -> dict:
-    """The figures of one training."""
-    with tempfile.TemporaryDirectory() as folder:
-        argv = [str(ROOT / "recipes" / "quickstart.yaml"), "--dataset", dataset, "--seed", str(seed)]
-        results = train.main([*argv, "--output_dir", f"{folder}/model", *flags])
+def figures(folder: Path) -> dict:
+    """Those of one training."""
+    results = read_json(folder / "all_results.json")
     return {name: results[name] for name in (*AVERAGES, "test_f1", "test_forged_agreement") if name in results}
 
 
@@ -63,13 +60,12 @@ def report(found: dict) -> None:
 
 def main(argv: list[str] | None = None) -> dict:
     options = seeds_parser(__doc__).parse_args(argv)
-    path = Path(options.output)
+    path, folder = Path(options.output), Path(options.folder) / options.name
+    where = ["--dataset", options.dataset, "--output_dir", str(folder), "--seeds", str(options.seeds)]
+    trained = train.main([str(ROOT / "recipes" / "quickstart.yaml"), *where, *options.flags])
     found = read_json(path) if path.exists() else {}
-    runs = found.setdefault(options.name, {})
-    for seed in range(options.seeds):
-        if str(seed) not in runs:
-            runs[str(seed)] = run(seed, options.dataset, options.flags)
-            write_json(path, found)
+    found[options.name] = {str(seed): figures(folder / f"seed-{seed}") for seed in trained["seeds"]}
+    write_json(path, found)
     report(found)
     return found
 

@@ -29,12 +29,17 @@ def table_order(schema: ProfileSchema) -> list[ProfileAttribute]:
     return sorted(schema.attributes, key=lambda a: known.index(a.key) if a.key in known else len(known))
 
 
-def format_table(rows: Mapping[str, Mapping[str, float]], schema: ProfileSchema) -> str:
+def format_table(
+    rows: Mapping[str, Mapping[str, float]],
+    schema: ProfileSchema,
+    intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> str:
     """A GitHub Markdown table, its columns aligned for a terminal too: one line a row, one column an attribute.
 
     Args:
         rows: name of the row -> attribute key -> percent, and "average".
         schema: names the attributes, see `table_order`.
+        intervals: likewise, the lower and upper end of each figure's 95 % interval, which stands below it.
 
     Raises:
         ValueError: if a row lacks a column.
@@ -45,6 +50,9 @@ def format_table(rows: Mapping[str, Mapping[str, float]], schema: ProfileSchema)
         if missing := [key for key in columns if key not in row]:
             raise ValueError(f"row {name!r} needs {list(columns)}, {missing} missing")
         cells.append([name, *(f"{row[key]:.2f}" for key in columns)])
+        if intervals is not None:
+            ends = (intervals[name][key] for key in columns)
+            cells.append(["95 % interval", *(f"{low:.1f}–{high:.1f}" for low, high in ends)])
     first, *others = (max(3, *(len(line[column]) for line in cells)) for column in range(len(columns) + 1))
     cells.insert(1, [":" + "-" * (first - 1), *("-" * (width - 1) + ":" for width in others)])
     lines = []

@@ -26,6 +26,7 @@ OUTSIDE_THE_RUN = (
     *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
     *("photo_cache", "check_photos", "on_bad_photo", "report_to", "log_steps", "log_level", "dry_run"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit", "max_skipped_steps"),
+    *("do_train", "test_split", "seeds"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
 
@@ -150,11 +151,20 @@ class JointTrainingArguments:
         "stop", "where a photo cannot be read: stop, and name it; or skip: leave it out, with its caption"
     )
     seed: int = flag(0, "of weights, order, draws and masks")
+    seeds: int | None = flag(
+        None, "train so many runs, from seed on, into output_dir/seed-N, and seeds.json: means, deviations, intervals"
+    )
 
     eval_batch_size: int = flag(32, "users a batch in evaluation")
     num_beams: int = flag(5, "of the beam search in evaluation")
     max_train_users: int | None = flag(None, "use the first so many users of the training split")
     max_eval_users: int | None = flag(None, "use the first so many users of the other splits")
+    do_train: bool = flag(
+        True,
+        "false: train nothing; evaluate the model in output_dir, or a --model, of which output_dir gets a copy, and"
+        " write results, figures and card again",
+    )
+    test_split: str = flag("test", "split that is evaluated where nothing is trained")
 
     def __post_init__(self):
         from mmprofile import FUSIONS, VISION_FEATURES
@@ -162,7 +172,7 @@ class JointTrainingArguments:
         from training.objectives import SCHEDULES, check_probability, select_views
         from training.trackers import chosen_trackers
 
-        check_given(self, "dataset", "output_dir")
+        check_given(self, "dataset", "output_dir", "test_split")
         for name in LAUNCHED:
             if getattr(self, name) is None:
                 setattr(self, name, launched(name))
@@ -173,7 +183,7 @@ class JointTrainingArguments:
         check_probability("forged_lines", self.forged_lines)
         check_least(self, 1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
         check_least(self, 1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
-        check_least(self, 1, "save_steps", "checkpoints_total_limit", "log_steps", "max_steps", "eval_steps")
+        check_least(self, 1, "save_steps", "checkpoints_total_limit", "seeds", "log_steps", "max_steps", "eval_steps")
         check_least(self, 1, "early_stopping_patience", "max_skipped_steps")
         check_choice(self, "log_level", LOG_LEVELS)
         check_least(self, 0, "num_images", "num_workers", "seed", "weight_decay", "warmup_ratio")
@@ -209,8 +219,9 @@ class JointTrainingArguments:
         if not self.warmup_ratio <= 1:
             raise ValueError(f"warmup_ratio is a share from 0 to 1, got {self.warmup_ratio}")
         changed = [name for name in SHAPES if getattr(self, name) != getattr(type(self), name)]
-        if self.model and changed:
+        if self.model and changed and self.do_train:
             raise ValueError(f"--model {self.model} has its own {', '.join(changed)}: leave these flags out")
+        self._check_what_is_run()
         if self.revision and not self.model:
             raise ValueError(f"--revision {self.revision} is of use with --model only")
         if (self.text_model == "tiny") != (self.vision_model == "tiny"):
@@ -255,6 +266,21 @@ class JointTrainingArguments:
             raise ValueError(f"lora_alpha is above 0, got {self.lora_alpha}")
         if self.lora_rank is not None and find_spec("peft") is None:
             raise ValueError(f"lora_rank={self.lora_rank} needs peft: `pip install -r requirements-lora.txt`")
+
+    def _check_what_is_run(self):
+        if self.dry_run and (self.seeds or not self.do_train):
+            raise ValueError("a dry run is of one training, without --seeds and --do_train false")
+        if self.do_train and self.test_split != "test":
+            raise ValueError(f"test_split={self.test_split!r} is of use with --do_train false only")
+        if not self.do_train and self.resume_from_checkpoint:
+            raise ValueError(f"--do_train false resumes nothing, got {self.resume_from_checkpoint!r}")
+        if self.seeds and self.resume_from_checkpoint not in (None, "auto"):
+            raise ValueError(
+                f"of several seeds each goes on from a checkpoint of its own, by 'auto', got"
+                f" {self.resume_from_checkpoint!r}"
+            )
+        if self.seeds and self.model and not self.do_train:
+            raise ValueError(f"--model {self.model} is one model, got seeds={self.seeds} with --do_train false")
 
 
 def unused_settings(arguments: JointTrainingArguments) -> list[str]:

@@ -10,7 +10,9 @@ from scoring.evaluation import Evaluation, evaluate_model
 from scoring.plots import plot_confusion
 from scoring.reporting import best_record, plot_curves
 from training.agreement import CheckedLoader
+from training.results import development_record
 from training.run import Run
+from training.run_recipe import save_recipe
 
 
 def evaluate_or_save(run: Run) -> None:
@@ -29,11 +31,12 @@ def evaluate_period(run: Run) -> None:
     with run.evaluated_model() as whole:
         loader = CheckedLoader(run.dev_loader, run.agreement)
         evaluation = evaluate_model(whole, loader, run.processor, accelerator, arguments.num_beams, "development")
-        state.end_period(record | {"dev_loss": evaluation.loss, "dev_f1": evaluation.f1}, run.ends_epoch)
+        state.end_period(record | development_record(evaluation, run.schema), run.ends_epoch)
         accelerator.log(state.flat_record, step=state.step)
         # The checkpoint first: from it the folder's files can be written again.
         saved = run.checkpoints.save(state, evaluated=True) if arguments.saves_checkpoints else None
         if accelerator.is_main_process:
+            save_recipe(arguments, run.output)
             publish_evaluation(whole, run.processor, state.history, evaluation, run.output)
     push_checkpoint(run, saved)
     run.meter.pause(time.monotonic() - began)

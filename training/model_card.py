@@ -2,25 +2,21 @@
 
 import dataclasses
 import json
-import math
 import os
 import re
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from importlib.metadata import version
-from pathlib import Path, PureWindowsPath
-from typing import Any
+from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from files.output_files import replacing
 from mmprofile import ProfileSchema, seen_by
 from scoring.reporting import format_table, table_order
 from training.arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
+from training.public_names import is_on_hub, link, public_name
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 MODEL_ROW, REVIEWS_ROW, MAJORITY_ROW = "mmprofile", "reviews alone", "majority class"
@@ -36,7 +32,6 @@ TOWER_NAMES = {
     "siglip": "a SigLIP",
     "clip": "a CLIP",
 }
-SOFTWARE = ("torch", "transformers", "datasets", "accelerate")
 
 
 def write_model_card(
@@ -45,26 +40,25 @@ def write_model_card(
     schema: ProfileSchema,
     results: Mapping,
     history: Sequence[Mapping],
-    corpus: Mapping[str, Any],
     example: Mapping | None,
+    flags_known: bool = True,
 ) -> None:
     """Writes `README.md`, the Hub's model card with its metadata. It names no folder of this machine.
 
     Args:
-        output_dir: the folder of the saved model; its name is the model's. `curves.png`, `confusion.png` and
-            `calibration.png` of the test split are expected there.
+        output_dir: the folder of the saved model; its name is the model's. `confusion.png` and `calibration.png` of
+            the split that was evaluated are expected there, and `curves.png` where there is a history.
         arguments: of the run.
         schema: what a profile is.
-        results: what `all_results.json` holds: `test_f1`, the rows of `format_table`, among them "mmprofile";
-            `test_average_f1` and `test_majority_average_f1` in percent, `test_text_only_average_f1` and
-            `test_unpaired_average_f1` too where the model sees more than reviews; `test_calibration`, see
-            `scoring.plots.calibration`; `train_seconds` and `best_epoch`.
-        history: one record an epoch, see `scoring.reporting.plot_curves`; `users_per_second` too.
-        corpus: `name` and `config` (may be None), users in `train`, `dev` and `test`, and whether it is `synthetic`;
-            default: if its name says so.
+        results: what `all_results.json` holds, see `training.results.summarise_tests`; `test_shortened_texts`; and,
+            where they are known, `best_epoch`, `train_seconds`, `train_software` and `train_corpus` of the training.
+            The rows "reviews alone", of a model that sees more, and "majority class" may be missing.
+        history: one record an epoch, see `scoring.reporting.plot_curves`; `users_per_second` too. None where it is
+            not known how the training went.
         example: `reviews` (texts), the `profile` written and the `truth`, which the card shows as output and as the
             widget's example, and how many attributes are `right`. What it holds is published: None where the reviews
             are a real person's.
+        flags_known: whether `arguments` are those that made the model; the card tells none of them otherwise.
 
     Raises:
         ValueError: if a row of the results lacks an attribute, or there is no row "mmprofile".
@@ -72,29 +66,28 @@ def write_model_card(
     rows = results["test_f1"]
     if MODEL_ROW not in rows:
         raise ValueError(f"the results need a row {MODEL_ROW!r}, got {list(rows)}")
-    table = format_table(rows, schema)
     f1, majority, attributes = rows[MODEL_ROW], rows.get(MAJORITY_ROW), table_order(schema)
-    name = Path(output_dir).resolve().name
-    corpus = {**corpus, "name": _public_name(corpus["name"])}
     towers = _tower_types(output_dir)
     text_tower, vision_tower = (TOWER_NAMES.get(kind, f"a vision tower of type `{kind}`") for kind in towers)
+    tested, trained = results["test_corpus"], results.get("train_corpus")
     card = ModelCard.from_template(
-        _metadata(output_dir, arguments, schema, f1, corpus, example, towers),
+        _metadata(output_dir, arguments, schema, results, example, towers, flags_known),
         template_path=str(TEMPLATE),
-        model_name=name,
+        model_name=Path(output_dir).resolve().name,
         text_tower=text_tower,
         vision_tower=vision_tower,
-        table=table,
+        table=format_table(rows, schema, results["test_intervals"]),
         results=results,
         history=history,
-        corpus=corpus,
-        corpus_link=_link(arguments.dataset, "datasets/") or f"the corpus `{corpus['name']}`",
-        synthetic=corpus.get("synthetic", "synthetic" in corpus["name"].lower()),
+        tested=tested,
+        tested_link=_corpus_link(tested),
+        trained=trained,
+        trained_link=_corpus_link(trained) if trained else None,
+        synthetic=all("synthetic" in corpus["name"].lower() for corpus in (tested, trained or tested)),
         example=_example_text(example) if example else None,
         right=example["right"] if example else None,
         gain=results["test_average_f1"] - results.get("test_text_only_average_f1", results["test_average_f1"]),
-        costs=_costs(rows, schema),
-        resolution=_resolution(results["test_average_f1"], corpus["test"]),
+        costs=_costs(results, schema),
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         forged=[(a.name, results["test_forged_agreement"][a.key]) for a in attributes],
@@ -103,6 +96,7 @@ def write_model_card(
         no_better=[a.name for a in attributes if majority and f1[a.key] <= majority[a.key]],
         attributes=schema.to_list(),
         language=arguments.language,
+        flags_known=flags_known,
         **_training(arguments, results, history),
     )
     card.text += "\n"
@@ -110,38 +104,37 @@ def write_model_card(
         card.save(temporary)
 
 
-def _costs(rows: Mapping[str, Mapping[str, float]], schema: ProfileSchema) -> list[tuple[str, float, float]]:
-    """Name, Macro-F1 of all and of the reviews alone, of each attribute in which the reviews alone do better."""
-    own, alone = rows[MODEL_ROW], rows.get(REVIEWS_ROW, rows[MODEL_ROW])
-    return [(a.name, own[a.key], alone[a.key]) for a in table_order(schema) if alone[a.key] > own[a.key]]
+def _costs(results: Mapping, schema: ProfileSchema) -> list[tuple[str, float, float, Sequence[float]]]:
+    """Of each attribute in which the reviews alone do better its name, the Macro-F1 of all and of the reviews alone,
+    and the interval of the difference."""
+    own, alone = results["test_f1"][MODEL_ROW], results["test_f1"].get(REVIEWS_ROW, results["test_f1"][MODEL_ROW])
+    found = [a for a in table_order(schema) if alone[a.key] > own[a.key]]
+    return [(a.name, own[a.key], alone[a.key], results["test_differences"][REVIEWS_ROW][a.key]) for a in found]
 
 
-def _resolution(percent: float, users: int) -> float:
-    """Points: the standard error of a share of so many users, as large as a Macro-F1 (with Agresti and Coull's four
-    users more, half of them right: it is not 0 where nothing or all is)."""
-    share = (users * percent / 100 + 2) / (users + 4)
-    return 100 * math.sqrt(share * (1 - share) / (users + 4))
+def _corpus_link(corpus: Mapping) -> str:
+    return link(corpus["dataset"], "datasets/") or f"the corpus `{corpus['name']}`"
 
 
 def _metadata(
     output_dir: str | os.PathLike,
     arguments: JointTrainingArguments,
     schema: ProfileSchema,
-    f1: Mapping[str, float],
-    corpus: Mapping,
+    results: Mapping,
     example: Mapping | None,
     towers: Sequence[str],
+    flags_known: bool,
 ) -> ModelCardData:
     columns = {attribute.key: attribute.name for attribute in table_order(schema)} | {"average": "average"}
-    dataset = arguments.dataset if _on_hub(arguments.dataset) else None
+    f1, tested, trained = results["test_f1"][MODEL_ROW], results["test_corpus"], results.get("train_corpus")
     eval_results = [
         EvalResult(
             task_type="user-profiling",
             task_name="User profiling",
-            dataset_type=dataset or "unknown",
-            dataset_name=corpus["name"],
-            dataset_config=corpus["config"],
-            dataset_split="test",
+            dataset_type=tested["dataset"] if is_on_hub(tested["dataset"]) else "unknown",
+            dataset_name=tested["name"],
+            dataset_config=tested["config"],
+            dataset_split=tested["split"],
             metric_type="f1",
             metric_name=f"Macro-F1, {column} (percent)",
             metric_args={"average": "macro"},
@@ -149,7 +142,7 @@ def _metadata(
         )
         for key, column in columns.items()
     ]
-    base_models = [model for model in _start_models(arguments) if _on_hub(model)] or None
+    base_models = [model for model in _start_models(arguments) if flags_known and is_on_hub(model)] or None
     widget = None
     if example:
         text = " ".join(" ".join(example["reviews"]).split())
@@ -160,7 +153,7 @@ def _metadata(
         library_name="transformers",
         pipeline_tag="image-text-to-text",
         tags=["mmprofile", "user-profiling", "multimodal", *towers],
-        datasets=[dataset] if dataset else None,
+        datasets=[trained["dataset"]] if trained and is_on_hub(trained["dataset"]) else None,
         metrics=["f1"],
         base_model=base_models,
         # A list of base models alone reads as a merge of their weights.
@@ -187,10 +180,10 @@ def _training(arguments: JointTrainingArguments, results: Mapping, history: Sequ
         "objectives": list(arguments.views),
         "fusion": None if arguments.model else arguments.fusion,
         "takes": [source for source, taken in takes.items() if taken],
-        "start": " and ".join(_link(model) or f"`{_public_name(model)}`" for model in _start_models(arguments)),
-        "duration": timedelta(seconds=round(results["train_seconds"])),
-        "users_per_second": statistics.median(record["users_per_second"] for record in history),
-        "software": ", ".join(f"{package} {version(package)}" for package in SOFTWARE),
+        "start": " and ".join(link(model) or f"`{public_name(model)}`" for model in _start_models(arguments)),
+        "duration": timedelta(seconds=round(results["train_seconds"])) if "train_seconds" in results else None,
+        "users_per_second": statistics.median(record["users_per_second"] for record in history) if history else None,
+        "software": results.get("train_software"),
         "flags": _changed_flags(arguments),
     }
 
@@ -216,25 +209,7 @@ def _changed_flags(arguments: JointTrainingArguments) -> list[tuple[str, str, st
 def _shown(value) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return _public_name(value) if isinstance(value, str) else "none" if value is None else str(value)
-
-
-def _on_hub(name: str) -> bool:
-    """Whether `from_pretrained` and `load_dataset` take a name for a Hub repository's: what is here comes first."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not Path(name).exists()
-
-
-def _public_name(name: str) -> str:
-    """A Hub name as it is, of a folder the last part only, with either separator."""
-    return name if _on_hub(name) else PureWindowsPath(name).name or "a local folder"
-
-
-def _link(name: str, kind: str = "") -> str | None:
-    return f"[{name}](https://huggingface.co/{kind}{name})" if _on_hub(name) else None
+    return public_name(value) if isinstance(value, str) else "none" if value is None else str(value)
 
 
 def _example_text(example: Mapping) -> str:

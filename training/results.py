@@ -1,20 +1,28 @@
 """What a trained model is worth on the test split: under which conditions, in which figures, with which example."""
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 from transformers import AutoModelForSeq2SeqLM
 
-from mmprofile import ProfileSchema, seen_by
-from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_f1
-from scoring.plots import calibration
+from cli.logs import told
+from files.output_files import write_json
+from mmprofile import Profile, ProfileSchema, seen_by
+from scoring.bootstrap import RESAMPLES, difference_intervals, half_width, interval, intervals, resample_f1
+from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_profile, profile_f1
+from scoring.plots import calibration, plot_calibration, plot_confusion
+from scoring.reporting import format_table, plot_curves
 from training.agreement import Agreement, CheckedLoader
 from training.arguments import JointTrainingArguments
 from training.batching import UserExamples
-from training.data import evaluation_loader
+from training.data import evaluation_loader, shortened_texts
 from training.forged_lines import agreement
+from training.model_card import MAJORITY_ROW, MODEL_ROW, REVIEWS_ROW, write_model_card
 from training.photo_cache import PhotoCache
+from training.public_names import portable_name, public_name
 
 # Row of the results table -> what `UserExamples` gives of a user (Figure 6 calls strangers' photos "unpaired").
 TEST_CONDITIONS = {
@@ -39,6 +47,7 @@ FORGED_ROWS = {
     "with": "profile forged in a review",
     "with_five": "profile forged in five reviews",
 }
+SOFTWARE = ("torch", "transformers", "datasets", "accelerate")
 
 
 def evaluate_saved(
@@ -47,20 +56,21 @@ def evaluate_saved(
     arguments: JointTrainingArguments,
     accelerator: Accelerator,
     cache: PhotoCache | None,
-    agreement: Agreement,
+    agreement: Agreement | None = None,
 ) -> tuple[dict[str, Evaluation], list[dict]]:
     """The model in `output_dir` on a split: under each of `TEST_CONDITIONS`, of a model that sees reviews alone those
-    about reviews; and the rows of `evaluate_probabilities`. `cache` is of photos."""
+    about reviews; and the rows of `evaluate_probabilities`. `cache` is of photos; `agreement`, of a run that may be
+    stopped."""
     model = AutoModelForSeq2SeqLM.from_pretrained(arguments.output_dir, trust_remote_code=True).to(accelerator.device)
     tests, sees = {}, seen_by(arguments)
     for row, condition in TEST_CONDITIONS.items():
         if "photos_from" in condition and not (sees.images or sees.captions):
             continue
         loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
-        checked, name = CheckedLoader(loader, agreement), f"test, {row}"
+        checked, name = CheckedLoader(loader, agreement) if agreement else loader, f"test, {row}"
         tests[row] = evaluate_model(model, checked, processor, accelerator, arguments.num_beams, name)
     loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache))
-    checked = CheckedLoader(loader, agreement)
+    checked = CheckedLoader(loader, agreement) if agreement else loader
     return tests, evaluate_probabilities(model, checked, processor, accelerator, "test, probabilities")
 
 
@@ -76,34 +86,120 @@ def forged_agreement(tests: Mapping[str, Evaluation], split: Dataset, schema: Pr
     return {key: {name: of_row[key] for name, of_row in agreed.items()} for key in schema.keys}
 
 
+def development_record(evaluation: Evaluation, schema: ProfileSchema) -> dict:
+    """What `metrics.jsonl` has of the development split: `dev_loss`, `dev_f1`, and `dev_average_low` and
+    `dev_average_high`, the ends of the average's 95 % interval."""
+    resampled = resample_f1({MODEL_ROW: evaluation.predictions}, evaluation.references, schema)[MODEL_ROW]
+    low, high = interval(resampled["average"])
+    return {
+        "dev_loss": evaluation.loss,
+        "dev_f1": evaluation.f1,
+        "dev_average_low": low,
+        "dev_average_high": high,
+    }
+
+
 def summarise_tests(
-    tests: Mapping[str, Evaluation], rows: Sequence[Mapping], corpus: DatasetDict, schema: ProfileSchema
+    tests: Mapping[str, Evaluation],
+    rows: Sequence[Mapping],
+    corpus: DatasetDict,
+    processor,
+    arguments: JointTrainingArguments,
 ) -> dict:
-    """The results of the test split, as `all_results.json` has them.
+    """The results of the split that was evaluated, as `all_results.json` has them.
 
     Args:
         tests, rows: of `evaluate_saved`.
+        corpus: by name; has that split, and "train" unless the majority class is to be left out.
+
+    Returns:
+        In percent by row of the table, attribute key and "average" `test_f1`, and the averages by `AVERAGES`;
+        likewise the ends of 95 % intervals, `test_intervals` of each figure and `test_differences` of what the model's
+        own row has more than each other; `test_resolution`, half the width of such an interval of the model's
+        average, and `paired_half_width` of its difference from the reviews alone (the majority class where it sees
+        nothing else), in points; `test_forged_agreement`, `test_calibration` and what the texts were shortened to;
+        and of what they are, `test_corpus`.
     """
-    train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
+    split, references, schema = corpus[arguments.test_split], tests[MODEL_ROW].references, processor.profile_schema
+    predictions: dict[str, Sequence[Profile]] = {row: evaluation.predictions for row, evaluation in tests.items()}
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
-    table["majority class"] = majority_f1(train_profiles, tests["mmprofile"].references, schema)
+    if "train" in corpus:
+        train_profiles = [schema.profile_from_labels(labels) for labels in corpus["train"]["profile"]]
+        predictions[MAJORITY_ROW] = [majority_profile(train_profiles, schema)] * len(references)
+        table[MAJORITY_ROW] = profile_f1(list(predictions[MAJORITY_ROW]), references, schema)
     return {
         **{name: table[row]["average"] for row, name in AVERAGES.items() if row in table},
         "test_f1": table,
-        "test_forged_agreement": forged_agreement(tests, corpus["test"], schema),
+        **_uncertainty(predictions, references, schema),
+        "test_forged_agreement": forged_agreement(tests, split, schema),
         "test_calibration": calibration(rows, schema),
+        "test_shortened_texts": shortened_texts(evaluation_loader(split, processor, arguments)),
+        "test_corpus": describe_corpus(arguments) | {"split": arguments.test_split, "users": len(split)},
     }
 
 
-def describe_corpus(corpus: DatasetDict, arguments: JointTrainingArguments) -> dict:
-    """Name and sizes of the corpus, for the model card."""
-    return {
-        "name": arguments.dataset_name or arguments.dataset,
-        "config": arguments.dataset_config,
-        "train": len(corpus["train"]),
-        "dev": len(corpus["validation"]),
-        "test": len(corpus["test"]),
+def _uncertainty(
+    predictions: Mapping[str, Sequence[Profile]], references: Sequence[Profile], schema: ProfileSchema
+) -> dict:
+    resampled = resample_f1(predictions, references, schema)
+    found = {row: intervals(values) for row, values in resampled.items()}
+    own = resampled[MODEL_ROW]
+    others = {row: difference_intervals(own, values) for row, values in resampled.items() if row != MODEL_ROW}
+    paired = others.get(REVIEWS_ROW, others.get(MAJORITY_ROW))
+    resolution = {
+        "users": len(references),
+        "resamples": RESAMPLES,
+        "half_width": half_width(found[MODEL_ROW]["average"]),
+        "paired_half_width": half_width(paired["average"]) if paired else None,
     }
+    return {"test_intervals": found, "test_differences": others, "test_resolution": resolution}
+
+
+def describe_corpus(arguments: JointTrainingArguments) -> dict:
+    """What a corpus is called: `name`, as people read it, `config`, and the `dataset` that is loaded."""
+    name, dataset = public_name(arguments.dataset_name or arguments.dataset), portable_name(arguments.dataset)
+    return {"name": name, "config": arguments.dataset_config, "dataset": dataset}
+
+
+def describe_training(corpus: DatasetDict, arguments: JointTrainingArguments) -> dict:
+    """What `all_results.json` tells of a training beside its length: `train_corpus` and `train_software`."""
+    sizes = {"train": len(corpus["train"]), "dev": len(corpus["validation"]), "test": len(corpus["test"])}
+    software = ", ".join(f"{package} {version(package)}" for package in SOFTWARE)
+    return {"train_corpus": describe_corpus(arguments) | sizes, "train_software": software}
+
+
+def publish_results(
+    results: dict,
+    tests: Mapping[str, Evaluation],
+    rows: Sequence[Mapping],
+    corpus: DatasetDict,
+    history: Sequence[Mapping],
+    processor,
+    arguments: JointTrainingArguments,
+    flags_known: bool = True,
+) -> None:
+    """Completes the output folder: results, figures of the split evaluated, curves and model card; tells the scores.
+
+    Args:
+        results: `summarise_tests` and what is known of the training.
+        tests, rows: of `evaluate_saved`.
+        flags_known: see `write_model_card`.
+    """
+    output, schema, split = Path(arguments.output_dir), processor.profile_schema, corpus[arguments.test_split]
+    write_json(output / "all_results.json", results)
+    of = f"{arguments.test_split.capitalize()} split, {len(split)} users"
+    plot_confusion(tests[MODEL_ROW].rows, schema, output / "confusion.png", of)
+    plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
+    example, answered = None, [index for index, row in enumerate(rows) if row["problem"] is None]
+    if arguments.publish_example and answered:
+        example = example_of_use([rows[n] for n in answered], split.select(answered), schema, arguments)
+    if history:
+        plot_curves(history, schema, output / "curves.png")
+    write_model_card(output, arguments, schema, results, history, example, flags_known)
+    table = format_table(results["test_f1"], schema, results["test_intervals"])
+    told.info(f"\nMacro-F1 on the {arguments.test_split} split, in percent, and 95 % intervals:\n\n{table}\n")
+    told.info("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
+    told.info(f"\nWritten to {output}")
 
 
 def typical_user(rows: Sequence[Mapping]) -> tuple[int, int]:

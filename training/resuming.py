@@ -23,6 +23,7 @@ from training.checkpoints import (
     remove_checkpoint,
     saved_run,
 )
+from training.run_recipe import NAME as RECIPE
 from training.state import TrainingState
 from training.trackers import LOG_FOLDER
 
@@ -32,7 +33,7 @@ RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png") 
 PROGRESS = ("metrics.jsonl", "curves.png")  # of its epochs
 WEIGHTS = (
     *("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json"),
-    *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE"),
+    *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE", RECIPE),
 )
 EARLY = {LOG_FOLDER}  # what a run writes before its first checkpoint
 
@@ -135,7 +136,7 @@ def check_folder(folder: Path, checkpoint: Path | None, asked: str | None, overw
 
 
 def clear_folder(folder: Path) -> None:
-    """Takes from the output folder all that an earlier run has written."""
+    """Takes from the output folder all that earlier runs have written."""
     for path in list_checkpoints(folder):
         remove_checkpoint(path)
     for name in (LOG_FOLDER, ADAPTER):

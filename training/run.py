@@ -221,7 +221,7 @@ def begin(run: Run) -> None:
         resume(checkpoint, run.checkpoints, run.state, run.evaluated_model, run.processor)
         if again := move_to_users(run.state, checkpoint, described):
             told.info(f"{again} users of epoch {run.state.epoch} are seen a second time, since batches are others")
-    elif accelerator.is_main_process:
+    elif accelerator.is_main_process and run.arguments.overwrite_output_dir:
         clear_folder(run.output)
     begin_schedule(run)
     accelerator.wait_for_everyone()

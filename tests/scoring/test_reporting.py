@@ -73,6 +73,15 @@ def test_the_table_has_the_papers_columns_in_its_order():
     ]
 
 
+def test_below_each_figure_stands_its_interval_where_there_is_one():
+    rows = {"mmprofile": record(1, 50.0)["dev_f1"]}
+    ends = {"mmprofile": dict.fromkeys(rows["mmprofile"], [48.04, 52.0])}
+    *_, figures, below = format_table(rows, SCHEMA, ends).split("\n")
+    assert [cell.strip() for cell in figures.split("|")] == ["", "mmprofile", *["50.00"] * 5, ""]
+    assert [cell.strip() for cell in below.split("|")] == ["", "95 % interval", *["48.0–52.0"] * 5, ""]
+    assert len(figures) == len(below)
+
+
 def test_attributes_that_the_paper_does_not_have_stand_behind_in_schema_order():
     header = format_table({"mmprofile": record(1, 50.0)["dev_f1"]}, SCHEMA).split("\n")[0]
     cells = [cell.strip() for cell in header.split("|")]

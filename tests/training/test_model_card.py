@@ -16,6 +16,7 @@ from mmprofile.configuration_mmprofile import ProfileSchema
 from tests.tiny_folder import save_tiny_folder
 from training.arguments import JointTrainingArguments
 from training.model_card import write_model_card
+from training.results import describe_corpus
 
 SCHEMA = ProfileSchema(
     (
@@ -43,7 +44,11 @@ RESULTS = {
         "stars": {"without": 30, "with": 90, "with_five": 95},
         "hobbies": {"without": 0, "with": 1.6, "with_five": 1},
     },
+    "test_intervals": {row: dict.fromkeys(KEYS, [f1[3] - 2.44, f1[3] + 2.04]) for row, f1 in ROWS.items()},
+    "test_differences": {"reviews alone": dict.fromkeys(KEYS, [-1.26, 3.04])},
+    "test_resolution": {"users": 400, "resamples": 10000, "half_width": 2.24, "paired_half_width": 2.149},
     "train_seconds": 3723.4,
+    "train_software": "torch 2.0",
     "best_epoch": 2,
 }
 HISTORY = [{"dev_f1": {"average": f1}, "users_per_second": speed} for f1, speed in ((50.0, 10.0), (61.25, 12.0))]
@@ -60,15 +65,21 @@ def write(tmp_path, monkeypatch):
     """Writes a card of a run with some flags, and loads it; a field that the template misses is an error."""
     monkeypatch.setattr(jinja2, "Template", functools.partial(jinja2.Template, undefined=jinja2.StrictUndefined))
 
-    def written(results=None, corpus=None, example=None, towers=("mt5", "dinov2"), **flags):
+    def written(
+        results=None, tested=None, trained=None, example=None, towers=("mt5", "dinov2"), history=HISTORY, **flags
+    ):
         output = tmp_path / "outputs" / "my-model"
         output.mkdir(parents=True, exist_ok=True)
         kinds = zip(("text_config", "vision_config"), towers, strict=True)
         (output / "config.json").write_text(json.dumps({tower: {"model_type": kind} for tower, kind in kinds}))
         arguments = JointTrainingArguments(**{"dataset": "org/reviews", "output_dir": str(output)} | flags)
-        sizes = {"config": None, "train": 3000, "dev": 500, "test": 400}
-        corpus = {"name": arguments.dataset, **sizes} | (corpus or {})
-        write_model_card(output, arguments, SCHEMA, RESULTS | (results or {}), HISTORY, corpus, example)
+        corpus, known = describe_corpus(arguments), trained != {}
+        found = RESULTS | {"test_corpus": corpus | {"split": "test", "users": 400} | (tested or {})}
+        if known:
+            found["train_corpus"] = corpus | {"train": 3000, "dev": 500, "test": 400} | (trained or {})
+        else:
+            found = {name: value for name, value in found.items() if not name.startswith(("train", "best"))}
+        write_model_card(output, arguments, SCHEMA, found | (results or {}), history, example, flags_known=known)
         assert sorted(path.name for path in output.iterdir()) == ["README.md", "config.json"]
         return ModelCard.load(output / "README.md")
 
@@ -76,7 +87,7 @@ def write(tmp_path, monkeypatch):
 
 
 def test_the_results_are_the_model_index_an_attribute_each_and_the_average(write):
-    card = write(corpus={"config": "full"})
+    card = write(dataset_config="full")
     assert card.data.model_name == "my-model"
     results = card.data.eval_results
     where = {"task_name": "User profiling", "dataset_config": "full", "dataset_split": "test"}
@@ -155,11 +166,11 @@ def test_the_card_says_what_photos_bring_and_what_strangers_photos_do(write):
     text = write().text
     assert (
         "A person's own photos and photo captions add **12.04 points** to the average that the reviews alone reach"
-        " (60.04 against 48.00).\nIn no attribute do the reviews alone do better.\n"
+        " (60.04 against 48.00; 95 % interval of the difference -1.3 to +3.0).\n"
+        "In no attribute do the reviews alone do better.\n"
         "With the photos and photo captions of another person the same model reaches 41.50;"
         " giving everybody the most frequent values, 24.33." in text
     )
-    assert "| mmprofile      | 70.00 | 90.12 |   20.00 |   60.04 |" in text
     assert (
         "](curves.png)" in text and "true value of the test split was taken for, by attribute](confusion.png)" in text
     )
@@ -169,13 +180,66 @@ def test_the_card_says_what_photos_bring_and_what_strangers_photos_do(write):
 
 def test_the_card_names_what_photos_cost_where_they_cost_and_how_much_is_chance(write):
     alone = dict(zip(KEYS, (90.124, 82.18, 20.0, 64.1), strict=True))
-    text = write({"test_f1": RESULTS["test_f1"] | {"reviews alone": alone}}).text
+    row = {"reviews alone": alone}
+    ends = {"reviews alone": RESULTS["test_intervals"]["mmprofile"]}
+    text = write(
+        {"test_f1": RESULTS["test_f1"] | row, "test_intervals": RESULTS["test_intervals"] | ends},
+    ).text
     assert (
-        "They cost where the reviews alone do better: Stars 12.18 points (70.00 against 82.18), Mood 0.00 points"
+        "They cost where the reviews alone do better: Stars 12.18 points (70.00 against 82.18; -1.3 to +3.0), Mood"
         in text
     )
-    assert "A figure of 400 users is known to about 2.4 points (one standard error of such a share)" in text
-    assert "is known to about 7.8 points" in write(corpus={"test": 36}).text
+    assert "(percentile bootstrap over users, 10,000 resamples)" in text
+    assert (
+        "The average is known to ± 2.2 points, its difference from the reviews alone, on the same users, to ± 2.1"
+        in text
+    )
+
+
+def test_each_figure_has_its_interval_below_it(write):
+    table = re.search(r"below each figure its 95 % interval:\n\n(.*?)\n\n", write().text, re.DOTALL).group(1)
+    assert table.split("\n") == [
+        "|                |     Stars |      Mood |   Hobbies |   Average |",
+        "| :------------- | --------: | --------: | --------: | --------: |",
+        "| mmprofile      |     70.00 |     90.12 |     20.00 |     60.04 |",
+        "| 95 % interval  | 57.6–62.1 | 57.6–62.1 | 57.6–62.1 | 57.6–62.1 |",
+        "| majority class |     20.00 |     33.00 |     20.00 |     24.33 |",
+        "| 95 % interval  | 21.9–26.4 | 21.9–26.4 | 21.9–26.4 | 21.9–26.4 |",
+    ]
+
+
+def test_an_evaluation_elsewhere_is_told_apart_from_the_training(write):
+    where = {"split": "validation", "users": 36, "name": "other", "dataset": "org/other"}
+    card = write(tested=where)
+    assert "on the validation split of [org/other](https://huggingface.co/datasets/org/other) (36 users)" in card.text
+    assert "- **Data**: [org/reviews](https://huggingface.co/datasets/org/reviews): 3,000 users" in card.text
+    assert "test split" not in card.text and "7 of the 36 validation users" in card.text
+    assert {(r.dataset_type, r.dataset_split) for r in card.data.eval_results} == {("org/other", "validation")}
+    assert card.data.datasets == ["org/reviews"]
+
+
+def test_of_a_training_that_is_not_known_nothing_is_told(write):
+    card = write(trained={}, history=[], text_model="tiny", vision_model="tiny", batch_size=16)
+    assert card.data.base_model is None and card.data.datasets is None
+    text = card.text.split("## Training")[1].split("## Intended use")[0]
+    assert text.strip() == ("- **Objectives**: fusion, text, mask_image, mask_profile, in the `combined` paradigm.")
+    assert "curves.png" not in card.text and "Training showed" not in card.text and "Training wrote" not in card.text
+    assert "tanh gate" not in card.text and "confusion.png" in card.text
+    known = write(trained={}, history=HISTORY, results={"best_epoch": 2}).text
+    assert "- **Length**: 2 epochs; 11.0 users/s in training. The weights are those of epoch 2" in known
+
+
+def test_a_majority_that_is_not_known_is_left_out(write):
+    rows = {"test_f1": {"mmprofile": RESULTS["test_f1"]["mmprofile"]}}
+    results = {name: value for name, value in RESULTS.items() if "majority" not in name} | rows
+    kept = dict(RESULTS)
+    try:
+        RESULTS.clear()
+        RESULTS.update(results)
+        text = write().text
+    finally:
+        RESULTS.update(kept)
+    assert "of another person the same model reaches 41.50.\n" in text and "most frequent values" not in text
 
 
 def test_the_card_states_each_attributes_error_and_those_that_the_majority_matches(write):
@@ -247,9 +311,12 @@ def test_the_schema_is_told_and_a_long_list_of_values_cut_and_counted(write):
     assert "; hobby 19; ... 30 in all, see `config.json` | 2 |" in text and "hobby 20" not in text
 
 
-@pytest.mark.parametrize("corpus, synthetic", [({}, False), ({"name": "Synthetic Yelp"}, True), ({"synthetic": 1}, 1)])
-def test_a_synthetic_corpus_is_called_so(write, corpus, synthetic):
-    text = write(corpus=corpus).text
+@pytest.mark.parametrize(
+    "name, tested, synthetic",
+    [("Yelp", None, False), ("Synthetic Yelp", None, True), ("synthetic Yelp", {"name": "Yelp"}, False)],
+)
+def test_a_synthetic_corpus_is_called_so(write, name, tested, synthetic):
+    text = write(tested=tested, dataset_name=name).text
     assert ("they say nothing of real persons" in text) == ("The data is synthetic." in text) == synthetic
 
 

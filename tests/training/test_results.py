@@ -2,14 +2,19 @@
 
 import re
 
+import numpy as np
 import pytest
+from datasets import DatasetDict
 
 import train
+from scoring.evaluation import Evaluation, majority_profile, profile_f1
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from tests.training.test_train import corpus, run  # noqa: F401
+from training import results
 from training.arguments import JointTrainingArguments
 from training.batching import undecoded
-from training.results import example_of_use, typical_user
+from training.presets import tiny_processor
+from training.results import development_record, example_of_use, summarise_tests, typical_user
 
 DRAWS_FIGURES = True
 
@@ -44,6 +49,66 @@ def test_the_typical_user_is_the_first_with_as_many_right_attributes_as_the_medi
     assert typical_user(rows(*right)) == expected
 
 
+def evaluation(users: int, right: float) -> Evaluation:
+    """Of users of whose profiles this share is right."""
+    generator = np.random.default_rng(round(100 * right))
+    found = rows(*(6 if generator.random() < right else 2 for _ in range(users)))
+    predictions, references = [row["profile"] for row in found], [row["truth"] for row in found]
+    return Evaluation(profile_f1(predictions, references, SCHEMA), 0.5, predictions, references)
+
+
+@pytest.fixture
+def summary():
+    """What is told of 40 users."""
+    split = undecoded(tiny_dataset(40))
+    tests = dict.fromkeys(results.TEST_CONDITIONS, evaluation(40, 0.5)) | {"mmprofile": evaluation(40, 0.9)}
+    processor = tiny_processor(["user likes a place"], SCHEMA, vocab_size=400, image_size=16)
+    arguments = JointTrainingArguments(dataset="/data/x", output_dir="y", dataset_config="small")
+    splits = DatasetDict({"train": split, "test": split})
+    return summarise_tests(tests, [], splits, processor, arguments), tests, splits, processor, arguments
+
+
+def test_each_figure_of_the_table_has_an_interval_and_each_row_one_of_what_the_model_has_more(summary):
+    told, tests, splits, *_ = summary
+    assert told["test_intervals"].keys() == told["test_f1"].keys() >= {"reviews alone", "majority class"}
+    for row, f1 in told["test_f1"].items():
+        assert told["test_intervals"][row].keys() == f1.keys()
+        for key, (low, high) in told["test_intervals"][row].items():
+            assert low <= f1[key] <= high and (low < high or key != "average")
+    majority = majority_profile([SCHEMA.profile_from_labels(labels) for labels in splits["train"]["profile"]], SCHEMA)
+    assert told["test_f1"]["majority class"] == profile_f1([majority] * 40, tests["mmprofile"].references, SCHEMA)
+    low, high = told["test_differences"]["reviews alone"]["average"]
+    assert 0 < low < told["test_f1"]["mmprofile"]["average"] - told["test_f1"]["reviews alone"]["average"] < high
+    assert told["test_differences"].keys() == told["test_f1"].keys() - {"mmprofile"}
+    ends, resolution = told["test_intervals"]["mmprofile"]["average"], told["test_resolution"]
+    assert (resolution["users"], resolution["resamples"]) == (40, 10_000)
+    assert resolution["half_width"] == pytest.approx((ends[1] - ends[0]) / 2)
+    assert resolution["paired_half_width"] == pytest.approx((high - low) / 2)
+    assert told["test_corpus"] == {
+        "name": "x",
+        "config": "small",
+        "dataset": "./x",
+        "split": "test",
+        "users": 40,
+    }
+
+
+def test_without_training_users_there_is_no_majority_class(summary):
+    told, tests, splits, processor, arguments = summary
+    del splits["train"]
+    without = summarise_tests(tests, [], splits, processor, arguments)
+    assert "test_majority_average_f1" not in without
+    assert without["test_f1"].keys() == told["test_f1"].keys() - {"majority class"} == without["test_intervals"].keys()
+    assert without["test_intervals"]["mmprofile"] == told["test_intervals"]["mmprofile"]
+
+
+def test_an_epochs_record_has_the_interval_of_its_average():
+    found = evaluation(40, 0.9)
+    record = development_record(found, SCHEMA)
+    assert record["dev_average_low"] < record["dev_f1"]["average"] < record["dev_average_high"]
+    assert (record["dev_f1"], record["dev_loss"]) == (found.f1, 0.5)
+
+
 def test_the_example_is_the_typical_user_with_his_reviews_as_the_model_read_them():
     found, split = rows(6, 1, 4, 5), undecoded(tiny_dataset(4))
     arguments = JointTrainingArguments(dataset="x", output_dir="y", num_reviews=2)
@@ -61,9 +126,9 @@ def test_figures_are_of_the_development_split_while_training_and_in_the_end_of_t
     monkeypatch,
 ):
     drawn = []
-    for name in ("plot_confusion", "plot_calibration"):
-        draw = getattr(train, name)
-        monkeypatch.setattr(train, name, lambda *args, draw=draw: (drawn.append(args[2:]), draw(*args)))
+    for module, name in ((train, "plot_confusion"), (results, "plot_confusion"), (results, "plot_calibration")):
+        draw = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, draw=draw: (drawn.append(args[2:]), draw(*args)))
     run(corpus, tmp_path / "model", num_epochs=2, publish_example=True)
     confusion, calibration = tmp_path / "model" / "confusion.png", tmp_path / "model" / "calibration.png"
     assert drawn == [

@@ -17,7 +17,7 @@ from cli.flags import parse_flags
 from tests.training.test_train import corpus, run  # noqa: F401
 from training import trackers
 from training.arguments import JointTrainingArguments
-from training.checkpoints import prepare_folder
+from training.resuming import check_folder, clear_folder
 
 BOTH = ["tensorboard", "trackio"]
 
@@ -104,26 +104,17 @@ def test_only_a_new_run_has_a_new_identity_and_no_old_events(tmp_path):
     log_steps(accelerator, 1, 3)
     accelerator.end_training()
     first = trackio_run(tmp_path)
-    with pytest.raises(ValueError, match="holds files already"):
-        prepare_folder(tmp_path, None, overwrite=False)
-    prepare_folder(tmp_path, "auto", overwrite=False)  # killed before its first checkpoint
+    check_folder(tmp_path, None, "auto", overwrite=False)  # killed before its first checkpoint
     accelerator = begin(tmp_path)
     log_steps(accelerator, 1, 1)
     accelerator.end_training()
     assert trackio_run(tmp_path) == first
-    prepare_folder(tmp_path, None, overwrite=True)
+    clear_folder(tmp_path)
     accelerator = begin(tmp_path)
     log_steps(accelerator, 2, 2)
     accelerator.end_training()
     assert trackio_run(tmp_path) != first
     assert tensorboard_scalars(tmp_path) == trackio_scalars(tmp_path) == {"loss": [(2, 2)]}
-
-
-def test_auto_does_not_take_files_of_others_for_its_own(tmp_path):
-    (tmp_path / trackers.LOG_FOLDER).mkdir()
-    (tmp_path / "thesis.txt").write_text("")
-    with pytest.raises(ValueError, match="holds files already"):
-        prepare_folder(tmp_path, "auto", overwrite=False)
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -1,0 +1,133 @@
+"""A trained model evaluated again: the same figures where nothing changed, those of elsewhere where asked, no weight
+touched, and nothing told of a training that is not known."""
+
+import json
+import math
+import re
+import shutil
+
+import pytest
+from datasets import Dataset
+from huggingface_hub import ModelCard
+
+from tests.tiny_corpus import features, tiny_dataset, user
+from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from training.evaluation_only import read_history
+from training.objectives import JointTrainingModel
+
+
+@pytest.fixture
+def trained(base, tmp_path, monkeypatch):  # noqa: F811
+    """A copy of a trained folder, under its name, with a checkpoint; nothing can be trained."""
+    folder = tmp_path / "model"
+    shutil.copytree(base[0], folder)
+    (folder / "checkpoint-2").mkdir()
+    (folder / "checkpoint-2" / "run.json").write_text("{}")
+    monkeypatch.setattr(JointTrainingModel, "forward", None)
+    return folder
+
+
+def evaluate(corpus, folder, **flags):  # noqa: F811
+    return run(corpus, folder, **{"do_train": False} | flags)
+
+
+def test_evaluating_a_folder_again_writes_what_training_wrote_and_changes_no_weight(corpus, base, trained, capsys):  # noqa: F811
+    written = {name: (trained / name).read_bytes() for name in ("README.md", "all_results.json")}
+    for name in (*written, "calibration.png", "confusion.png", "curves.png"):
+        (trained / name).rename(trained / f"old-{name}")
+    (trained / "old-all_results.json").rename(trained / "all_results.json")  # which knows the training's length
+    # Flags of training do not count: those of the run do.
+    results, _ = evaluate(corpus, trained, learning_rate=5.0, paradigm="multimodal", vocab_size=90, seed=9)
+    assert results == base[1]
+    assert {name: (trained / name).read_bytes() for name in written} == written
+    assert (trained / "calibration.png").is_file() and (trained / "confusion.png").is_file()
+    assert (trained / "curves.png").is_file() and (trained / "checkpoint-2" / "run.json").is_file()
+    assert same(weights(trained), weights(base[0]))
+    assert "the run that made the model had" not in capsys.readouterr().err
+
+
+def test_another_split_of_another_corpus_is_named_and_what_is_not_known_of_the_training_is_not_told(
+    trained, tmp_path, capsys
+):
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    tiny_dataset(3).to_parquet(other / "validation-00000-of-00001.parquet")
+    results, _ = evaluate(other, trained, test_split="validation", max_eval_users=2, num_beams=2)
+    assert results["test_corpus"] == {
+        "name": "elsewhere",
+        "config": None,
+        "dataset": "./elsewhere",
+        "split": "validation",
+        "users": 2,
+    }
+    assert results["test_resolution"]["users"] == 2 and "majority class" not in results["test_f1"]
+    assert "num_beams is 2, the run that made the model had 1" in capsys.readouterr().err
+    text = (trained / "README.md").read_text()
+    assert "on the validation split of the corpus `elsewhere` (2 users)" in text
+    assert "the corpus `corpus`: 8 users for training" in text and "| `learning_rate` | 0.01 | 5e-05 |" in text
+    assert {r.dataset_split for r in ModelCard.load(trained / "README.md").data.eval_results} == {"validation"}
+
+    for name in ("recipe.yaml", "metrics.jsonl", "all_results.json", "curves.png"):
+        (trained / name).unlink()
+    (trained / "metrics.jsonl").touch()  # which `run` reads
+    results, history = evaluate(other, trained, test_split="validation", paradigm="unimodal")
+    assert history == [] and not {"best_epoch", "train_seconds", "train_corpus"} & results.keys()
+    told = (trained / "README.md").read_text()
+    assert "in the `combined` paradigm" in told and "curves.png" not in told and not (trained / "curves.png").exists()
+    assert "random weights" not in told and "learning_rate" not in told and "epochs" not in told
+
+
+def test_a_model_elsewhere_is_copied_with_what_its_run_told_and_pushed(corpus, base, trained, tmp_path, hub):  # noqa: F811
+    flags = {"push_to_hub": True, "hub_model_id": "user/again", "num_reviews": 2, "fusion": "concat"}
+    results, history = evaluate(corpus, tmp_path / "copy", model=trained, **flags)
+    assert same(weights(tmp_path / "copy"), weights(base[0])) and history == base[2]
+    assert results["train_seconds"] == base[1]["train_seconds"]
+    for name in ("recipe.yaml", "README.md", "model.safetensors", "all_results.json"):
+        assert hub.files("user/again")[name] == (tmp_path / "copy" / name).read_bytes()
+    assert "random weights (the tiny preset)" in (tmp_path / "copy" / "README.md").read_text()
+    assert json.loads((trained / "all_results.json").read_text()) == json.loads(json.dumps(base[1]))
+
+
+def other_schema(folder):
+    folder.mkdir()
+    stars_alone = features()
+    stars_alone["profile"] = {"stars": stars_alone["profile"]["stars"]}
+    rows = [user(number) | {"profile": {"stars": 0}} for number in range(3)]
+    Dataset.from_list(rows, features=stars_alone).to_parquet(folder / "test-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"output_dir": "nothing"}, "nothing holds no model to evaluate: train one"),
+        ({"dataset": "other"}, r"the model writes profiles of .*Favorite Category.*, the corpus has \[.*Stars"),
+        ({"test_split": "dev"}, r"has the splits \['test', 'train', 'validation'\], got test_split='dev'"),
+        ({"model": "model"}, "model holds files already, .* leave --model out"),
+        ({"resume_from_checkpoint": "auto"}, "--do_train false resumes nothing"),
+        ({"do_train": True, "test_split": "dev"}, "test_split='dev' is of use with --do_train false"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_and_the_folder_left_as_it_was(
+    corpus,  # noqa: F811
+    trained,
+    tmp_path,
+    monkeypatch,
+    flags,
+    message,
+):
+    monkeypatch.chdir(tmp_path)
+    other_schema(tmp_path / "other")
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    with pytest.raises(ValueError, match=message):
+        evaluate(flags.get("dataset", corpus), trained, **flags)
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_what_was_not_a_number_in_the_metrics_is_none_again(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": null}\n')
+    assert math.isnan(read_history(tmp_path)[0]["train_loss"])
+    (tmp_path / "metrics.jsonl").write_text("{")
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/metrics.jsonl is not a line of JSON")):
+        read_history(tmp_path)

@@ -1,0 +1,146 @@
+"""Several seeds: each the run that it would be alone, none trained twice, and what their figures come to."""
+
+import json
+
+import pytest
+from accelerate.state import AcceleratorState
+
+import train
+from mmprofile.configuration_mmprofile import ProfileSchema
+from tests.training.test_train import SMALL, corpus, run, same, weights  # noqa: F401
+from training import seeds
+from training.arguments import JointTrainingArguments
+from training.presets import tiny_config
+from training.run_recipe import save_recipe
+from training.seeds import of_seed, run_seeds, summarise_seeds
+
+STARS = ProfileSchema(({"name": "Stars", "values": ["1", "2"]},))
+F1 = {"stars": 50.0, "average": 60.0}
+
+
+def results(average: float, split: str = "test") -> dict:
+    return {
+        "test_average_f1": average,
+        "test_f1": {"mmprofile": F1 | {"average": average}},
+        "test_intervals": {"mmprofile": {"stars": [40.0, 60.0]}},
+        "test_corpus": {"name": "x", "split": split},
+        "best_epoch": 2,
+    }
+
+
+def test_figures_have_mean_deviation_and_the_t_interval_of_the_mean():
+    summary = summarise_seeds({3: results(70.0), 4: results(72.0), 5: results(74.0)})
+    assert summary["seeds"] == [3, 4, 5] and summary["figures"].keys() == {"test_average_f1", "test_f1", "best_epoch"}
+    average = summary["figures"]["test_f1"]["mmprofile"]["average"]
+    assert (average["mean"], average["deviation"]) == (72.0, 2.0)
+    # Student's t of two degrees of freedom: 4.303 standard errors of 2 / sqrt(3).
+    assert average["interval"] == pytest.approx([72 - 4.9683, 72 + 4.9683], abs=1e-3)
+    assert summary["figures"]["test_average_f1"] == average
+    alone = summarise_seeds({3: results(70.0)})["figures"]["test_average_f1"]
+    assert alone == {"mean": 70.0, "deviation": None, "interval": None}
+
+
+def test_seeds_that_were_evaluated_on_different_splits_are_not_averaged():
+    with pytest.raises(ValueError, match="seed 0 was evaluated on .*'test'.*, seed 2 on .*'validation'"):
+        summarise_seeds({0: results(70.0), 1: results(70.0), 2: results(70.0, "validation")})
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    return JointTrainingArguments(dataset="/data/x", output_dir=str(tmp_path / "runs"), seed=5, seeds=3)
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Stands in for a training: notes the seeds and writes what it returns."""
+    monkeypatch.setattr(seeds, "_report", lambda *of: None)
+    noted = []
+
+    def note(arguments):
+        noted.append(arguments)
+        folder = seeds.Path(arguments.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_recipe(arguments, folder)
+        found = results(70.0 + arguments.seed)
+        (folder / "all_results.json").write_text(json.dumps(found))
+        return found
+
+    note.noted = noted
+    return note
+
+
+def test_seeds_that_have_ended_are_not_trained_again_and_one_that_was_killed_is(arguments, ran, tmp_path):
+    summary = run_seeds(arguments, ran)
+    assert [flags.seed for flags in ran.noted] == [5, 6, 7] == summary["seeds"]
+    assert [flags.output_dir for flags in ran.noted] == [f"{tmp_path}/runs/seed-{n}" for n in (5, 6, 7)]
+    assert json.loads((tmp_path / "runs" / "seeds.json").read_text()) == summary
+    (tmp_path / "runs" / "seed-6" / "all_results.json").unlink()
+    ran.noted.clear()
+    assert run_seeds(arguments, ran) == summary
+    assert [(flags.seed, flags.overwrite_output_dir) for flags in ran.noted] == [(6, True)]
+
+
+def test_seeds_of_other_flags_are_not_taken_for_these_unless_all_are_to_be_trained_anew(arguments, ran):
+    run_seeds(arguments, ran)
+    arguments.learning_rate, arguments.num_workers = 0.5, 2
+    with pytest.raises(ValueError, match="is of other flags: learning_rate was 5e-05, is 0.5; choose"):
+        run_seeds(arguments, ran)
+    arguments.overwrite_output_dir = True
+    run_seeds(arguments, ran)
+    assert [flags.seed for flags in ran.noted] == [5, 6, 7] * 2
+
+
+def test_each_seed_goes_on_from_its_own_checkpoint_and_has_its_own_name_on_the_hub(tmp_path):
+    flags = {"dataset": "x", "output_dir": str(tmp_path / "runs"), "seeds": 2}
+    plain = of_seed(JointTrainingArguments(**flags), 4)
+    assert (plain.resume_from_checkpoint, plain.hub_model_id, plain.seeds) == (None, None, None)
+    saved = of_seed(JointTrainingArguments(**flags, save_steps=5, push_to_hub=True), 4)
+    assert (saved.resume_from_checkpoint, saved.hub_model_id) == ("auto", "runs-seed-4")
+    named = {"hub_model_id": "user/x", "push_to_hub": True, "overwrite_output_dir": True, "save_steps": 5}
+    anew = of_seed(JointTrainingArguments(**flags, **named), 4)
+    assert (anew.resume_from_checkpoint, anew.hub_model_id) == (None, "user/x-seed-4")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"seeds": 0}, "seeds is at least 1, got 0"),
+        ({"resume_from_checkpoint": "x/checkpoint-3"}, "by 'auto', got 'x/checkpoint-3'"),
+        ({"model": "org/model", "do_train": False}, "org/model is one model, got seeds=2"),
+    ],
+)
+def test_seeds_that_cannot_be_run_are_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        JointTrainingArguments(**{"dataset": "x", "output_dir": "y", "seeds": 2} | flags)
+
+
+def test_a_run_among_seeds_is_bit_for_bit_the_run_of_that_seed_alone(corpus, tmp_path, capsys):  # noqa: F811
+    flags = {"objectives": ["fusion", "text"], "max_eval_users": 1}
+    argv = []
+    for name, value in (SMALL | flags | {"dataset": corpus, "output_dir": tmp_path / "runs", "seeds": 2}).items():
+        argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    AcceleratorState._reset_state()
+    summary = train.main(argv)
+    assert "Mean Macro-F1 of 2 seeds, in percent, and 95 % intervals of the mean" in capsys.readouterr().out
+    run(corpus, tmp_path / "alone", seed=1, **flags)
+    found = [weights(tmp_path / "runs" / f"seed-{seed}") for seed in (0, 1)]
+    assert same(weights(tmp_path / "alone"), found[1]) and not same(*found)
+    took = [
+        json.loads((tmp_path / "runs" / f"seed-{seed}" / "all_results.json").read_text())["train_seconds"]
+        for seed in (0, 1)
+    ]
+    assert summary["figures"]["train_seconds"]["mean"] == pytest.approx(sum(took) / 2)
+
+
+def test_the_table_of_seeds_has_means_their_intervals_and_how_far_a_seed_deviates(arguments, ran, capsys, monkeypatch):
+    monkeypatch.undo()  # the report is what is tested
+    for seed in (5, 6, 7):
+        tiny_config(STARS, 100).save_pretrained(f"{arguments.output_dir}/seed-{seed}")
+    run_seeds(arguments, ran)
+    *_, table, deviates, written = capsys.readouterr().out.strip().split("\n\n")
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.split("\n")[2:]] == [
+        ["mmprofile", "50.00", "76.00"],
+        ["95 % interval", "50.0–50.0", "73.5–78.5"],
+    ]
+    assert deviates == "mmprofile: a seed's average deviates by 1.00 points"
+    assert written == f"Written to {arguments.output_dir}/seeds.json"

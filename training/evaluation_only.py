@@ -1,0 +1,170 @@
+"""A trained model evaluated again, on whichever split and corpus: results, figures and card, and no training."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from datasets import DatasetDict
+from transformers.utils.hub import cached_file
+
+from cli.logs import told
+from corpora.checks import check_content, check_rows, labels_schema
+from corpora.opening import open_corpus
+from files.checkpoint_files import exact_revision
+from files.output_files import UNFINISHED, read_json, replacing
+from mmprofile import MMProfileConfig, MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema, seen_by
+from publishing.hub_folder import save_hub_folder
+from scoring.reporting import best_epoch
+from training.arguments import JointTrainingArguments
+from training.data import check_corpus_photos, open_caches
+from training.results import evaluate_saved, publish_results, summarise_tests
+from training.run import make_uploader
+from training.run_recipe import NAME as RECIPE
+from training.run_recipe import OF_EVALUATION, as_trained, read_saved_recipe
+
+METRICS, RESULTS = "metrics.jsonl", "all_results.json"
+# What a run tells of itself beside its weights, and of `all_results.json` what is of the training.
+OF_THE_RUN, OF_TRAINING = (RECIPE, METRICS, RESULTS), ("train_corpus", "train_software", "train_seconds")
+
+
+def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
+    """Evaluates the model in `output_dir`, or `model`, of which `output_dir` gets a copy, on `test_split` of a corpus,
+    and writes `all_results.json`, figures and card; weights and checkpoints stay. Returns what the first holds.
+
+    What the model was trained with is read from its folder, `recipe.yaml`, `metrics.jsonl` and `all_results.json`;
+    the card tells no more of the training than these do.
+
+    Raises:
+        ValueError: if there is no model, `output_dir` has files that are not of `model`, or the corpus has no such
+            split, profiles of another schema, or rows or photos that cannot be read.
+    """
+    output, is_main = Path(arguments.output_dir), accelerator.is_main_process
+    uploader = make_uploader(arguments) if is_main else None
+    source, revision = _source(arguments, output)
+    processor = MMProfileProcessor.from_pretrained(source, revision=revision)
+    config = MMProfileConfig.from_pretrained(source, revision=revision)
+    corpus = load_evaluated(arguments, processor.profile_schema)
+    check_content(corpus[arguments.test_split], needs_captions=seen_by(config).captions)
+    accelerator.wait_for_everyone()  # all have seen the empty folder
+    if is_main and arguments.model:
+        _copy(source, revision, processor, output)
+    accelerator.wait_for_everyone()
+
+    saved = read_saved_recipe(output)
+    flags = _as_made(arguments, saved, config, processor)
+    _say_what_differs(flags, saved or {})
+    processor.max_images = max(processor.max_images, flags.num_reviews * flags.num_images)
+    torch.set_float32_matmul_precision(flags.matmul_precision)
+    with accelerator.local_main_process_first():
+        shown = DatasetDict({flags.test_split: corpus[flags.test_split]})
+        if accelerator.is_local_main_process:
+            check_corpus_photos(shown, processor, flags)
+        of_photos = dataclasses.replace(flags, freeze_vision=False)  # no states of photos
+        cache, _ = open_caches(shown, None, processor, of_photos, accelerator.device)
+
+    tests, rows = evaluate_saved(processor, corpus[flags.test_split], flags, accelerator, cache)
+    history = read_history(output)
+    results = summarise_tests(tests, rows, corpus, processor, flags) | _of_training(output)
+    if history:
+        results["best_epoch"] = best_epoch(history)
+    if is_main:
+        publish_results(results, tests, rows, corpus, history, processor, flags, flags_known=saved is not None)
+        if uploader:
+            told.info(str(uploader.finish()))
+    accelerator.wait_for_everyone()
+    return results
+
+
+def _source(arguments: JointTrainingArguments, output: Path) -> tuple[str, str]:
+    """The name and the revision of the model to evaluate."""
+    if not arguments.model:
+        if not (output / "config.json").is_file() or not any(output.glob("*.safetensors")):
+            raise ValueError(f"{output} holds no model to evaluate: train one there first, or name one by --model")
+        return str(output), "main"
+    if found := sorted(path.name for path in output.iterdir() if not path.name.startswith(UNFINISHED)):
+        raise ValueError(
+            f"{output} holds files already, {found[0]} among them, where a copy of --model {arguments.model} is to"
+            " go; choose another output_dir, or leave --model out to evaluate what is there"
+        )
+    return arguments.model, exact_revision(arguments.model, arguments.revision) or "main"
+
+
+def _copy(source: str, revision: str, processor: MMProfileProcessor, output: Path) -> None:
+    """The model, with today's code, and what its run told of itself."""
+    # By the classes that are saved here: code that came with an older checkpoint lacks some of theirs.
+    model = MMProfileForConditionalGeneration.from_pretrained(source, revision=revision)
+    save_hub_folder(model, processor, output)
+    for name in OF_THE_RUN:
+        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if path is not None:
+            with replacing(output / name) as temporary:
+                temporary.write_bytes(Path(path).read_bytes())
+
+
+def load_evaluated(arguments: JointTrainingArguments, schema: ProfileSchema) -> DatasetDict:
+    """The split to evaluate, photos undecoded, cut to the number of users asked for; and "train", of which the
+    majority class is, if the corpus has it.
+
+    Raises:
+        ValueError: if there is none, its profiles are of another schema, or a user's row cannot be read.
+    """
+    corpus, name = open_corpus(arguments.dataset, arguments.dataset_config), arguments.test_split
+    if name not in corpus:
+        raise ValueError(f"{arguments.dataset!r} has the splits {sorted(corpus)}, got test_split={name!r}")
+    splits = DatasetDict()
+    for split in {"train", name} & set(corpus):
+        found = labels_schema(corpus[split].features)
+        if found != schema:
+            raise ValueError(f"the model writes profiles of {schema.to_list()}, the corpus has {found.to_list()}")
+        limit = arguments.max_eval_users if split == name else arguments.max_train_users
+        splits[split] = corpus[split].select(range(min(limit or len(corpus[split]), len(corpus[split]))))
+        try:
+            check_rows(splits[split], schema)
+        except ValueError as error:
+            raise ValueError(f"split {split!r}: {error}") from None
+    return splits
+
+
+def _as_made(
+    arguments: JointTrainingArguments, saved: Mapping | None, config: MMProfileConfig, processor: MMProfileProcessor
+) -> JointTrainingArguments:
+    """The flags that made the model, as far as they are known, with those of this evaluation."""
+    arguments = as_trained(arguments, dict(saved)) if saved is not None else arguments
+    objectives = arguments.objectives if config.objectives is None else list(config.objectives)
+    weights = arguments.objective_weights if objectives == arguments.objectives else []
+    return dataclasses.replace(
+        arguments,
+        paradigm=config.paradigm,
+        objectives=objectives,
+        objective_weights=weights,
+        max_text_tokens=processor.max_text_tokens,
+    )
+
+
+def _say_what_differs(arguments: JointTrainingArguments, saved: Mapping) -> None:
+    for name in OF_EVALUATION:
+        value = getattr(arguments, name)
+        if name in saved and saved[name] != value:
+            told.warning(f"train.py: {name} is {value}, the run that made the model had {saved[name]}")
+
+
+def read_history(folder: Path) -> list[dict]:
+    """The records of a run's epochs, empty where there are none; what was not a number is none again."""
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} is not a line of JSON for each epoch: {error}") from error
+    return [{name: math.nan if value is None else value for name, value in record.items()} for record in records]
+
+
+def _of_training(folder: Path) -> dict:
+    path = folder / RESULTS
+    before = read_json(path) if path.is_file() else {}
+    return {name: before[name] for name in OF_TRAINING if name in before}
