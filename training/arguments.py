@@ -20,7 +20,16 @@ LR_SCHEDULERS = (
 TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "vision_feature")
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
-    *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
+    *(
+        "dataset",
+        "dataset_revision",
+        "dataset_name",
+        "language",
+        "publish_example",
+        "output_dir",
+        "overwrite_output_dir",
+        "num_workers",
+    ),
     *("photo_cache", "check_photos", "report_to"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
@@ -37,6 +46,7 @@ class JointTrainingArguments:
 
     dataset: str = flag("", "corpus: a folder or Hub name that load_dataset takes")
     dataset_config: str | None = flag(None, "configuration of the corpus: default, full, ...")
+    dataset_revision: str | None = flag(None, "branch, tag or commit of a corpus of the Hub; default: main")
     dataset_name: str | None = flag(None, "what the model card calls the corpus; default: its Hub or folder name")
     language: str = flag("en", "code of the reviews' language, for the model card")
     publish_example: bool = flag(False, "show a test user's reviews and profile in the model card")
@@ -58,7 +68,8 @@ class JointTrainingArguments:
     )
 
     model: str | None = flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
-    revision: str | None = flag(None, "branch, tag or commit of a --model of the Hub and its code; default: main")
+    model_revision: str | None = flag(None, "branch, tag or commit of a --model of the Hub; default: main")
+    trust_remote_code: bool = flag(False, "run the code that came with --model, instead of this checkout's")
     text_model: str = flag("google/flan-t5-base", "T5, mT5 or umT5 checkpoint, by Hub name or folder, or 'tiny'")
     vision_model: str = flag("google/vit-base-patch16-224", "ViT, DINOv2, SigLIP, ... checkpoint, likewise, or 'tiny'")
     vocab_size: int = flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
@@ -154,8 +165,8 @@ class JointTrainingArguments:
         changed = [name for name in SHAPES if getattr(self, name) != getattr(type(self), name)]
         if self.model and changed:
             raise ValueError(f"--model {self.model} has its own {', '.join(changed)}: leave these flags out")
-        if self.revision and not self.model:
-            raise ValueError(f"--revision {self.revision} is of use with --model only")
+        if (self.model_revision or self.trust_remote_code) and not self.model:
+            raise ValueError("--model_revision and --trust_remote_code are of use with --model only")
         if (self.text_model == "tiny") != (self.vision_model == "tiny"):
             raise ValueError(
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"

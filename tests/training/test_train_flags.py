@@ -42,6 +42,17 @@ def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_cod
     assert processor.section_marks == "words"
 
 
+def test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_is_asked_for(corpus, base, tmp_path):  # noqa: F811
+    own = shutil.copytree(base[0], tmp_path / "own")
+    with open(own / "modeling_mmprofile.py", "a") as file:
+        file.write(f"\nopen({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    for trusted in (False, True):
+        run(corpus, tmp_path / str(trusted), model=own, trust_remote_code=trusted)
+        saved = (tmp_path / str(trusted) / "modeling_mmprofile.py").read_bytes()
+        assert (saved == (own / "modeling_mmprofile.py").read_bytes()) == (tmp_path / "ran").exists() == trusted
+    assert same(weights(tmp_path / "False"), weights(tmp_path / "True"))
+
+
 def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811
     tokenizer = train_tokenizer(["user likes a place"], SCHEMA, vocab_size=400)
     tokenizer.save_pretrained(tmp_path / "t5")
