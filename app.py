@@ -4,7 +4,8 @@
     python app.py --model org/mmprofile --revision 1f0c9a2 --port 7861
 
 It is also a Space of the Hugging Face Hub, whose variables MODEL_ID and MODEL_REVISION name the model: `save_space`
-writes the Space's folder. The page answers with the model's own `handler.py`: what that takes holds here.
+writes the Space's folder. The page answers with this checkout's `handler.py`, or with --trust_remote_code, as in a
+Space, whose variable TRUST_REMOTE_CODE is true, with the model's own: what that takes holds here.
 """
 
 from web.arguments import argument_parser
@@ -24,6 +25,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.themes import Default
@@ -93,19 +95,42 @@ THEME = Default(
 )
 
 
+def load_handler(model_id: str, revision: str | None, trusted: bool) -> Any:
+    """The handler of a model, by this checkout's code, or by the code that came with the model where it is `trusted`.
+
+    Raises:
+        ValueError: if there is no such model, or it needs code of its own and is not trusted.
+    """
+    if trusted:
+        own = get_class_from_dynamic_module("handler.EndpointHandler", model_id, revision=revision)
+        return own(model_id, revision=revision) if revision else own(model_id)
+    try:
+        from files.checkpoint_code import load_model, load_processor
+        from files.checkpoint_files import exact_revision
+        from handler import EndpointHandler
+    except ModuleNotFoundError as error:
+        raise ValueError(f"there is no code here but the model's own, see --trust_remote_code ({error})") from error
+
+    class Handler(EndpointHandler):
+        def load(self, path, revision):
+            return load_processor(path, revision)[0], load_model(path, revision, dtype="auto")
+
+    return Handler(model_id, exact_revision(model_id, revision))
+
+
 class Profiler:
     """Turns the form into a request for the model's handler, and its answers into HTML.
 
     Args:
-        model_id: a folder or the Hub name of a model, whose code is run.
+        model_id: a folder or the Hub name of a model.
         uploads: the folder of the visitors' photos; a photo that lies elsewhere is not opened.
         revision: of a Hub name.
+        trusted: run the code that came with the model.
     """
 
-    def __init__(self, model_id: str, uploads: Path, revision: str | None = None):
+    def __init__(self, model_id: str, uploads: Path, revision: str | None = None, trusted: bool = False):
         self.uploads = uploads
-        handler = get_class_from_dynamic_module("handler.EndpointHandler", model_id, revision=revision)
-        self.handler = handler(model_id, revision=revision) if revision else handler(model_id)
+        self.handler = load_handler(model_id, revision, trusted)
         if not hasattr(self.handler, "decoded"):
             raise ValueError(
                 "its handler.py is older than this page; copy it and *_mmprofile.py beside the weights anew"
@@ -166,15 +191,16 @@ class Profiler:
                 yield thumbnail(photo)
 
 
-def build_app(model_id: str, revision: str | None = None) -> Page:
+def build_app(model_id: str, revision: str | None = None, trusted: bool = False) -> Page:
     """The page, with the model loaded; `launch` serves it.
 
     Args:
-        model_id: a folder or the Hub name of a model, whose code is run.
+        model_id: a folder or the Hub name of a model.
         revision: the branch, tag or commit of a Hub name, of the code as well; default: main.
+        trusted: run the code that came with the model.
     """
     uploads = upload_folder()
-    profiler, examples = Profiler(model_id, uploads, revision), _example_users()
+    profiler, examples = Profiler(model_id, uploads, revision, trusted), _example_users()
     about = render_about(model_id, revision, read_card(model_id, revision))
     with Page(uploads, title=TITLE, analytics_enabled=False, delete_cache=DELETED) as app:
         gr.HTML(HEAD + about, elem_id="head", js_on_load=None)
@@ -270,7 +296,8 @@ def save_space(folder: str | os.PathLike, model_id: str, space_id: str | None = 
         shutil.copyfile(ROOT / name, folder / name)
     shutil.copyfile(ROOT / "requirements-app.txt", folder / "requirements.txt")
     card = folder / "README.md"
-    card.write_text(f"# {TITLE}\n\nA page for the model `{model_id}`, by its variable MODEL_ID.\n", encoding="utf-8")
+    variables = "by its variable MODEL_ID; with TRUST_REMOTE_CODE=true it runs the model's code"
+    card.write_text(f"# {TITLE}\n\nA page for the model `{model_id}`, {variables}.\n", encoding="utf-8")
     header = {"title": TITLE, "emoji": "\U0001f355", "colorFrom": "green", "colorTo": "blue", "sdk": "gradio"}
     header |= {"sdk_version": gr.__version__, "app_file": "app.py", "models": [model_id], "license": "apache-2.0"}
     header |= {"short_description": SHORT, "tags": TAGS, "pinned": False, "suggested_hardware": "cpu-basic"}
@@ -291,7 +318,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.revision is not None and Path(options.model).is_dir():
         parser.error(f"--revision {options.revision} is for a model of the Hub, {options.model!r} is a folder")
     try:
-        app = build_app(options.model, options.revision)
+        app = build_app(options.model, options.revision, options.trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f"The model {options.model!r} cannot be loaded: {error}")
     launch(app, server_port=options.port)

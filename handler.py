@@ -111,18 +111,22 @@ class EndpointHandler:
 
     def __init__(self, path: str = "", revision: str | None = None):
         require_version(TRANSFORMERS, "The requirements.txt of the model's repository installs it.")
-        path, hub = str(path) or ".", {"revision": revision}
-        self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True, **hub)
+        self.processor, model = self.load(str(path) or ".", revision)
         self.processor.max_image_pixels = min(self.processor.max_image_pixels, MAX_PIXELS)
         _keep_little_memory()
         torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each request has its own
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=True, **hub).to(device)
+        self.model = model.to(device)
         self.sees = self.model.config.sees
         self._reading, self._decoding = threading.BoundedSemaphore(DECODERS), _Budget(MAX_PIXELS)
         # The tokenizer and the model. One thread: each that computes has helpers and buffers of its own, for good.
         self._running = ThreadPoolExecutor(1, "mmprofile")
         self({"inputs": "Good."})  # what cannot answer fails here, not at a user's request
+
+    def load(self, path: str, revision: str | None) -> tuple[Any, Any]:
+        """The processor and the model, by the code that came with them."""
+        hub = {"revision": revision, "trust_remote_code": True}
+        return AutoProcessor.from_pretrained(path, **hub), AutoModelForSeq2SeqLM.from_pretrained(path, **hub)
 
     def __call__(self, data: Mapping) -> dict | list[dict]:
         """The answer for a user, or a list of answers for a list of users, as JSON has them.

@@ -43,15 +43,14 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor
 
 from cli.progress import log_progress
+from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import MMProfileProcessor, ProfileSchema, Sees, profile_users, seen_by
+from mmprofile import ProfileSchema, Sees, profile_users, seen_by
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -74,42 +73,7 @@ SHOWN_PROBLEMS = 5
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Model and input
-
-
-def load_processor(name: str, revision: str | None):
-    """The processor and the configuration of a checkpoint.
-
-    Args:
-        revision: of a Hub model, see `exact_revision`.
-
-    Raises:
-        ValueError: if there is none of this package's.
-    """
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=True)
-        if config.model_type != "mmprofile":
-            raise ValueError(f"{name!r} must be a checkpoint of type 'mmprofile', it is {config.model_type!r}")
-        processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
-        if not hasattr(processor, "encode_user"):  # its code is older than this program; its settings are enough
-            processor = MMProfileProcessor.from_pretrained(name, revision=revision or "main")
-        return processor, config
-    except OSError as error:
-        raise ValueError(f"there is no model {name!r}: {error}") from error
-
-
-def load_model(name: str, revision: str | None, dtype: str):
-    """The model of a checkpoint, as of `load_processor`.
-
-    Raises:
-        ValueError: if its weights or its code are not there or not whole.
-    """
-    try:
-        return AutoModelForSeq2SeqLM.from_pretrained(
-            name, revision=revision, trust_remote_code=True, dtype=getattr(torch, dtype)
-        )
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"the model {name!r} cannot be loaded: {error}") from error
+# Input
 
 
 def check_input(users: DatasetUsers | LineUsers, sees: Sees, evaluate: bool) -> None:
@@ -124,7 +88,7 @@ def check_input(users: DatasetUsers | LineUsers, sees: Sees, evaluate: bool) -> 
 
 def describe_run(arguments: PredictionArguments, revision: str | None, users: DatasetUsers | LineUsers) -> dict:
     """All that the answers depend on: digests of the model's files and of what the users have, and flags."""
-    files = file_digests(checkpoint_folder(arguments.model, revision))
+    files = file_digests(checkpoint_folder(arguments.model, revision), code=arguments.trust_remote_code)
     names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images")
     flags = {name: getattr(arguments, name) for name in names}
     return {f"model's {name}": digest for name, digest in files.items()} | {"users": users.digest()} | flags
@@ -323,8 +287,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
 
     with accelerator.main_process_first():
-        revision = exact_revision(arguments.model, arguments.revision)
-        processor, config = load_processor(arguments.model, revision)
+        revision = exact_revision(arguments.model, arguments.model_revision)
+        processor, config = load_processor(arguments.model, revision, arguments.trust_remote_code)
         schema, sees = ProfileSchema(processor.profile_schema), _seen_by(config)
         users = open_users(
             arguments.dataset,
@@ -333,10 +297,11 @@ def main(argv: Sequence[str] | None = None) -> dict:
             schema,
             arguments.num_reviews,
             arguments.num_images,
+            arguments.dataset_revision,
         )
         if accelerator.is_main_process:
             check_input(users, sees, arguments.evaluate)
-        model = load_model(arguments.model, revision, arguments.dtype)
+        model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:

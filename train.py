@@ -25,6 +25,7 @@ from contextlib import nullcontext
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
+from transformers import AutoModelForSeq2SeqLM
 
 from cli.logs import set_log_level, told
 from cli.progress import log_progress
@@ -91,7 +92,8 @@ def report(run: Run) -> dict:
     accelerator, arguments, corpus, seconds = run.accelerator, run.arguments, run.corpus, run.state.seconds
     accelerator.wait_for_everyone()
     cache, agreement = run.photo_cache, run.agreement
-    tests, rows = evaluate_saved(run.processor, corpus["test"], arguments, accelerator, cache, agreement)
+    best = AutoModelForSeq2SeqLM.from_pretrained(run.output, trust_remote_code=True)  # the code is this checkout's
+    tests, rows = evaluate_saved(best, run.processor, corpus["test"], arguments, accelerator, cache, agreement)
     results = {
         **summarise_tests(tests, rows, corpus, run.processor, arguments),
         **describe_training(corpus, arguments),

@@ -31,7 +31,8 @@ DATA = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_con
 CARD = "README.md"
 # With all that they import from the folder.
 CODE = ("modeling_mmprofile.py", "processing_mmprofile.py", "pipeline_mmprofile.py", "handler.py")
-MODEL_ID = "MODEL_ID"  # the Space's variable that names the model
+# The Space's variables: which model it shows, and that it runs the code there.
+MODEL_ID, TRUST = "MODEL_ID", "TRUST_REMOTE_CODE"
 
 
 def check_folder(folder: str | os.PathLike) -> None:
@@ -77,6 +78,7 @@ def upload_space(api: HfApi, save_space, space_id: str, model_id: str, private: 
     url = api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=True)
     # Before the files: these start the page, which needs it.
     api.add_space_variable(space_id, MODEL_ID, model_id, description="The model that the page shows")
+    api.add_space_variable(space_id, TRUST, "true", description="The page runs the code in the model's repository")
     with tempfile.TemporaryDirectory() as folder:
         save_space(folder, model_id, space_id)
         api.upload_folder(

@@ -40,6 +40,7 @@ def inference_parser(description: str | None) -> ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--model", help="a checkpoint's folder or Hub name; default: random weights")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub model and its code; default: main")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run the code that came with --model")
     parser.add_argument("--size", choices=("base", "small", "tiny"), default="base", help="of the random weights")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights, not of the handler's")
     parser.add_argument("--text_tokens", type=int, default=600, help="of a user; at most what --model reads")

@@ -52,6 +52,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import predict
+from files.checkpoint_code import foreign_code
 from mmprofile import (
     MMProfileForConditionalGeneration,
     ProfileSchema,
@@ -401,6 +402,8 @@ def main(argv: list[str] | None = None) -> dict:
             save_random_model(Path(folder), arguments.size, arguments.text_tokens, rng, device)
         elif not Path(folder).is_dir():
             folder = snapshot_download(folder, revision=arguments.revision)
+        if not arguments.trust_remote_code and (foreign := foreign_code(folder, None)):
+            raise ValueError(f"{folder!r}: {', '.join(foreign)} came with it, see --trust_remote_code")
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             folder, trust_remote_code=True, dtype=getattr(torch, arguments.dtype)

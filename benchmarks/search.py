@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 from benchmarks.inference import encode, random_users, save_random_model
+from files.checkpoint_code import load_processor
 from files.output_files import write_json
 from mmprofile import (
     Heuristic,
@@ -49,7 +50,7 @@ from mmprofile import (
     profile_trie,
     seen_by,
 )
-from predict import load_processor, read_batches
+from predict import read_batches
 from prediction.inputs import open_users
 from training.presets import tiny_processor
 

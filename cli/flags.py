@@ -3,21 +3,26 @@
 Imports neither torch nor datasets, so that --help is there at once.
 """
 
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Collection, Sequence
+import re
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
-from dataclasses import field
+from dataclasses import MISSING, field, fields
+from difflib import get_close_matches
 from math import inf
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
 
 T = TypeVar("T")
 
-WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", list: "a list"}
+KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+# What jsonargparse says of a value of the wrong type.
+WRONG = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
 
 
 def flag(default: T, help: str) -> T:
@@ -32,81 +37,128 @@ def flag(default: T, help: str) -> T:
 # The command line
 
 
-class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """A docstring keeps its lines, a flag shows its default."""
+class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """A docstring keeps its lines, a flag shows its type and its default."""
 
 
-def flags_parser(flags: type, description: str | None) -> HfArgumentParser:
+# YAML's values, and None as Python writes it.
+set_loader("flags", lambda word: None if word == "None" else get_loader("yaml")(word), (yaml.YAMLError,))
+
+
+def flags_parser(flags: type, description: str | None) -> ArgumentParser:
     """Of a recipe and a dataclass' flags; `description` is the program's docstring."""
-    dataclass: Any = flags  # transformers' name for such a class is of no use to a type checker
-    parser = HfArgumentParser(dataclass, description=description, formatter_class=HelpFormatter)
+    parser = ArgumentParser(
+        description=description,
+        formatter_class=HelpFormatter,
+        parser_mode="flags",
+        exit_on_error=False,
+    )
     parser.add_argument("recipe", nargs="?", help="YAML file of flags")
+    kinds = get_type_hints(flags)
+    for each in fields(flags):
+        kind, made = kinds[each.name], each.default_factory
+        default = each.default if made is MISSING else made()
+        taken: dict[str, Any] = {"type": kind}
+        if get_origin(kind) is list:
+            taken = {"type": get_args(kind)[0], "nargs": "*"}
+        elif bool in (kind, *get_args(kind)):  # --evaluate alone says true
+            taken |= {"nargs": "?", "const": True}
+        parser.add_argument(f"--{each.name}", default=default, help=each.metadata["help"], **taken)
     return parser
 
 
 def answer_help(flags: type, description: str | None) -> None:
     """Ends a program that is asked for --help; called before what takes seconds to import."""
-    flags_parser(flags, description).parse_known_args()
+    if {"-h", "--help"} & set(sys.argv):
+        flags_parser(flags, description).parse_args(["--help"])
 
 
 def parse_flags(flags: type[T], argv: Sequence[str] | None, description: str | None = None) -> T:
     """`[recipe.yaml] [--flag value ...]` as the dataclass; a flag on the command line wins over the recipe.
 
     Args:
-        flags: a dataclass of `flag`s.
+        flags: a dataclass of `flag`s, each a bool, int, float or text, one of these or None, or a list of one.
         argv: default: the command line.
         description: for --help.
 
     Raises:
-        ValueError: if a recipe is no file of known flags, or a value does not fit.
+        ValueError: if a recipe is no file of known flags, a flag is not known, or a value does not fit.
     """
+    words = sys.argv[1:] if argv is None else list(argv)
     parser = flags_parser(flags, description)
-    recipe = parser.parse_known_args(argv)[0].recipe
-    if recipe is not None:
-        parser.set_defaults(**read_recipe(recipe, flags))
-    parsed: Any = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    return parsed[0]
+    check_known((word[2:].split("=")[0] for word in words if word.startswith("--")), [*get_type_hints(flags), "help"])
+    given = _typed(flags, parser.parse_args, words)
+    if path := given.recipe:
+        try:
+            of_recipe = _typed(flags, parser.parse_object, read_recipe(path, flags))
+        except ValueError as error:
+            raise ValueError(f"recipe {path!r}: {error}") from None
+        given = _typed(flags, parser.parse_args, words, of_recipe)
+    return flags(**{name: value for name, value in given.as_dict().items() if name != "recipe"})
+
+
+def check_known(names: Iterable[str], known: Collection[str]) -> None:
+    """Raises a `ValueError` that names a flag which there is not, and those most like it."""
+    for name in names:
+        if name not in known:
+            near = " or ".join(each for each in get_close_matches(name, known))
+            raise ValueError(f"there is no flag {name}" + (f", did you mean {near}?" if near else ", see --help"))
+
+
+def _typed(flags: type, parse: Any, *given: Any) -> Any:
+    """What a method of the parser reads; what is wrong with a value in a sentence."""
+    try:
+        return parse(*given)
+    except ArgumentError as error:
+        if found := WRONG.search(str(error)):
+            kind = get_type_hints(flags)[found[1]]
+            taken = KINDS[(get_args(kind) or [kind])[0]] + " or null" * (NoneType in get_args(kind))
+            raise ValueError(f"{found[1]} is {taken}, got {found[2]!r}") from None
+        raise ValueError(str(error)) from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Recipes
 
 
+class RecipeLoader(yaml.BaseLoader):
+    """Values as they are written, so that the command line's types are theirs; null and nothing are None."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [str(key.value) for key, _ in node.value]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile("(~|null|Null|NULL|None|)$"), ["~", "n", "N", ""]
+)
+RecipeLoader.add_constructor("tag:yaml.org,2002:null", lambda *_: None)
+
+
 def read_recipe(path: str, flags: type) -> dict[str, Any]:
-    """The flags that a YAML file holds, each of its flag's type.
+    """The flags that a YAML file holds, each as text, a list of texts, or None.
 
     Raises:
-        ValueError: if it is no file of known flags, or a value is of another type.
+        ValueError: if it is no file of known flags.
     """
     if not Path(path).is_file():
-        raise ValueError(f"no recipe {path!r}")
+        raise ValueError("there is no such file")
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        given = yaml.load(Path(path).read_text(encoding="utf-8"), RecipeLoader)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"recipe {path!r} is not YAML: {error}") from error
+        raise ValueError(f"it is not YAML: {error}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"it holds flags and their values, not {given!r}")
     kinds = get_type_hints(flags)
-    if not isinstance(given, dict) or not set(given) <= set(kinds):
-        unknown = sorted(map(str, set(given) - set(kinds))) if isinstance(given, dict) else given
-        raise ValueError(f"recipe {path!r} holds flags and their values, not {unknown}")
-    try:
-        return {name: _typed(name, value, kinds[name]) for name, value in given.items()}
-    except ValueError as error:
-        raise ValueError(f"recipe {path!r}: {error}") from None
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """A recipe's value as its flag has it; YAML reads 5e-5 as text."""
-    if NoneType in get_args(kind):
-        return None if value is None else _typed(name, value, get_args(kind)[0])
-    if get_origin(kind) is list and isinstance(value, list):
-        return [_typed(name, item, get_args(kind)[0]) for item in value]
-    if isinstance(value, bool) == (kind is bool):
-        try:
-            if isinstance(value, kind) or kind in (int, float) and kind(value) == float(value):
-                return kind(value)
-        except (OverflowError, TypeError, ValueError):
-            pass
-    raise ValueError(f"{name} is {WORDS[get_origin(kind) or kind]}, got {value!r}")
+    check_known(map(str, given), kinds)
+    for name, value in given.items():  # of which jsonargparse says nothing
+        if get_origin(kinds[name]) is list and not isinstance(value, list):
+            raise ValueError(f"{name} is a list, got {value!r}")
+        if value is None and NoneType not in get_args(kinds[name]):
+            raise ValueError(f"{name} is {KINDS[kinds[name]]}, got null")
+    return given
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,18 +18,24 @@ PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd"}
 SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`
 
 
-def open_corpus(name: str, config: str | None = None) -> DatasetDict:
+def open_corpus(name: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
     """The splits of what `load_dataset` takes, of a folder of `save_to_disk`, or the one of a Parquet or Arrow file.
 
     Photos' paths are relative to the folder, as those of a JSONL file are.
 
+    Args:
+        config: a configuration of it, by name.
+        revision: a branch, tag or commit of a corpus of the Hub; default: main.
+
     Raises:
-        ValueError: if there is none, a file cannot be read, the files do not fit one another, or a column cannot be
-            read here.
+        ValueError: if there is none, a folder or file is to have a revision, a file cannot be read, the files do not
+            fit one another, or a column cannot be read here.
     """
     path = Path(name)
+    if revision is not None and path.exists():
+        raise ValueError(f"--dataset_revision {revision} is for a corpus of the Hub, {name!r} is here")
     try:
-        splits = _load(name, config)
+        splits = _load(name, config, revision)
     except (OSError, RuntimeError) as error:  # the latter of a loading script
         raise ValueError(f"there is no corpus {name!r}: {error}") from error
     except (DatasetGenerationError, pa.ArrowException) as error:
@@ -121,18 +127,20 @@ def joint_features(paths: Sequence[Path]) -> Features | None:
     return Features(Features.from_arrow_schema(schemas[0]) | held)
 
 
-def _load(name: str, config: str | None) -> DatasetDict:
+def _load(name: str, config: str | None, revision: str | None) -> DatasetDict:
     path = Path(name)
     if any((path / file).is_file() for file in SAVED):
         found = load_from_disk(name)
         return DatasetDict({"train": found}) if isinstance(found, Dataset) else found
     kind = table_kind(path) if path.is_file() else None
-    builder = load_dataset_builder(kind, data_files=name) if kind else load_dataset_builder(name, config)
+    builder = (
+        load_dataset_builder(kind, data_files=name) if kind else load_dataset_builder(name, config, revision=revision)
+    )
     files = [Path(file) for split in (builder.config.data_files or {}).values() for file in split]
     files = [path for path in files if path.suffix == ".parquet" and path.is_file()]
     check_parquet(files)
     if features := joint_features(files):
-        builder = load_dataset_builder(name, config, features=features)
+        builder = load_dataset_builder(name, config, features=features, revision=revision)
     builder.download_and_prepare()  # what `load_dataset` does with a builder
     found = builder.as_dataset()
     assert isinstance(found, DatasetDict)  # all splits, where none is asked for

@@ -27,7 +27,7 @@ def exact_revision(name: str, revision: str | None) -> str | None:
     """
     if Path(name).is_dir():
         if revision is not None:
-            raise ValueError(f"--revision {revision} is for a model of the Hub, {name!r} is a folder")
+            raise ValueError(f"a revision, {revision}, is for a model of the Hub, {name!r} is a folder")
         return None
     try:
         return checkpoint_folder(name, revision).name
@@ -44,9 +44,14 @@ def checkpoint_folder(name: str, revision: str | None) -> Path:
     return Path(path).parent
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """Of each file that is loaded, 16 hexadecimal digits of its SHA-256; what else the folder holds does not count."""
-    found = {path for pattern in LOADED for path in folder.glob(pattern) if path.is_file()} | set(_code(folder))
+def file_digests(folder: Path, code: bool = True) -> dict[str, str]:
+    """Of each file that is loaded, 16 hexadecimal digits of its SHA-256; what else the folder holds does not count.
+
+    Args:
+        code: whether the folder's code is run.
+    """
+    found = {path for pattern in LOADED for path in folder.glob(pattern) if path.is_file()}
+    found |= set(_code(folder)) if code else set()
     digests = {}
     for path in sorted(found):
         with open(path, "rb") as file:

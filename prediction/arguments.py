@@ -17,12 +17,14 @@ class PredictionArguments:
         ValueError: at construction, if a value does not fit.
     """
 
-    model: str = flag("", "an mmprofile checkpoint, by folder or Hub name; its code is run")
-    revision: str | None = flag(None, "branch, tag or commit of a Hub model and its code; default: main")
+    model: str = flag("", "an mmprofile checkpoint, by folder or Hub name")
+    model_revision: str | None = flag(None, "branch, tag or commit of a Hub model and its code; default: main")
+    trust_remote_code: bool = flag(False, "run the code that came with the model, instead of this checkout's")
     dataset: str = flag(
         "", "corpus: a folder or Hub name that load_dataset takes, or a JSONL or Parquet file of users"
     )
     dataset_config: str | None = flag(None, "configuration of the corpus: default, full, ...")
+    dataset_revision: str | None = flag(None, "branch, tag or commit of a corpus of the Hub; default: main")
     split: str = flag("test", "of the corpus")
     output: str | None = flag(None, "folder for the predictions; one that holds a part of them is completed")
     overwrite_output: bool = flag(False, "forget the predictions that the output folder holds")

@@ -259,22 +259,26 @@ def open_users(
     schema: ProfileSchema,
     num_reviews: int | None,
     num_images: int | None,
+    dataset_revision: str | None = None,
 ) -> DatasetUsers | LineUsers:
     """The users of a JSONL file, or of a split of what `open_corpus` takes.
 
     Args:
         num_reviews: of a dataset's user; default: 3, as in training.
         num_images: of each of these reviews; default: 1.
+        dataset_revision: a branch, tag or commit of a corpus of the Hub; default: main.
 
     Raises:
-        ValueError: if there is no such dataset or split, or as of `LineUsers` and `DatasetUsers`.
+        ValueError: if there is no such dataset, revision or split, or as of `LineUsers` and `DatasetUsers`.
     """
     path = Path(dataset)
     if path.is_file() and table_kind(path) is None:
-        if num_reviews is not None or num_images is not None or dataset_config is not None:
-            raise ValueError(f"num_reviews, num_images and dataset_config are for datasets, {dataset!r} is a file")
+        if any(given is not None for given in (num_reviews, num_images, dataset_config, dataset_revision)):
+            raise ValueError(
+                f"num_reviews, num_images, dataset_config and dataset_revision are for datasets, {dataset!r} is a file"
+            )
         return LineUsers(dataset, schema)
-    splits = open_corpus(dataset, dataset_config)
+    splits = open_corpus(dataset, dataset_config, dataset_revision)
     if path.is_file():  # which has no splits
         (split,) = map(str, splits)
     if split not in splits:

@@ -23,10 +23,10 @@ LR_SCHEDULERS = (
 TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "vision_feature")
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
-    *("dataset", "dataset_name", "language", "publish_example", "output_dir", "overwrite_output_dir", "num_workers"),
-    *("photo_cache", "check_photos", "on_bad_photo", "report_to", "log_steps", "log_level", "dry_run"),
+    *("dataset", "dataset_revision", "dataset_name", "language", "publish_example", "output_dir"),
+    *("overwrite_output_dir", "num_workers", "photo_cache", "check_photos", "on_bad_photo"),
+    *("report_to", "log_steps", "log_level", "dry_run", "do_train", "test_split", "seeds"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit", "max_skipped_steps"),
-    *("do_train", "test_split", "seeds"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )
 
@@ -41,6 +41,7 @@ class JointTrainingArguments:
 
     dataset: str = flag("", "corpus: a folder or Hub name that load_dataset takes")
     dataset_config: str | None = flag(None, "configuration of the corpus: default, full, ...")
+    dataset_revision: str | None = flag(None, "branch, tag or commit of a corpus of the Hub; default: main")
     dataset_name: str | None = flag(None, "what the model card calls the corpus; default: its Hub or folder name")
     language: str = flag("en", "code of the reviews' language, for the model card")
     publish_example: bool = flag(False, "show a test user's reviews and profile in the model card")
@@ -69,7 +70,8 @@ class JointTrainingArguments:
     )
 
     model: str | None = flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
-    revision: str | None = flag(None, "branch, tag or commit of a --model of the Hub and its code; default: main")
+    model_revision: str | None = flag(None, "branch, tag or commit of a --model of the Hub; default: main")
+    trust_remote_code: bool = flag(False, "run the code that came with --model, instead of this checkout's")
     text_model: str = flag("google/flan-t5-base", "T5, mT5 or umT5 checkpoint, by Hub name or folder, or 'tiny'")
     vision_model: str = flag("google/vit-base-patch16-224", "ViT, DINOv2, SigLIP, ... checkpoint, likewise, or 'tiny'")
     vocab_size: int = flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
@@ -222,8 +224,8 @@ class JointTrainingArguments:
         if self.model and changed and self.do_train:
             raise ValueError(f"--model {self.model} has its own {', '.join(changed)}: leave these flags out")
         self._check_what_is_run()
-        if self.revision and not self.model:
-            raise ValueError(f"--revision {self.revision} is of use with --model only")
+        if self.model_revision and not self.model or self.trust_remote_code and not self.model and self.do_train:
+            raise ValueError("--model_revision and --trust_remote_code are of use with --model only")
         if (self.text_model == "tiny") != (self.vision_model == "tiny"):
             raise ValueError(
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"

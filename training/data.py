@@ -30,7 +30,7 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
         ValueError: if there is none, a split or a column is missing, captions are needed and there are none, or a
             user's row cannot be read.
     """
-    corpus = open_corpus(arguments.dataset, arguments.dataset_config)
+    corpus = open_corpus(arguments.dataset, arguments.dataset_config, arguments.dataset_revision)
     if missing := set(SPLITS) - set(corpus):
         raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
     needs_captions = any("captions" in view.text for view in arguments.views.values())

@@ -14,9 +14,10 @@ from transformers.utils.hub import cached_file
 from cli.logs import told
 from corpora.checks import check_content, check_rows, labels_schema
 from corpora.opening import open_corpus
+from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import exact_revision
 from files.output_files import UNFINISHED, read_json, replacing
-from mmprofile import MMProfileConfig, MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema, seen_by
+from mmprofile import MMProfileConfig, MMProfileProcessor, ProfileSchema, seen_by
 from publishing.hub_folder import save_hub_folder
 from scoring.reporting import best_epoch
 from training.arguments import JointTrainingArguments
@@ -45,8 +46,7 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
     output, is_main = Path(arguments.output_dir), accelerator.is_main_process
     uploader = make_uploader(arguments) if is_main else None
     source, revision = _source(arguments, output)
-    processor = MMProfileProcessor.from_pretrained(source, revision=revision)
-    config = MMProfileConfig.from_pretrained(source, revision=revision)
+    processor, config = load_processor(source, revision, arguments.trust_remote_code)
     corpus = load_evaluated(arguments, processor.profile_schema)
     check_content(corpus[arguments.test_split], needs_captions=seen_by(config).captions)
     accelerator.wait_for_everyone()  # all have seen the empty folder
@@ -66,7 +66,8 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
         of_photos = dataclasses.replace(flags, freeze_vision=False)  # no states of photos
         cache, _ = open_caches(shown, None, processor, of_photos, accelerator.device)
 
-    tests, rows = evaluate_saved(processor, corpus[flags.test_split], flags, accelerator, cache)
+    model = load_model(str(output), None, flags.trust_remote_code)
+    tests, rows = evaluate_saved(model, processor, corpus[flags.test_split], flags, accelerator, cache)
     history = read_history(output)
     results = summarise_tests(tests, rows, corpus, processor, flags) | _of_training(output)
     if history:
@@ -90,14 +91,12 @@ def _source(arguments: JointTrainingArguments, output: Path) -> tuple[str, str]:
             f"{output} holds files already, {found[0]} among them, where a copy of --model {arguments.model} is to"
             " go; choose another output_dir, or leave --model out to evaluate what is there"
         )
-    return arguments.model, exact_revision(arguments.model, arguments.revision) or "main"
+    return arguments.model, exact_revision(arguments.model, arguments.model_revision) or "main"
 
 
 def _copy(source: str, revision: str, processor: MMProfileProcessor, output: Path) -> None:
     """The model, with today's code, and what its run told of itself."""
-    # By the classes that are saved here: code that came with an older checkpoint lacks some of theirs.
-    model = MMProfileForConditionalGeneration.from_pretrained(source, revision=revision)
-    save_hub_folder(model, processor, output)
+    save_hub_folder(load_model(source, revision), processor, output)
     for name in OF_THE_RUN:
         path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
         if path is not None:

@@ -7,6 +7,7 @@ from datasets import Dataset
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import exact_revision
 from mmprofile import (
     MASK_TOKEN,
@@ -56,12 +57,10 @@ def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_
 
 def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):
     if arguments.model:
-        # By the classes that are trained and saved here: code that came with an older checkpoint lacks some of theirs.
-        revision = exact_revision(arguments.model, arguments.revision) or "main"
-        model = MMProfileForConditionalGeneration.from_pretrained(
-            arguments.model, dtype=torch.float32, revision=revision
-        )
-        processor = MMProfileProcessor.from_pretrained(arguments.model, revision=revision)
+        # By the classes that are saved here, unless asked: code that came with an older checkpoint lacks some.
+        revision = exact_revision(arguments.model, arguments.model_revision)
+        processor, _ = load_processor(arguments.model, revision, arguments.trust_remote_code)
+        model = load_model(arguments.model, revision, arguments.trust_remote_code)
         if processor.profile_schema != schema:
             raise ValueError(
                 f"{arguments.model!r} writes profiles of {processor.profile_schema.to_list()},"

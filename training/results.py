@@ -6,7 +6,6 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
-from transformers import AutoModelForSeq2SeqLM
 
 from cli.logs import told
 from files.output_files import write_json
@@ -51,6 +50,7 @@ SOFTWARE = ("torch", "transformers", "datasets", "accelerate")
 
 
 def evaluate_saved(
+    model,
     processor,
     split: Dataset,
     arguments: JointTrainingArguments,
@@ -58,10 +58,10 @@ def evaluate_saved(
     cache: PhotoCache | None,
     agreement: Agreement | None = None,
 ) -> tuple[dict[str, Evaluation], list[dict]]:
-    """The model in `output_dir` on a split: under each of `TEST_CONDITIONS`, of a model that sees reviews alone those
+    """A model on a split: under each of `TEST_CONDITIONS`, of a model that sees reviews alone those
     about reviews; and the rows of `evaluate_probabilities`. `cache` is of photos; `agreement`, of a run that may be
     stopped."""
-    model = AutoModelForSeq2SeqLM.from_pretrained(arguments.output_dir, trust_remote_code=True).to(accelerator.device)
+    model = model.to(accelerator.device)
     tests, sees = {}, seen_by(arguments)
     for row, condition in TEST_CONDITIONS.items():
         if "photos_from" in condition and not (sees.images or sees.captions):

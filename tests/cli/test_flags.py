@@ -1,11 +1,12 @@
 """A dataclass as a command line, recipes of its flags, and checks of their values."""
 
+import re
 from dataclasses import dataclass
 from math import inf, nan
 
 import pytest
 
-from cli.flags import check_choice, check_given, check_least, flag, parse_flags, read_recipe
+from cli.flags import check_choice, check_given, check_least, flag, parse_flags
 from dataset_script.captions.arguments import CaptionArguments
 from prediction.arguments import PredictionArguments
 from training.arguments import JointTrainingArguments
@@ -20,6 +21,8 @@ class Flags:
     private: bool | None = flag(None, "a truth, or none")
     loud: bool = flag(True, "a truth")
     weights: list[float] = flag([], "numbers")
+    tracker: str | None = flag(None, "a text, or none")
+    texts: list[str] = flag(["a"], "texts")
 
 
 def recipe(tmp_path, text):
@@ -44,33 +47,100 @@ def test_a_default_list_is_each_ones_own():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        *(("a: [", "not YAML"), ("- a", r"holds flags and their values, not \['a'\]"), ("sed: 1", r"not \['sed'\]")),
-        *(("seed: x", "seed is an integer, got 'x'"), ("seed: 1.9", "seed is an integer, got 1.9")),
-        *(("seed: null", "seed is an integer, got None"), ("seed: .inf", "seed is an integer, got inf")),
-        *(("seed: true", "seed is an integer, got True"), ("limit: x", "limit is an integer, got 'x'")),
-        *(("rate: a", "rate is a number, got 'a'"), ("loud: 1", "loud is true or false, got 1")),
-        *(("private: 0", "private is true or false, got 0"), ("name: no", "name is text, got False")),
-        *(("weights: 1", "weights is a list, got 1"), ("weights: [a]", "weights is a number, got 'a'")),
+        *(
+            ("a: [", "it is not YAML"),
+            ("- a", r"it holds flags and their values, not \['a'\]"),
+            ("null: 1", "there is no flag None"),
+        ),
+        *(("", "it holds flags and their values, not None"), ("recipe: a", "there is no flag recipe")),
+        *(("sed: 1", "there is no flag sed, did you mean seed?"), ("zzz: 1", "there is no flag zzz, see --help")),
+        *(("seed: 1\nname: a\nseed: 1", "seed stands there twice"), ("seed: [1]", "seed is an integer, got")),
+        *(("seed: x", "seed is an integer, got 'x'"), ("seed: 1.9", "seed is an integer, got '1.9'")),
+        *(("seed: 6.0", "seed is an integer, got '6.0'"), ("seed: 1e3", "seed is an integer, got '1000.0'")),
+        *(("seed: null", "seed is an integer, got null"), ("seed: .inf", "seed is an integer, got 'inf'")),
+        *(("seed: true", "seed is an integer, got 'True'"), ("limit: x", "limit is an integer or null, got 'x'")),
+        *(("limit: 1.5", "limit is an integer or null, got '1.5'"), ("limit: no", "limit is an integer or null, got")),
+        *(("rate: a", "rate is a number, got 'a'"), ("rate: true", "rate is a number, got 'True'")),
+        *(("loud: 1", "loud is true or false, got '1'"), ("private: 0", "private is true or false or null, got '0'")),
+        *(("name:", "name is text, got null"), ("name: {a: b}", "name is text, got")),
+        *(("weights: 1", "weights is a list, got '1'"), ("weights:", "weights is a list, got None")),
+        *(("weights: [1, a]", "weights is a number, got 'a'"), ("weights: [null]", "weights is a number, got 'None'")),
     ],
 )
-def test_a_recipe_that_is_no_recipe_is_refused(tmp_path, text, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_recipe_that_is_no_recipe_is_refused_by_its_name(tmp_path, text, message):
+    with pytest.raises(ValueError, match=f"recipe '.*recipe.yaml': {message}"):
         parse_flags(Flags, [recipe(tmp_path, text)])
 
 
 def test_a_recipe_of_bytes_that_are_no_text_is_refused_by_its_name(tmp_path):
     (tmp_path / "weights.yaml").write_bytes(b"\x80\x81name: a")
-    with pytest.raises(ValueError, match=r"recipe '.*weights.yaml' is not YAML"):
-        read_recipe(str(tmp_path / "weights.yaml"), Flags)
+    with pytest.raises(ValueError, match=r"recipe '.*weights.yaml': it is not YAML"):
+        parse_flags(Flags, [str(tmp_path / "weights.yaml")])
 
 
 def test_a_recipe_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"no recipe 'absent.yaml'"):
-        read_recipe("absent.yaml", Flags)
+    with pytest.raises(ValueError, match=r"recipe 'absent.yaml': there is no such file"):
+        parse_flags(Flags, ["absent.yaml"])
 
 
-def test_optional_flags_of_a_recipe_may_be_null(tmp_path):
-    assert read_recipe(recipe(tmp_path, "limit: null\nprivate: null"), Flags) == {"limit": None, "private": None}
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(("name: no", {"name": "no"}), ("name: 2024-01-31", {"name": "2024-01-31"}), ("name: 007", {"name": "007"})),
+        *(("name: 'null'", {"name": "null"}), ("name: ''", {"name": ""}), ("seed: '5'", {"seed": 5})),
+        *(("rate: 5e-5", {"rate": 5e-5}), ("rate: 1", {"rate": 1.0}), ("rate: .inf", {"rate": inf})),
+        *(("limit: null", {"limit": None}), ("limit:", {"limit": None}), ("limit: None", {"limit": None})),
+        *(("private: ~", {"private": None}), ("private: yes", {"private": True}), ("loud: FALSE", {"loud": False})),
+        *(("tracker: none", {"tracker": "none"}), ("tracker: no", {"tracker": "no"}), ("tracker:", {"tracker": None})),
+        *(("weights: [1, 2e-1]", {"weights": [1.0, 0.2]}), ("weights: []", {"weights": []})),
+        ("texts:\n- no\n- 2024-01-31\n- 1", {"texts": ["no", "2024-01-31", "1"]}),
+    ],
+)
+def test_values_of_a_recipe_are_of_their_flags_types(tmp_path, text, expected):
+    found = parse_flags(Flags, [recipe(tmp_path, text)])
+    assert {name: getattr(found, name) for name in expected} == expected
+    ((name, value),) = expected.items()
+    assert type(getattr(found, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        *(("--name no", {"name": "no"}), ("--name null", {"name": "null"}), ("--name=", {"name": ""})),
+        *(("--rate=5e-5", {"rate": 5e-5}), ("--rate 1", {"rate": 1.0}), ("--seed -3", {"seed": -3})),
+        *(("--limit null", {"limit": None}), ("--limit None", {"limit": None}), ("--tracker None", {"tracker": None})),
+        *(("--tracker none", {"tracker": "none"}), ("--tracker 2024-01-31", {"tracker": "2024-01-31"})),
+        *(("--private", {"private": True}), ("--loud yes", {"loud": True}), ("--loud False", {"loud": False})),
+        *(("--weights 1 2e-1 3", {"weights": [1.0, 0.2, 3.0]}), ("--weights -1 2", {"weights": [-1.0, 2.0]})),
+        *(("--weights", {"weights": []}), ("--texts fusion no", {"texts": ["fusion", "no"]})),
+    ],
+)
+def test_values_of_the_command_line_win_and_are_of_their_flags_types(tmp_path, words, expected):
+    other = "name: a\nseed: 5\nrate: 7\nlimit: 8\ntracker: b\nprivate: no\nloud: no\nweights: [4]\ntexts: [c]"
+    other = other.replace("loud: no", "loud: yes") if "False" in words else other
+    found = parse_flags(Flags, [recipe(tmp_path, other), *words.split()])
+    ((name, value),) = expected.items()
+    assert (getattr(found, name), type(getattr(found, name))) == (value, type(value))
+    assert vars(found) == vars(parse_flags(Flags, [recipe(tmp_path, other)])) | expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *(("--seed 1.5", "seed is an integer, got '1.5'"), ("--limit 6.0", "limit is an integer or null, got '6.0'")),
+        *(("--loud maybe", "loud is true or false, got 'maybe'"), ("--weights 1 a", "weights is a number, got 'a'")),
+        *(
+            ("--sed 1", "there is no flag sed, did you mean seed?"),
+            ("--rat=1", "there is no flag rat, did you mean rate"),
+        ),
+        *(("--priv", "there is no flag priv, did you mean private?"), ("--seed", "--seed: expected one argument")),
+        *(("--recipe a", "there is no flag recipe"), ("a.yaml b.yaml", "unrecognized arguments: b.yaml")),
+        ("--seed null", "seed is an integer, got 'None'"),
+    ],
+)
+def test_a_command_line_that_does_not_fit_is_refused_with_what_would(words, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_flags(Flags, words.split())
 
 
 @pytest.mark.parametrize("value", [2, -inf, inf, nan])
@@ -94,14 +164,31 @@ def test_what_fits_passes_and_what_is_missing_or_no_choice_is_named():
         (
             JointTrainingArguments,
             "dataset: a\noutput_dir: b\nlearning_rate: 5e-5\nobjectives: [text]\n",
-            ["--output_dir", "c"],
-            {"dataset": "a", "output_dir": "c", "learning_rate": 5e-5, "objectives": ["text"]},
+            [
+                "--output_dir",
+                "c",
+                "--objectives",
+                "fusion",
+                "text",
+                "--push_to_hub",
+                "true",
+                "--objective_weights",
+                "1",
+                "2",
+            ],
+            {
+                "output_dir": "c",
+                "learning_rate": 5e-5,
+                "objectives": ["fusion", "text"],
+                "push_to_hub": True,
+                "objective_weights": [1.0, 2.0],
+            },
         ),
         (
             PredictionArguments,
             "model: a\ndataset: b\nshow: 1\nmax_calls: 4\n",
-            ["--show", "2"],
-            {"model": "a", "show": 2, "max_calls": 4},
+            ["--show", "2", "--evaluate", "--output", "c"],
+            {"model": "a", "show": 2, "max_calls": 4, "evaluate": True},
         ),
         (
             CaptionArguments,

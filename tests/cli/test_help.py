@@ -23,8 +23,17 @@ print("imported:", *{heavy} & set(sys.modules))
 """
 HEAVY = {"torch", "datasets", "pandas", "duckdb", "ibis", "pyspark", "accelerate", "gradio", "matplotlib"}
 INPUTS = {
-    "train.py": ["`reviews`, a list of `text`, `images` and `captions`", "recipes/quickstart.yaml\n", "--revision"],
-    "predict.py": ['    {"user_id": "u1", "reviews": ["', "--split test --output out", "--revision", "  recipe  "],
+    "train.py": [
+        "`reviews`, a list of `text`, `images` and `captions`",
+        "recipes/quickstart.yaml\n",
+        "--model_revision",
+    ],
+    "predict.py": [
+        '    {"user_id": "u1", "reviews": ["',
+        "--split test --output out",
+        "--model_revision",
+        "  recipe  ",
+    ],
     "app.py": [
         "    python app.py --model outputs/quickstart\n",
         "whose variables MODEL_ID and MODEL_REVISION name the model",

@@ -213,3 +213,11 @@ def test_the_program_refuses_without_a_traceback(model, tmp_path):  # noqa: F811
     (tmp_path / "users.parquet").write_bytes(b"no Parquet")
     with pytest.raises(ValueError, match="is no Parquet file"):
         predict.main(["--model", str(model), "--dataset", str(tmp_path / "users.parquet"), "--show", "1"])
+
+
+@pytest.mark.parametrize("name", ["corpus", "corpus/test-00000-of-00001.parquet", "users.jsonl"])
+def test_a_corpus_that_is_here_has_no_revision(tmp_path, name):
+    write_corpus(tmp_path / "corpus")
+    (tmp_path / "users.jsonl").write_text('{"user_id": "a", "reviews": ["good"]}')
+    with pytest.raises(ValueError, match="dataset_revision.*is"):
+        open_users(str(tmp_path / name), None, "test", SCHEMA, None, None, "v1")

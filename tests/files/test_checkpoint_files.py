@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
-import predict
+from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
 from tests.prediction.test_predict import rows_of, run
 from tests.tiny_corpus import SCHEMA
@@ -108,8 +108,8 @@ def commits(hub, tmp_path):
 def test_weights_processor_and_code_are_those_of_the_revision(commits):
     for revision, number in ((commits[0], 0), ("main", 1), (None, 1)):
         commit = exact_revision("user/model", revision)
-        processor, config = predict.load_processor("user/model", commit)
-        model = predict.load_model("user/model", commit, "float32")
+        processor, config = load_processor("user/model", commit, trusted=True)
+        model = load_model("user/model", commit, trusted=True)
         assert commit == commits[number] and processor.max_text_tokens == (64, 32)[number]
         for part in (processor, config, model):
             assert commit in type(part).__module__
@@ -118,7 +118,7 @@ def test_weights_processor_and_code_are_those_of_the_revision(commits):
 
 def test_predictions_are_those_of_the_revision_and_say_it(commits, tmp_path):
     (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
-    results = run("user/model", tmp_path / "users.jsonl", tmp_path / "hub", revision=commits[0])
+    results = run("user/model", tmp_path / "users.jsonl", tmp_path / "hub", model_revision=commits[0])
     assert (results["model"], results["revision"]) == ("user/model", commits[0])
     assert run(tmp_path / "0", tmp_path / "users.jsonl", tmp_path / "here")["revision"] is None
     assert rows_of(tmp_path / "hub") == rows_of(tmp_path / "here")
@@ -127,9 +127,9 @@ def test_predictions_are_those_of_the_revision_and_say_it(commits, tmp_path):
 
 
 def test_a_revision_that_cannot_be_is_refused(commits, folder):
-    with pytest.raises(ValueError, match="--revision v1 is for a model of the Hub, '.*model' is a folder"):
+    with pytest.raises(ValueError, match="a revision, v1, is for a model of the Hub, '.*model' is a folder"):
         exact_revision(str(folder), "v1")
     with pytest.raises(ValueError, match="there is no model 'user/model' at 'v1': "):
         exact_revision("user/model", "v1")
-    with pytest.raises(ValueError, match="--revision v1 is of use with --model only"):
-        JointTrainingArguments(dataset="x", output_dir="y", revision="v1")
+    with pytest.raises(ValueError, match="--model_revision and --trust_remote_code are of use with --model"):
+        JointTrainingArguments(dataset="x", output_dir="y", model_revision="v1")

@@ -103,7 +103,7 @@ def test_what_is_wrong_with_a_dataset_is_said_before_the_work(tmp_path):
         open_users(corpus, None, "dev", SCHEMA, None, None)
     with pytest.raises(ValueError, match="there is no corpus"):
         open_users(str(tmp_path / "nowhere"), None, "test", SCHEMA, None, None)
-    with pytest.raises(ValueError, match="num_reviews, num_images and dataset_config are for datasets"):
+    with pytest.raises(ValueError, match="num_reviews.* and dataset_revision are for datasets"):
         open_users(write_lines(tmp_path, line(1)), None, "test", SCHEMA, 3, None)
     dataset = tiny_dataset(3)
     with pytest.raises(ValueError, match=r"\['reviews'\] missing"):

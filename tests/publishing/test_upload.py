@@ -72,7 +72,7 @@ def test_the_space_gets_its_page_and_the_name_of_the_model(hub, folder, variable
     assert set(files) == {"README.md", *SPACE_FILES, PICTURE, "requirements.txt"}
     assert b"spaces/user/page/resolve/main/thumbnail.jpg" in files["README.md"]
     assert b"sdk: gradio" in files["README.md"] and b"user/model" in files["README.md"]
-    assert variables == {("user/page", "MODEL_ID"): "user/model"}
+    assert variables == {("user/page", "MODEL_ID"): "user/model", ("user/page", "TRUST_REMOTE_CODE"): "true"}
     commit = next(number for number, line in enumerate(hub.requests) if "spaces/user/page/commit" in line)
     assert hub.requests.index(VARIABLES) < commit  # the first start of the page has it
     assert hub.repos["space", "user/page"].private and "secret HF_TOKEN" in capsys.readouterr().out

@@ -69,6 +69,8 @@ def test_the_documented_entry_is_all_that_a_run_needs(corpus, tmp_path):  # noqa
     assert documented_entry() in (output / "configuration_mmprofile.py").read_text(encoding="utf-8")
     results = json.loads((output / "all_results.json").read_text())
     assert "photos of another user" in results["test_f1"]  # it was shown photos, so evaluation shows them too
-    # Whoever loads it needs no edit.
-    words_of_prediction = ["--model", str(output), "--dataset", str(corpus), "--split", "test", "--show", "1"]
-    subprocess.run([sys.executable, "predict.py", *words_of_prediction], cwd=ROOT, check=True, capture_output=True)
+    # Whoever loads it needs no edit, but has to trust it.
+    predict = [sys.executable, "predict.py", "--model", str(output), "--dataset", str(corpus), "--show", "1"]
+    subprocess.run([*predict, "--trust_remote_code", "true"], cwd=ROOT, check=True, capture_output=True)
+    refused = subprocess.run(predict, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 1 and "configuration_mmprofile.py came with it: --trust_remote" in refused.stderr

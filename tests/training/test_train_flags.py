@@ -42,6 +42,17 @@ def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_cod
     assert processor.section_marks == "words"
 
 
+def test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_is_asked_for(corpus, base, tmp_path):  # noqa: F811
+    own = shutil.copytree(base[0], tmp_path / "own")
+    with open(own / "modeling_mmprofile.py", "a") as file:
+        file.write(f"\nopen({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    for trusted in (False, True):
+        run(corpus, tmp_path / str(trusted), model=own, trust_remote_code=trusted)
+        saved = (tmp_path / str(trusted) / "modeling_mmprofile.py").read_bytes()
+        assert (saved == (own / "modeling_mmprofile.py").read_bytes()) == (tmp_path / "ran").exists() == trusted
+    assert same(weights(tmp_path / "False"), weights(tmp_path / "True"))
+
+
 def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811
     tokenizer = train_tokenizer(["user likes a place"], SCHEMA, vocab_size=400)
     tokenizer.save_pretrained(tmp_path / "t5")
@@ -175,10 +186,10 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"lr_scheduler": "steep"}, "'steep'"),
         ({"lr_scheduler": "reduce_lr_on_plateau"}, "'reduce_lr_on_plateau'"),
         ({"lr_scheduler": "cosine_with_min_lr"}, "'cosine_with_min_lr'"),
-        ({"learning_rate": float("nan")}, "above 0.*nan"),
-        ({"max_grad_norm": float("nan")}, "above 0.*nan"),
-        ({"weight_decay": float("inf")}, "weight_decay is at least 0, got inf"),
-        ({"objective_weights": [1, float("nan"), 1, 1]}, "nan"),
+        ({"learning_rate": ".nan"}, "above 0.*nan"),
+        ({"max_grad_norm": ".nan"}, "above 0.*nan"),
+        ({"weight_decay": ".inf"}, "weight_decay is at least 0, got inf"),
+        ({"objective_weights": [1, ".nan", 1, 1]}, "nan"),
         ({"vision_feature": "x"}, "'x'"),
         ({"model": "org/model", "fusion": "concat"}, "org/model has its own fusion"),
         ({"model": "/nowhere"}, "there is no model '/nowhere': "),

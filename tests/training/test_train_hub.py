@@ -1,5 +1,6 @@
 """train.py and a Hub: what is pushed when, and a Hub that fails."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from transformers import AutoModelForSeq2SeqLM
 
 import train
 from publishing import hub_upload
+from tests import ROOT
 from tests.files.test_checkpoint_files import commits  # noqa: F401
 from tests.publishing.test_hub_upload import wait_for
-from tests.tiny_corpus import SCHEMA
+from tests.tiny_corpus import SCHEMA, write_corpus
 from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
 from tests.training.test_train_resume import stopped_run, untimed
 from training import checkpoints
@@ -182,7 +184,33 @@ def test_what_was_pushed_loads_from_the_hub_by_its_name(corpus, tmp_path, hub): 
 
 def test_a_checkpoint_of_the_hub_is_that_of_its_revision(commits, tmp_path):  # noqa: F811
     for revision, folder in ((commits[0], "0"), (None, "1")):
-        arguments = JointTrainingArguments(dataset="x", output_dir="y", model="user/model", revision=revision)
+        arguments = JointTrainingArguments(dataset="x", output_dir="y", model="user/model", model_revision=revision)
         model, _ = build_model(arguments, SCHEMA, None)
         expected = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / folder, trust_remote_code=True)
         assert same(model.state_dict(), expected.state_dict())
+
+
+CORPORA = """
+import json, sys
+from prediction.inputs import open_users
+from tests.tiny_corpus import SCHEMA
+from training.arguments import JointTrainingArguments
+from training.data import load_corpus
+for revision in json.loads(sys.argv[1]):
+    arguments = JointTrainingArguments(dataset="user/corpus", output_dir="x", dataset_revision=revision)
+    users = open_users("user/corpus", None, "test", SCHEMA, None, None, revision)
+    print(json.dumps([len(load_corpus(arguments)["train"]), len(users)]))
+"""
+
+
+def test_a_corpus_of_the_hub_is_that_of_its_revision(hub, tmp_path, no_client_retries):
+    api, found = HfApi(hub.endpoint, token=hub.token), []
+    api.create_repo("user/corpus", repo_type="dataset")
+    for number in (1, 2):
+        write_corpus(tmp_path / str(number), sizes=(4 + number, 2, number))
+        found.append(api.upload_folder(repo_id="user/corpus", repo_type="dataset", folder_path=tmp_path / str(number)))
+    asked = json.dumps([found[0].oid, found[1].oid, None])
+    environment = hub.environment(tmp_path / "home", PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-c", CORPORA, asked]
+    shown = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert [json.loads(line) for line in shown.stdout.splitlines()] == [[5, 1], [6, 2], [6, 2]], shown.stderr

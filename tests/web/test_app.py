@@ -247,7 +247,7 @@ def test_a_model_whose_handler_is_older_than_the_page_is_not_shown(tmp_path):
         handler.read_text().replace("def decoded(", "def _decoded(").replace("self.decoded(", "self._decoded(")
     )
     with pytest.raises(SystemExit, match="cannot be loaded: its handler.py is older than this page"):
-        app.main(["--model", str(tmp_path / "old")])
+        app.main(["--model", str(tmp_path / "old"), "--trust_remote_code"])
 
 
 def test_a_start_without_a_model_says_what_is_needed(monkeypatch, capsys, tmp_path):

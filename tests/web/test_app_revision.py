@@ -1,4 +1,4 @@
-"""The page and the handler run the revision of a Hub model that is asked for, its code too."""
+"""The page and the handler have the revision of a Hub model that is asked for, its code too where that is trusted."""
 
 import sys
 
@@ -34,13 +34,19 @@ def test_page_and_handler_are_of_the_revision(commits, tmp_path, monkeypatch):
     expected = [load_handler(tmp_path / name)({"inputs": USER})["log_probability"] for name in ("0", "1")]
     assert expected[0] != expected[1]
     for revision, number in ((commits[0], 0), ("main", 1), (None, 1)):
-        profiler = app.Profiler("user/paged", tmp_path, revision)
+        profiler = app.Profiler("user/paged", tmp_path, revision, trusted=True)
         handler = profiler.handler
         assert handler({"inputs": USER})["log_probability"] == expected[number]
         parts = (type(handler), type(handler.processor), type(handler.model))
         modules = [sys.modules[part.__module__] for part in parts]
         assert [module.COMMIT for module in modules] == [number] * 3
         assert all(commits[number] in module.__name__ for module in modules)
+        own = app.Profiler("user/paged", tmp_path, revision).handler
+        assert own({"inputs": USER})["log_probability"] == expected[number]
+        parts = (type(own).__mro__[1], type(own.processor), type(own.model))
+        assert [part.__module__ for part in parts] == [
+            *("handler", "mmprofile.processing_mmprofile", "mmprofile.modeling_mmprofile"),
+        ]
     monkeypatch.setenv("MODEL_REVISION", commits[0])
     built = []
     monkeypatch.setattr(app, "launch", lambda page, **options: built.append(page))

@@ -1,0 +1,106 @@
+"""Checkpoints by this package's classes; by the code that came with them only where that is asked for."""
+
+import filecmp
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor, PreTrainedConfig
+
+from files.checkpoint_files import checkpoint_folder
+from mmprofile import MMProfileConfig, MMProfileForConditionalGeneration, MMProfileProcessor
+
+ROOT = Path(__file__).parent.parent
+TYPE = MMProfileConfig.model_type
+FLAG = "--trust_remote_code true"
+
+
+def foreign_code(name: str, revision: str | None) -> list[str]:
+    """The files of code that came with a checkpoint and are not this package's, byte for byte. None of them is run."""
+    if not Path(name).is_dir():
+        snapshot_download(name, revision=revision, allow_patterns="*.py")  # to be compared
+    files = sorted(checkpoint_folder(name, revision).glob("*.py"))
+    ours = {path.name: path for path in ROOT.glob("*.py")}
+    return [f.name for f in files if f.name not in ours or not filecmp.cmp(f, ours[f.name], shallow=False)]
+
+
+def load_processor(name: str, revision: str | None, trusted: bool = False):
+    """The processor and the configuration of a checkpoint.
+
+    Args:
+        revision: the commit of a Hub model, see `exact_revision`.
+        trusted: run the code that came with it.
+
+    Raises:
+        ValueError: if there is none of this package's, or it needs code of its own and is not trusted.
+    """
+    try:
+        return _trusted_processor(name, revision) if trusted else _own_processor(name, revision)
+    except OSError as error:
+        raise ValueError(f"there is no model {name!r}: {error}") from error
+
+
+def load_model(name: str, revision: str | None, trusted: bool = False, dtype: torch.dtype | str = torch.float32):
+    """The model of a checkpoint, as of `load_processor`.
+
+    Args:
+        dtype: of the weights; "auto": as they were saved.
+
+    Raises:
+        ValueError: if its weights or its code are not there or not whole, or not those of this package's model.
+    """
+    try:
+        if trusted:
+            return AutoModelForSeq2SeqLM.from_pretrained(name, revision=revision, trust_remote_code=True, dtype=dtype)
+        with _by_own_classes(name, revision):
+            own: Any = MMProfileForConditionalGeneration  # with loading info it returns two things
+            model, found = own.from_pretrained(
+                name, revision=revision or "main", trust_remote_code=False, dtype=dtype, output_loading_info=True
+            )
+            if other := sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]):
+                raise ValueError(f"it has other weights than the model, e.g. of {other[0]!r}")
+        return model
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"the model {name!r} cannot be loaded: {error}") from error
+
+
+def _trusted_processor(name: str, revision: str | None):
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=True)
+    if config.model_type != TYPE and not getattr(config, "auto_map", None):
+        raise ValueError(f"{name!r} must be a checkpoint of type {TYPE!r}, it is {config.model_type!r}")
+    processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
+    if not hasattr(processor, "encode_user"):  # its code is older than this program; its settings are enough
+        processor = MMProfileProcessor.from_pretrained(name, revision=revision or "main")
+    return processor, config
+
+
+def _own_processor(name: str, revision: str | None):
+    at = revision or "main"
+    with _by_own_classes(name, revision):
+        kind = PreTrainedConfig.get_config_dict(name, revision=at)[0].get("model_type")
+        if kind != TYPE:
+            raise ValueError(f"it must be a checkpoint of type {TYPE!r}, it is {kind!r}")
+        config = MMProfileConfig.from_pretrained(name, revision=at)
+        processor = MMProfileProcessor.from_pretrained(name, revision=at, trust_remote_code=False, config=config)
+    if (foreign := foreign_code(name, revision)) and os.environ.get("RANK", "0") == "0":
+        print(f"{name}: {', '.join(foreign)} came with it and is not run, see --trust_remote_code", file=sys.stderr)
+    return processor, config
+
+
+@contextmanager
+def _by_own_classes(name: str, revision: str | None) -> Iterator[None]:
+    """Around the loading by this package's classes: where that fails and there is other code, its flag is named."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
+        hint = ""
+        if foreign := foreign_code(name, revision):
+            hint = f". {', '.join(foreign)} came with it: {FLAG} runs that code, once you have read it"
+        raise ValueError(f"the model {name!r} cannot be loaded: {error}{hint}") from error
