@@ -25,7 +25,7 @@ TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "visio
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_revision", "dataset_name", "language", "publish_example", "output_dir"),
     *("overwrite_output_dir", "num_workers", "photo_cache", "check_photos", "on_bad_photo"),
-    *("report_to", "log_steps", "log_level", "dry_run", "do_train", "test_split", "seeds"),
+    *("report_to", "log_steps", "log_level", "dry_run", "do_train", "test_split", "seeds", "trust_remote_code"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit", "max_skipped_steps"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
 )

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +18,7 @@ from corpora.opening import open_corpus
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import exact_revision
 from files.output_files import UNFINISHED, read_json, replacing
-from mmprofile import MMProfileConfig, MMProfileProcessor, ProfileSchema, seen_by
+from mmprofile import MMProfileProcessor, ProfileSchema, seen_by
 from publishing.hub_folder import save_hub_folder
 from scoring.reporting import best_epoch
 from training.arguments import JointTrainingArguments
@@ -66,7 +67,7 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
         of_photos = dataclasses.replace(flags, freeze_vision=False)  # no states of photos
         cache, _ = open_caches(shown, None, processor, of_photos, accelerator.device)
 
-    model = load_model(str(output), None, flags.trust_remote_code)
+    model = load_model(str(output), None, arguments.trust_remote_code)  # whatever the recipe says
     tests, rows = evaluate_saved(model, processor, corpus[flags.test_split], flags, accelerator, cache)
     history = read_history(output)
     results = summarise_tests(tests, rows, corpus, processor, flags) | _of_training(output)
@@ -129,7 +130,7 @@ def load_evaluated(arguments: JointTrainingArguments, schema: ProfileSchema) -> 
 
 
 def _as_made(
-    arguments: JointTrainingArguments, saved: Mapping | None, config: MMProfileConfig, processor: MMProfileProcessor
+    arguments: JointTrainingArguments, saved: Mapping | None, config: Any, processor: MMProfileProcessor
 ) -> JointTrainingArguments:
     """The flags that made the model, as far as they are known, with those of this evaluation."""
     arguments = as_trained(arguments, dict(saved)) if saved is not None else arguments
