@@ -21,11 +21,10 @@ from accelerate import Accelerator, skip_first_batches
 from datasets import DatasetDict
 from torch.utils.data import DataLoader
 
-from corpora.checks import COLUMNS
-from corpora.digest import corpus_digest
 from files.output_files import UNFINISHED, append_json, read_json, unfinished_folder, write_json
 from publishing.hub_folder import save_hub_folder
 from scoring.reporting import best_epoch
+from training.data import split_digest
 from training.whole_model import WholeModel
 
 PREFIX = "checkpoint-"
@@ -240,7 +239,7 @@ def resume(checkpoint: Path, checkpoints: Checkpoints, state: TrainingState, mod
 def describe_run(flags: Mapping, corpus: DatasetDict, processor, num_processes: int) -> dict:
     """What must be the same to go on from a checkpoint: flags, what the corpus' users have, how they become tokens and
     pixels, number of processes. Weights are the checkpoint's own."""
-    digests = {f"{name} split": corpus_digest(split, COLUMNS)[:16] for name, split in corpus.items()}
+    digests = {f"{name} split": split_digest(split)[:16] for name, split in corpus.items()}
     return dict(flags) | digests | {"processor": processor_digest(processor), "processes": num_processes}
 
 

@@ -12,6 +12,7 @@ from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 
+from corpora.shards import UnreadableRow
 from files.output_files import WriteFailure
 from training.arguments import JointTrainingArguments
 from training.batching import review_lengths
@@ -70,8 +71,8 @@ def explained_failures(arguments: JointTrainingArguments, output: Path) -> Itera
             f" {arguments.learning_rate:g}, a --max_grad_norm below {arguments.max_grad_norm:g}, a --mixed_precision"
             f" other than {arguments.mixed_precision}"
         ) from None
-    except UnreadablePhoto as failure:  # of a loader's worker it has the whole traceback in its words
-        words = str(failure).rpartition(f"{UnreadablePhoto.__name__}: ")[2].strip()
+    except (UnreadablePhoto, UnreadableRow) as failure:  # of a loader's worker it has the whole traceback in its words
+        words = str(failure).rpartition(f"{type(failure).__name__}: ")[2].strip()
         raise TrainingFailure(f"{words}; {_last_checkpoint(output)}") from None
     except WriteFailure as failure:
         raise TrainingFailure(f"{failure}; {_last_checkpoint(output)}") from failure
