@@ -28,8 +28,8 @@ TOKENIZER_USERS = 5000  # of a streamed split, in the order of its files
 def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     """The corpus' three splits, photos undecoded, cut to the numbers of users asked for.
 
-    With `streaming` the training split is a `StreamedUsers`: of what it holds, labels are read here, reviews and photos
-    while it is trained on.
+    With `streaming` the training split is a `StreamedUsers`: its labels are read here, its reviews and photos while it
+    is trained on.
 
     Raises:
         ValueError: if there is none, a split or a column is missing, captions are needed and there are none, a user's
@@ -43,7 +43,8 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     if missing := set(SPLITS) - set(corpus) - set(streamed):
         raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
     needs_captions = any("captions" in view.text for view in arguments.views.values())
-    splits = DatasetDict(streamed)
+    splits = DatasetDict()
+    splits.update(streamed)
     for name in (name for name in SPLITS if name not in streamed):
         split, schema = corpus[name], labels_schema(corpus[name].features)
         check_content(split, needs_captions)
@@ -73,7 +74,7 @@ def _open_streamed(arguments: JointTrainingArguments) -> tuple[DatasetDict, Stre
         shards = Shards(opened.files, folder, opened.features, limit)
     except ValueError as error:
         raise ValueError(f"split 'train': {error}") from None
-    return opened.splits, StreamedUsers(shards, arguments.shuffle_buffer, arguments.seed)
+    return opened.splits, StreamedUsers(shards, arguments.shuffle_buffer, arguments.batch_size, arguments.seed)
 
 
 def split_digest(split: Dataset | StreamedUsers) -> str:
@@ -154,8 +155,9 @@ def training_loader(
     drawn["forged_lines"] = arguments.forged_lines
     users_a_step = arguments.batch_size * arguments.gradient_accumulation_steps * PartialState().num_processes
     if isinstance(split, StreamedUsers):
-        examples = StreamedExamples(split, processor.profile_schema, **drawn)
-        order = StreamedOrder(examples, arguments.batch_size)
+        users: Any = split
+        examples = StreamedExamples(users, processor.profile_schema, **drawn)
+        order = StreamedOrder(examples)
     else:
         examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
         order = UserOrder(examples, arguments.seed, users_a_step if arguments.group_by_length else None)
