@@ -1,6 +1,7 @@
 """A training split that is streamed: the users, views and weights of one that is read whole, in another order."""
 
 import signal
+import sys
 from collections import Counter
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
+from huggingface_hub import HfApi
 from torch.utils.data import BatchSampler
 
 from corpora.shards import Shards
@@ -16,6 +18,7 @@ from tests.corpora.test_shards import shards
 from tests.tiny_corpus import png
 from tests.tiny_shards import write_shards
 from tests.training.test_train import run, same, train_only
+from tests.training.test_train_processes import assert_same_run, launcher, train
 from tests.training.test_train_resume import stopped_run
 from training import data
 from training.arguments import JointTrainingArguments
@@ -172,6 +175,28 @@ def test_a_streamed_run_that_is_killed_and_resumed_ends_as_the_run_left_alone(
         stopped_run(corpus, tmp_path / "model", at, monkeypatch, signal.SIGTERM, **flags)
     assert (tmp_path / "model" / "checkpoint-5").is_dir()
     assert same(train_only(corpus, tmp_path / "model", **flags), alone)
+
+
+def test_a_corpus_on_the_hub_gives_the_weights_of_that_on_the_disk(corpus, alone, tmp_path, hub):
+    api = HfApi(hub.endpoint, token=hub.token)
+    api.create_repo("user/streamed", repo_type="dataset")
+    api.upload_folder(repo_id="user/streamed", repo_type="dataset", folder_path=corpus)
+    assert same(train_only("user/streamed", tmp_path / "model", **FLAGS | {"num_workers": 2}), alone)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_that_accumulates_as_many_batches(tmp_path):
+    write_shards(tmp_path / "corpus", USERS + 1)  # the last batch is of one process alone
+    flags = {"streaming": "true", "shuffle_buffer": 6, "batch_size": 5}
+    one = [sys.executable, "train.py"]
+    alone = train(
+        tmp_path / "corpus", tmp_path / "one", one, gradient_accumulation_steps=2, **flags, max_train_users=20
+    )
+    two = launcher("recipes/accelerate_cpu.yaml", "train.py")
+    assert_same_run(*train(tmp_path / "corpus", tmp_path / "two", two, **flags, max_train_users=20), *alone)
+    uneven = launcher("recipes/accelerate_cpu.yaml", "train.py")
+    history, _ = train(tmp_path / "corpus", tmp_path / "uneven", uneven, **flags)
+    assert [record["step"] for record in history] == [3, 6]
 
 
 def test_a_user_whose_row_cannot_be_read_ends_the_run_and_is_named(tmp_path, monkeypatch):
