@@ -114,8 +114,8 @@ def read_by(make, processes, workers):
         own = list(BatchSamplerShard(batches, processes, process))
         for worker in range(workers):
             reader, rows = make(), [row for batch in own[worker::workers] for row in batch]
-            assert [reader.row(row, 1)["user_id"] for row in rows] == rows
-            yield process, rows, reader.shards.reads
+            found = [reader.row(row, 1)["user_id"] for row in rows]
+            yield process, rows, found, reader.shards.reads
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 1), (2, 1), (1, 4), (2, 2), (4, 2), (3, 1)])
@@ -124,7 +124,8 @@ def test_processes_and_workers_share_the_users_and_take_as_many_steps(processes,
         return StreamedUsers(Counted([10, 7, 10, 9] * 25), 330, 4, seed=0)
 
     parts = list(read_by(make, processes, workers))
-    rows = [Counter(row for of, rows, _ in parts if of == process for row in rows) for process in range(processes)]
+    assert parts and all(rows == found for _, rows, found, _ in parts)
+    rows = [Counter(row for of, rows, *_ in parts if of == process for row in rows) for process in range(processes)]
     assert len({part.total() for part in rows}) == 1
     taken = sum(rows, Counter())
     assert set(taken) == set(range(900)) and taken.total() - 900 < 4 * processes
