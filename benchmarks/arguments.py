@@ -72,6 +72,19 @@ def search_parser(description: str | None) -> ArgumentParser:
     return parser
 
 
+def streaming_parser(description: str | None) -> ArgumentParser:
+    """Of streaming.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures")
+    parser.add_argument("--users", type=int, default=50_000)
+    parser.add_argument("--reviews", type=int, default=4, help="of a user, each with a photo")
+    parser.add_argument("--buffer", type=int, default=1000, help="--shuffle_buffer of train.py")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--turn", type=int, default=50, help="batches of one style before the other has its turn")
+    parser.add_argument("--turns", type=int, default=15, help="of each style, before the streamed one goes on alone")
+    return parser
+
+
 def step_parser(description: str | None) -> ArgumentParser:
     """Of train_step.py; what has no default here has one that depends on the device."""
     parser = _parser(description)

@@ -57,23 +57,31 @@ def check_rows(dataset: Dataset, schema: ProfileSchema) -> None:
         dataset: as of `corpora.columns.unified`.
         schema: of its `profile`.
     """
-    profiles: Any = dataset.select_columns(["user_id", "profile"])
-    for row in profiles:
-        try:
-            schema.profile_from_labels(row["profile"] or {})
-        except ValueError as error:
-            raise ValueError(f"user {row['user_id']!r} has a profile that is none: {error}") from None
+    check_profiles(dataset.select_columns(["user_id", "profile"]), schema)
     first = 0
     tables: Any = dataset.select_columns("reviews").with_format("arrow").iter(1000)
     for table in tables:
         for reviews in table["reviews"].chunks:
-            for place, problem in _problems(reviews):
+            for place, problem in review_problems(reviews):
                 raise ValueError(f"user {dataset['user_id'][first + place]!r} has {problem}")
             first += len(reviews)
 
 
-def _problems(reviews: pa.ListArray) -> Iterator[tuple[int, str]]:
-    """A user's place in the list, and what is wrong with the reviews."""
+def check_profiles(users: Any, schema: ProfileSchema) -> None:
+    """Raises a `ValueError` that names the first user without a profile of the schema's.
+
+    Args:
+        users: to be gone over, each with a `user_id` and a `profile` of labels.
+    """
+    for row in users:
+        try:
+            schema.profile_from_labels(row["profile"] or {})
+        except ValueError as error:
+            raise ValueError(f"user {row['user_id']!r} has a profile that is none: {error}") from None
+
+
+def review_problems(reviews: pa.ListArray) -> Iterator[tuple[int, str]]:
+    """A user's place in a list of `corpora.columns.unified`, and what is wrong with the reviews."""
     yield from ((place, "no list of reviews") for place in np.flatnonzero(pc.is_null(reviews)).tolist())
     review, user = pc.list_flatten(reviews), pc.list_parent_indices(reviews).to_numpy()
     text, images, captions = (pc.struct_field(review, name) for name in REVIEW_COLUMNS)

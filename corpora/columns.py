@@ -24,18 +24,11 @@ def unified(dataset: Dataset, folder: str | os.PathLike = "") -> Dataset:
     Raises:
         ValueError: if a column is missing, or of a type that cannot become what is read.
     """
-    if missing := {"user_id", "reviews"} - set(dataset.column_names):
-        raise ValueError(f"the dataset needs the columns user_id and reviews, {sorted(missing)} missing")
-    ids, reviews = (dataset.data.column(name) for name in ("user_id", "reviews"))
-    if not _is_text(ids.type):
-        raise ValueError(f"a user_id is a text, got {_kind(ids.type)}; convert the column (astype(str) in pandas)")
-    _check_reviews(reviews.type)
-    chunks = [_reviews(chunk, os.fspath(folder)) for chunk in reviews.chunks]
-    found = {"user_id": pc.cast(ids, pa.string())}
-    found["reviews"] = pa.chunked_array(chunks, chunks[0].type) if chunks else reviews
+    found = unified_columns(dataset.data.table, folder)
     table = dataset.data.replace_schema_metadata(None)  # whose features are those of before
     # What is right already stays where it is, on the disk: other processes find it there.
-    if any(column.type != table.column(name).type for name, column in found.items()) or _any_path(chunks):
+    is_other = any(column.type != table.column(name).type for name, column in found.items())
+    if is_other or _any_path(found["reviews"].chunks):
         changed = table.table
         for name, column in found.items():
             changed = changed.set_column(changed.column_names.index(name), name, column)
@@ -44,6 +37,19 @@ def unified(dataset: Dataset, folder: str | os.PathLike = "") -> Dataset:
     read = Features.from_arrow_schema(pa.schema([(name, column.type) for name, column in found.items()]))
     info.features = Features(dict(dataset.features) | read)
     return Dataset(table, info=info, split=dataset.split)
+
+
+def unified_columns(table: pa.Table, folder: str | os.PathLike = "") -> dict[str, pa.ChunkedArray]:
+    """The columns `user_id` and `reviews` of a table as they are read here; arguments and errors as of `unified`."""
+    if missing := {"user_id", "reviews"} - set(table.column_names):
+        raise ValueError(f"the dataset needs the columns user_id and reviews, {sorted(missing)} missing")
+    ids, reviews = (table.column(name) for name in ("user_id", "reviews"))
+    if not _is_text(ids.type):
+        raise ValueError(f"a user_id is a text, got {_kind(ids.type)}; convert the column (astype(str) in pandas)")
+    _check_reviews(reviews.type)
+    chunks = [_reviews(chunk, os.fspath(folder)) for chunk in reviews.chunks]
+    unified_reviews = pa.chunked_array(chunks, chunks[0].type) if chunks else reviews
+    return {"user_id": pc.cast(ids, pa.string()), "reviews": unified_reviews}
 
 
 def is_text_profile(kind: pa.DataType) -> bool:

@@ -1,12 +1,15 @@
 """From a name to a corpus' splits; what is wrong with the files is said in a sentence, before they are read."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, Features, load_dataset_builder, load_from_disk
+from datasets import Dataset, DatasetDict, Features, load_dataset, load_dataset_builder, load_from_disk
+from datasets.data_files import DataFilesDict, get_data_patterns
 from datasets.exceptions import DatasetGenerationError
 
 from corpora.columns import unified
@@ -31,11 +34,70 @@ def open_corpus(name: str, config: str | None = None, revision: str | None = Non
         ValueError: if there is none, a folder or file is to have a revision, a file cannot be read, the files do not
             fit one another, or a column cannot be read here.
     """
-    path = Path(name)
-    if revision is not None and path.exists():
-        raise ValueError(f"--dataset_revision {revision} is for a corpus of the Hub, {name!r} is here")
-    try:
+    _check_revision(name, revision)
+    with _explained(name):
         splits = _load(name, config, revision)
+    return DatasetDict({split: unified(dataset, photo_folder(name)) for split, dataset in splits.items()})
+
+
+class Opened(NamedTuple):
+    """A corpus of which one split is to be streamed: its files, and what they say `features` are if that stands
+    beside them; the other splits are read whole."""
+
+    splits: DatasetDict
+    files: list[str]
+    features: Features | None
+
+
+def open_beside_stream(
+    name: str, config: str | None = None, revision: str | None = None, streamed: str = "train"
+) -> Opened:
+    """A corpus of Parquet files as `open_corpus` opens it, but for one split, whose files are found and not read.
+
+    Args:
+        name: a folder, a name on the Hub, or a URL of a folder that fsspec reads, as s3://bucket/corpus.
+        config, revision: as of `open_corpus`.
+
+    Raises:
+        ValueError: as of `open_corpus`; if the files are not Parquet, or the split has none.
+    """
+    _check_revision(name, revision)
+    with _explained(name):
+        builder = _find(name, config, revision)
+    files = {str(split): list(found) for split, found in (builder.config.data_files or {}).items()}
+    if builder.name != "parquet" or streamed not in files:
+        raise ValueError(
+            f"streaming reads Parquet files, and {name!r} has {sorted(files)} of {builder.name}; Dataset.to_parquet"
+            " writes them"
+        )
+    features, paths = builder.info.features, [Path(path) for found in files.values() for path in found]
+    check_parquet(path for path in paths if path.is_file())
+    rest: dict = {split: found for split, found in files.items() if split != streamed}
+    with _explained(name):
+        local = [Path(path) for found in rest.values() for path in found if Path(path).is_file()]
+        joint = features or joint_features(local)
+        others = load_dataset("parquet", data_files=rest, features=joint) if rest else DatasetDict()
+    assert isinstance(others, DatasetDict)  # all splits, where none is asked for
+    splits = DatasetDict({split: unified(dataset, photo_folder(name)) for split, dataset in others.items()})
+    return Opened(splits, files[streamed], features)
+
+
+def _check_revision(name: str, revision: str | None) -> None:
+    if revision is not None and (Path(name).exists() or "://" in name):
+        raise ValueError(f"--dataset_revision {revision} is for a corpus of the Hub, {name!r} is here")
+
+
+def photo_folder(name: str) -> Path | str:
+    """To which the photos' paths of a corpus are relative."""
+    path = Path(name)
+    return path.parent if path.is_file() else path if path.is_dir() else ""
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Gives what `datasets` raises in its block as a `ValueError` that names the corpus."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:  # the latter of a loading script
         raise ValueError(f"there is no corpus {name!r}: {error}") from error
     except (DatasetGenerationError, pa.ArrowException) as error:
@@ -43,8 +105,6 @@ def open_corpus(name: str, config: str | None = None, revision: str | None = Non
         raise ValueError(
             f"the files of {name!r} cannot be read as one: each needs the same columns of the same types ({reason})"
         ) from error
-    folder = path.parent if path.is_file() else path if path.is_dir() else ""
-    return DatasetDict({split: unified(dataset, folder) for split, dataset in splits.items()})
 
 
 def table_kind(path: Path) -> str | None:
@@ -125,6 +185,14 @@ def joint_features(paths: Sequence[Path]) -> Features | None:
         return None
     held = Features.from_arrow_schema(pa.schema([merged.field(name) for name in wider]))
     return Features(Features.from_arrow_schema(schemas[0]) | held)
+
+
+def _find(name: str, config: str | None, revision: str | None):
+    """The builder that knows a corpus' files."""
+    if "://" not in name:
+        return load_dataset_builder(name, config, revision=revision)
+    patterns = DataFilesDict.from_patterns(get_data_patterns(name), base_path=name)
+    return load_dataset_builder("parquet", data_files={str(split): list(found) for split, found in patterns.items()})
 
 
 def _load(name: str, config: str | None, revision: str | None) -> DatasetDict:

@@ -242,4 +242,5 @@ class HubHandler(BaseHTTPRequestHandler):
                 return self.answer(416, b"", headers | {"Content-Range": f"bytes */{len(content)}"})
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
             content, status = content[first : last + 1], 206
+        self.hub.sent[path] += len(content) if self.command == "GET" else 0
         self.answer(status, content, headers)

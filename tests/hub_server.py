@@ -11,9 +11,12 @@ Repositories live in memory. Large files travel by plain LFS, so the client must
 import os
 import re
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+
+from huggingface_hub import HfFileSystem
 
 from tests.hub_repos import Repo
 from tests.hub_routes import HubHandler
@@ -32,7 +35,8 @@ class HubServer:
     """The Hub of `user` (token `hf_user`) and of `other` (`hf_other`), on 127.0.0.1 from `with` on.
 
     `user` is of the organization `lab`, and has a token that may only read, `hf_reader`.
-    `requests` holds each "METHOD /path?query" that came in, in order. While a test holds `lock`, the Hub hangs.
+    `requests` holds each "METHOD /path?query" that came in, in order, `sent` the bytes that were sent of each file, by
+    its path. While a test holds `lock`, the Hub hangs.
     """
 
     token = "hf_user"
@@ -44,6 +48,7 @@ class HubServer:
         self.repos: dict[tuple[str, str], Repo] = {}  # (kind, user/name)
         self.large_files: dict[str, bytes] = {}  # by SHA-256
         self.requests: list[str] = []
+        self.sent: Counter[str] = Counter()
         self.lock = threading.RLock()
         self.port = 0
         self.faults: list[Fault] = []
@@ -68,12 +73,15 @@ class HubServer:
         return others | ours | quiet | more
 
     def use_in_process(self, monkeypatch) -> None:
-        """Makes this server the Hub of huggingface_hub's functions in this process; caches stay where they are."""
+        """Makes this server the Hub of huggingface_hub and datasets in this process; caches stay where they are."""
         resolve = self.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", self.endpoint)
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", resolve)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", self.endpoint)
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+        HfFileSystem.clear_instance_cache()  # which knows the Hub of a test before
         monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # its client for all calls
         monkeypatch.setenv("HF_TOKEN", self.token)
 

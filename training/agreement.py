@@ -1,4 +1,4 @@
-"""What ends a run in one process ends it in all: signals, and photos that one of them cannot read."""
+"""What ends a run in one process ends it in all: signals, and what one of them cannot read."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 
+from corpora.shards import UnreadableRow
 from files.unreadable_photos import UnreadablePhoto
 from training.failures import OtherProcessFailed, TrainingStopped
 
@@ -67,14 +68,14 @@ class Agreement:
         """The batches of a loader, of which each process has as many: each is checked before it is handed on.
 
         Raises:
-            as `check`, for a photo that cannot be read too.
+            as `check`, for a photo or a row that cannot be read too.
         """
         batches = iter(loader)
         while True:
             batch, failure = None, None
             try:
                 batch = next(batches, None)
-            except UnreadablePhoto as error:
+            except (UnreadablePhoto, UnreadableRow) as error:
                 failure = error
             self.check(failure)
             if batch is None:
@@ -97,7 +98,7 @@ class CheckedLoader:
 
 @contextmanager
 def saved_when_stopped(agreement: Agreement, save: Callable[[], object]) -> Iterator[None]:
-    """A run in whose block a signal, or a photo that cannot be read, leads to a checkpoint first; a signal then to the
+    """A run in whose block a signal, or what cannot be read of the corpus, leads to a checkpoint first; a signal then to the
     end of the program, with status 1.
 
     Args:
@@ -106,7 +107,7 @@ def saved_when_stopped(agreement: Agreement, save: Callable[[], object]) -> Iter
     with agreement:
         try:
             yield
-        except (UnreadablePhoto, OtherProcessFailed):
+        except (UnreadablePhoto, UnreadableRow, OtherProcessFailed):
             save()
             raise
         except TrainingStopped as error:

@@ -147,6 +147,10 @@ class JointTrainingArguments:
         False, "leave the vision tower as it is; its states of unmasked photos are kept in photo_cache, if given"
     )
     num_workers: int = flag(0, "processes that prepare batches")
+    streaming: bool = flag(
+        False, "read the training split's Parquet files, of the Hub, a bucket (s3://...) or a folder, while training"
+    )
+    shuffle_buffer: int = flag(1000, "with streaming: users held at once by each process that reads, and mixed")
     photo_cache: str | None = flag(None, "a folder for photos decoded and resized once; default: done in each epoch")
     check_photos: bool = flag(True, "read every photo before the first step, and name those that cannot be")
     on_bad_photo: str = flag(

@@ -134,10 +134,10 @@ class UserExamples(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> Example:
         rng = self._rng(index)
-        row = self.dataset[index]
+        row = self._row(index)
         reviews = self._draw_reviews(row, rng)
         if self.photos_from == "stranger":
-            stranger = self.dataset[index - 1]
+            stranger = self._row(index - 1)
             photos = self._photos(stranger["user_id"], self._draw_reviews(stranger, rng), rng)
         else:
             photos = self._photos(row["user_id"], reviews, rng) if self.photos_from == "self" else []
@@ -156,6 +156,9 @@ class UserExamples(torch.utils.data.Dataset):
             pixels=pixels,
             rng=rng,
         )
+
+    def _row(self, index: int) -> Mapping:
+        return self.dataset[index]
 
     def _rng(self, index: int) -> np.random.Generator | None:
         return None if self.seed is None else np.random.default_rng([self.seed, self.epoch, index])

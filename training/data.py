@@ -10,32 +10,44 @@ from accelerate import Accelerator, PartialState
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
-from corpora.checks import check_content, check_rows, labels_schema
-from corpora.opening import open_corpus
+from corpora.checks import COLUMNS, check_content, check_rows, labels_schema
+from corpora.digest import corpus_digest
+from corpora.opening import open_beside_stream, open_corpus, photo_folder
+from corpora.shards import Shards
 from mmprofile import seen_by
 from training.arguments import JointTrainingArguments
 from training.batching import EvaluationCollator, JointCollator, UserExamples
 from training.photo_cache import PhotoCache, Photos
 from training.photo_check import ReadablePhotos, UnreadablePhoto, check_photos, known_problems
+from training.streaming import StreamedExamples, StreamedOrder, StreamedUsers
 from training.user_order import UserOrder
 from training.vision_states import VisionStates
 
 SPLITS = ("train", "validation", "test")
+TOKENIZER_USERS = 5000  # of a streamed split, in the order of its files
 
 
 def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     """The corpus' three splits, photos undecoded, cut to the numbers of users asked for.
 
+    With `streaming` the training split is a `StreamedUsers`: its labels are read here, its reviews and photos while it
+    is trained on.
+
     Raises:
-        ValueError: if there is none, a split or a column is missing, captions are needed and there are none, or a
-            user's row cannot be read.
+        ValueError: if there is none, a split or a column is missing, captions are needed and there are none, a user's
+            row cannot be read, or a flag is not for streaming.
     """
-    corpus = open_corpus(arguments.dataset, arguments.dataset_config, arguments.dataset_revision)
-    if missing := set(SPLITS) - set(corpus):
+    streamed: dict[str, Any] = {}
+    if arguments.streaming:
+        corpus, streamed["train"] = _open_streamed(arguments)
+    else:
+        corpus = open_corpus(arguments.dataset, arguments.dataset_config, arguments.dataset_revision)
+    if missing := set(SPLITS) - set(corpus) - set(streamed):
         raise ValueError(f"{arguments.dataset!r} needs the splits {list(SPLITS)}, {sorted(missing)} missing")
     needs_captions = any("captions" in view.text for view in arguments.views.values())
     splits = DatasetDict()
-    for name in SPLITS:
+    splits.update(streamed)
+    for name in (name for name in SPLITS if name not in streamed):
         split, schema = corpus[name], labels_schema(corpus[name].features)
         check_content(split, needs_captions)
         limit = arguments.max_train_users if name == "train" else arguments.max_eval_users
@@ -47,17 +59,42 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     return splits
 
 
-def corpus_texts(split: Dataset) -> Iterator[str]:
-    """Every review and caption of a split, for the tiny preset's tokenizer."""
-    for reviews in split["reviews"]:
+def _open_streamed(arguments: JointTrainingArguments) -> tuple[DatasetDict, StreamedUsers]:
+    """The splits that are not streamed, and the one that is."""
+    if arguments.shuffle_buffer < 1:
+        raise ValueError(f"shuffle_buffer is at least 1, got {arguments.shuffle_buffer}")
+    needing = {"photo_cache": "photos", "group_by_length": "reviews", "auto_batch_size": "reviews"}
+    for flag, what in needing.items():
+        if value := getattr(arguments, flag):
+            raise ValueError(
+                f"--{flag} {str(value).lower() if value is True else value} reads the {what} of all users before the"
+                " first step, which --streaming true does without: leave one of the two out"
+            )
+    opened = open_beside_stream(arguments.dataset, arguments.dataset_config, arguments.dataset_revision)
+    limit, folder = arguments.max_train_users, photo_folder(arguments.dataset)
+    try:
+        shards = Shards(opened.files, folder, opened.features, limit)
+    except ValueError as error:
+        raise ValueError(f"split 'train': {error}") from None
+    return opened.splits, StreamedUsers(shards, arguments.shuffle_buffer, arguments.batch_size, arguments.seed)
+
+
+def split_digest(split: Dataset | StreamedUsers) -> str:
+    """64 hexadecimal digits that tell splits apart: by what their users have or, streamed, by their files' footers."""
+    return split.shards.digest() if isinstance(split, StreamedUsers) else corpus_digest(split, COLUMNS)
+
+
+def corpus_texts(split: Dataset | StreamedUsers) -> Iterator[str]:
+    """Every review and caption of a split, or of a streamed one's beginning, for the tiny preset's tokenizer."""
+    for reviews in split.first_reviews(TOKENIZER_USERS) if isinstance(split, StreamedUsers) else split["reviews"]:
         for review in reviews:
             yield review["text"]
             yield from (caption for caption in review["captions"] or () if caption)
 
 
 def check_corpus_photos(corpus: DatasetDict, processor, arguments: JointTrainingArguments) -> None:
-    """Reads all photos before the first step, where the flags ask for it, photos are seen, and no cache is to read
-    them. Of what cannot be read and is to be skipped it tells in the error stream.
+    """Reads all photos before the first step but those of a streamed split, where the flags ask for it, photos are
+    seen, and no cache is to read them. Of what cannot be read and is to be skipped it tells in the error stream.
 
     Raises:
         ValueError: names the first of those that cannot be read, and the flags; or not one can be.
@@ -65,7 +102,8 @@ def check_corpus_photos(corpus: DatasetDict, processor, arguments: JointTraining
     if not arguments.check_photos or arguments.photo_cache is not None or not photos_are_seen(arguments):
         return
     try:
-        check_photos(corpus, processor)
+        read = {name: split for name, split in corpus.items() if not isinstance(split, StreamedUsers)}
+        check_photos(read, processor)
     except UnreadablePhoto as error:
         if arguments.on_bad_photo == "skip":
             _say_what_is_left_out(str(error))
@@ -123,7 +161,7 @@ def tokens_of_step(batches: list[dict], accelerator: Accelerator) -> tuple[list[
 
 
 def training_loader(
-    split: Dataset,
+    split: Dataset | StreamedUsers,
     processor,
     arguments: JointTrainingArguments,
     cache: PhotoCache | None = None,
@@ -138,12 +176,18 @@ def training_loader(
     }
     drawn["forged_lines"] = arguments.forged_lines
     drawn["readable"] = readable_photos(processor, arguments, cache)
-    examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
     users_a_step = arguments.batch_size * arguments.batches_a_step * PartialState().num_processes
+    if isinstance(split, StreamedUsers):
+        users: Any = split
+        examples = StreamedExamples(users, processor.profile_schema, **drawn)
+        order = StreamedOrder(examples)
+    else:
+        examples = UserExamples(split, processor.profile_schema, **drawn, cache=cache, states=states)
+        order = UserOrder(examples, arguments.seed, users_a_step if arguments.group_by_length else None)
     return DataLoader(
         examples,
         arguments.batch_size,
-        sampler=UserOrder(examples, arguments.seed, users_a_step if arguments.group_by_length else None),
+        sampler=order,
         collate_fn=JointCollator(
             processor,
             arguments.views,

@@ -1,5 +1,6 @@
 """What a run will take, found by a few of its steps, of which nothing is kept."""
 
+import math
 import resource
 import statistics
 import time
@@ -27,14 +28,14 @@ def estimate(run: Run) -> dict[str, float]:
     the whole run comes to.
 
     Returns:
-        `steps` and `evaluations` of the run, `longest_step_seconds`, `step_seconds` (median) and
+        `steps` and `evaluations` of the run, `longest_step_seconds` (not a number of a streamed split), `step_seconds` (median) and
         `evaluation_batch_seconds`, `train_seconds` and `seconds` of the whole run, its evaluations included, and
         `memory_bytes` at most of this process: the device's, on a CPU all of it.
     """
     arguments, accelerator = run.arguments, run.accelerator
     begin_schedule(run)
     total = run.steps
-    longest = seconds_of(run, longest_batches(run))
+    longest = math.nan if arguments.streaming else seconds_of(run, longest_batches(run))  # a stream is not sorted
     run.state.batches = 0
     with run.agreement:
         steps = steps_of_epoch(run)
@@ -62,12 +63,11 @@ def estimate(run: Run) -> dict[str, float]:
 def tell(run: Run, found: dict[str, float]) -> None:
     """Says in lines what `estimate` found, and what of the texts is read."""
     arguments, users = run.arguments, run.arguments.batch_size * run.arguments.batches_a_step
-    shortened = shortened_texts(evaluation_loader(run.corpus["train"], run.processor, arguments))
+    split = "validation" if arguments.streaming else "train"
+    shortened = shortened_texts(evaluation_loader(run.corpus[split], run.processor, arguments))
     sizes = ", ".join(f"{len(split)} {name}" for name, split in run.corpus.items())
     told.info(f"users: {sizes}; every row can be read" + ", every photo too" * arguments.check_photos)
-    told.info(
-        f"{shortened['users']} training users have texts longer than max_text_tokens={arguments.max_text_tokens}"
-    )
+    told.info(f"{shortened['users']} {split} users have texts longer than max_text_tokens={arguments.max_text_tokens}")
     told.info(
         f"a step of {users} users a process takes {found['step_seconds']:.2f} s, with the longest texts"
         f" {found['longest_step_seconds']:.2f} s, and at most {found['memory_bytes'] / GIB:.1f} GiB"

@@ -10,8 +10,6 @@ from pathlib import Path
 import torch
 from datasets import DatasetDict
 
-from corpora.checks import COLUMNS
-from corpora.digest import corpus_digest
 from files.output_files import UNFINISHED, append_json
 from publishing.hub_folder import ADAPTER, save_hub_folder
 from scoring.reporting import plot_curves
@@ -23,12 +21,13 @@ from training.checkpoints import (
     remove_checkpoint,
     saved_run,
 )
+from training.data import split_digest
 from training.run_recipe import NAME as RECIPE
 from training.state import TrainingState
 from training.trackers import LOG_FOLDER
 
 # What makes the order of the users, or the shapes of batches and weights.
-FIXED = ("train split", "processor", "weights", "seed", "group_by_length")
+FIXED = ("train split", "processor", "weights", "seed", "group_by_length", "streaming", "shuffle_buffer")
 RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")  # of a whole run
 PROGRESS = ("metrics.jsonl", "curves.png")  # of its epochs
 WEIGHTS = (
@@ -41,7 +40,7 @@ EARLY = {LOG_FOLDER}  # what a run writes before its first checkpoint
 def describe_run(flags: Mapping, corpus: DatasetDict, processor, model: torch.nn.Module, num_processes: int) -> dict:
     """What tells a run from others: flags, what the corpus' users have, how they become tokens and pixels, which
     weights there are and which of them are trained, number of processes."""
-    digests = {f"{name} split": corpus_digest(split, COLUMNS)[:16] for name, split in corpus.items()}
+    digests = {f"{name} split": split_digest(split)[:16] for name, split in corpus.items()}
     shapes = [(name, list(weight.shape), weight.requires_grad) for name, weight in model.named_parameters()]
     known = {"processor": processor_digest(processor), "weights": _digest(shapes), "processes": num_processes}
     return dict(flags) | digests | known
@@ -65,9 +64,15 @@ def changes_since(checkpoint: Path, run: Mapping) -> list[str]:
     saved = saved_run(checkpoint)
     known = [name for name in run if name in saved]  # flags of another version are not all known
     differences = {name: f"{name} was {saved[name]!r}, is {run[name]!r}" for name in known if saved[name] != run[name]}
-    if any(name in FIXED for name in differences):
+    if any(name in FIXED for name in differences) or _order_by_batches(saved) != _order_by_batches(run):
         raise ValueError(f"{checkpoint} is of another run: {'; '.join(differences.values())}")
     return list(differences.values())
+
+
+def _order_by_batches(run: Mapping) -> list:
+    """What of its batches the order of a run's users depends on."""
+    users_a_step = run["batch_size"] * (run["gradient_accumulation_steps"] or 1) * run["processes"]
+    return [run.get("streaming") and run["batch_size"], run.get("group_by_length") and users_a_step]
 
 
 def resume(

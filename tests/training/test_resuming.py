@@ -10,7 +10,14 @@ from tests.toy_processor import WORDS, toy_image_processor, toy_processor, toy_t
 from training.resuming import changes_since, check_folder, clear_folder, describe_run, move_to_users, processor_digest
 from training.state import TrainingState
 
-RUN = {"seed": 0, "train split": "a", "batch_size": 4, "processes": 2, "learning_rate": 0.1}
+RUN = {
+    "gradient_accumulation_steps": 1,
+    "seed": 0,
+    "train split": "a",
+    "batch_size": 4,
+    "processes": 2,
+    "learning_rate": 0.1,
+}
 
 
 def corpus_of(rows, split):
@@ -59,6 +66,16 @@ def test_what_changes_the_order_of_users_is_refused_and_all_else_is_told(tmp_pat
     for name in ("seed", "train split"):
         with pytest.raises(ValueError, match=f"is of another run: {name} was .*; learning_rate was 0.1, is 0.2$"):
             changes_since(path, RUN | {name: 7, "learning_rate": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("flag", "same"), [("streaming", {"processes": 4}), ("group_by_length", {"batch_size": 2, "processes": 4})]
+)
+def test_batches_are_fixed_where_the_order_depends_on_them(tmp_path, flag, same):
+    path = checkpoint(tmp_path / "checkpoint-1", RUN | {flag: True})
+    assert len(changes_since(path, RUN | {flag: True} | same)) == len(same)
+    with pytest.raises(ValueError, match="is of another run: batch_size was 4, is 8$"):
+        changes_since(path, RUN | {flag: True, "batch_size": 8})
 
 
 def test_what_another_version_did_not_know_is_let_pass(tmp_path):

@@ -177,6 +177,7 @@ CHANGES_WEIGHTS = {
     "ema_decay": 0.5,
     "seed": 1,
     "max_train_users": 4,
+    "streaming": True,
 }
 CHANGES_ELSE = {
     # name -> the test that shows it
@@ -200,6 +201,7 @@ CHANGES_ELSE = {
     "gradient_checkpointing": "test_gradient_checkpointing_recomputes_and_changes_no_gradient",
     "matmul_precision": "test_matmul_precision_is_for_the_run_that_asks_for_it",
     "compile": "test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size",
+    "shuffle_buffer": "test_the_buffer_bounds_what_is_held_and_mixes_as_much",
     "num_workers": "test_workers_do_not_change_the_weights",
     "check_photos": "test_with_the_check_left_out_a_run_ends_at_the_photo_and_names_it_a_checkpoint_first",
     "on_bad_photo": "test_skipped_photos_leave_the_weights_of_a_corpus_without_them",
