@@ -98,8 +98,8 @@ class CheckedLoader:
 
 @contextmanager
 def saved_when_stopped(agreement: Agreement, save: Callable[[], object]) -> Iterator[None]:
-    """A run in whose block a signal, or what cannot be read of the corpus, leads to a checkpoint first; a signal then to the
-    end of the program, with status 1.
+    """A run in whose block a signal, or what cannot be read of the corpus, leads to a checkpoint first; a signal then
+    to the end of the program, with status 1.
 
     Args:
         save: writes a checkpoint and returns its path; all processes together.

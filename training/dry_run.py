@@ -28,9 +28,9 @@ def estimate(run: Run) -> dict[str, float]:
     the whole run comes to.
 
     Returns:
-        `steps` and `evaluations` of the run, `longest_step_seconds` (not a number of a streamed split), `step_seconds` (median) and
-        `evaluation_batch_seconds`, `train_seconds` and `seconds` of the whole run, its evaluations included, and
-        `memory_bytes` at most of this process: the device's, on a CPU all of it.
+        `steps` and `evaluations` of the run, `longest_step_seconds` (not a number of a streamed split), `step_seconds`
+        (median) and `evaluation_batch_seconds`, `train_seconds` and `seconds` of the whole run, its evaluations
+        included, and `memory_bytes` at most of this process: the device's, on a CPU all of it.
     """
     arguments, accelerator = run.arguments, run.accelerator
     begin_schedule(run)
