@@ -39,8 +39,9 @@ from training.failures import TrainingFailure
 from training.guards import explained_failures
 from training.launcher import make_accelerator
 from training.results import describe_training, evaluate_saved, publish_results, summarise_tests
-from training.run import Run, begin, set_up
+from training.run import Run
 from training.seeds import run_seeds
+from training.set_up import begin, set_up
 from training.steps import log_if_due, steps_of_epoch, train_step
 from training.trackers import log_results
 

@@ -15,6 +15,13 @@ from mmprofile import COMPANIONS
 ROOT = Path(__file__).parent.parent
 # What some of a checkpoint's `COMPANIONS` are called here.
 NAMES_HERE = {"requirements.txt": "requirements-inference.txt"}
+# What a run of train.py writes beside its checkpoints: of its whole, of its epochs, and with its weights.
+RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")
+PROGRESS = ("metrics.jsonl", "curves.png")
+WEIGHTS = (
+    *("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json"),
+    *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE", "recipe.yaml"),
+)
 ADAPTER = "adapter"  # not at the root, where transformers would look for one to add to the weights
 
 

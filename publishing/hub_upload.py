@@ -23,6 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from files.output_files import UNFINISHED
 from publishing.hub_answers import check_access, is_passing
+from publishing.hub_folder import ADAPTER, PROGRESS, RESULTS
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,8 @@ class HubUploader:
             repo_id=self.hub_model_id,
             folder_path=snapshot.folder,
             commit_message=snapshot.message,
-            delete_patterns=f"{LAST_CHECKPOINT}/*",  # what of an older one is not replaced
+            # What an earlier run has left there and this one has not replaced yet.
+            delete_patterns=[f"{LAST_CHECKPOINT}/*", f"{ADAPTER}/*", *RESULTS, *PROGRESS],
         )
 
     def _failed(self, snapshot: _Snapshot, error: BaseException, whole: bool = True) -> None:

@@ -16,7 +16,8 @@ from scoring.evaluation import evaluate_model
 from training.batching import review_lengths
 from training.data import evaluation_loader, shortened_texts, training_loader
 from training.results import TEST_CONDITIONS
-from training.run import Run, begin_schedule
+from training.run import Run
+from training.set_up import begin_schedule
 from training.steps import steps_of_epoch, train_step
 
 STEPS = 3  # that are timed, after one that is not
@@ -68,9 +69,11 @@ def tell(run: Run, found: dict[str, float]) -> None:
     sizes = ", ".join(f"{len(split)} {name}" for name, split in run.corpus.items())
     told.info(f"users: {sizes}; every row can be read" + ", every photo too" * arguments.check_photos)
     told.info(f"{shortened['users']} {split} users have texts longer than max_text_tokens={arguments.max_text_tokens}")
+    longest = found["longest_step_seconds"]
+    at_most = "" if math.isnan(longest) else f", with the longest texts {longest:.2f} s"
     told.info(
-        f"a step of {users} users a process takes {found['step_seconds']:.2f} s, with the longest texts"
-        f" {found['longest_step_seconds']:.2f} s, and at most {found['memory_bytes'] / GIB:.1f} GiB"
+        f"a step of {users} users a process takes {found['step_seconds']:.2f} s{at_most}, and at most"
+        f" {found['memory_bytes'] / GIB:.1f} GiB"
     )
     told.info(
         f"the run is {found['steps']} steps and {found['evaluations']} evaluations:"

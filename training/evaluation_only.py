@@ -24,9 +24,9 @@ from scoring.reporting import best_epoch
 from training.arguments import JointTrainingArguments
 from training.data import check_corpus_photos, open_caches
 from training.results import evaluate_saved, publish_results, summarise_tests
-from training.run import make_uploader
 from training.run_recipe import NAME as RECIPE
 from training.run_recipe import OF_EVALUATION, as_trained, read_saved_recipe
+from training.set_up import make_uploader
 
 METRICS, RESULTS = "metrics.jsonl", "all_results.json"
 # What a run tells of itself beside its weights, and of `all_results.json` what is of the training.

@@ -11,7 +11,7 @@ import torch
 from datasets import DatasetDict
 
 from files.output_files import UNFINISHED, append_json
-from publishing.hub_folder import ADAPTER, save_hub_folder
+from publishing.hub_folder import ADAPTER, PROGRESS, RESULTS, WEIGHTS, save_hub_folder
 from scoring.reporting import plot_curves
 from training.checkpoints import (
     Checkpoints,
@@ -22,18 +22,11 @@ from training.checkpoints import (
     saved_run,
 )
 from training.data import split_digest
-from training.run_recipe import NAME as RECIPE
 from training.state import TrainingState
 from training.trackers import LOG_FOLDER
 
 # What makes the order of the users, or the shapes of batches and weights.
 FIXED = ("train split", "processor", "weights", "seed", "group_by_length", "streaming", "shuffle_buffer")
-RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")  # of a whole run
-PROGRESS = ("metrics.jsonl", "curves.png")  # of its epochs
-WEIGHTS = (
-    *("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json"),
-    *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE", RECIPE),
-)
 EARLY = {LOG_FOLDER}  # what a run writes before its first checkpoint
 
 
