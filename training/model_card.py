@@ -16,6 +16,7 @@ from files.output_files import replacing
 from mmprofile import ProfileSchema, seen_by
 from scoring.reporting import format_table, table_order
 from training.arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
+from training.launcher import LAUNCHED
 from training.public_names import is_on_hub, link, public_name
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
@@ -200,6 +201,7 @@ def _changed_flags(arguments: JointTrainingArguments) -> list[tuple[str, str, st
     changed, elsewhere = [], OUTSIDE_THE_RUN + (TOWERS if arguments.model else ())
     for flag in dataclasses.fields(arguments):
         default = flag.default if flag.default_factory is dataclasses.MISSING else flag.default_factory()
+        default = LAUNCHED[flag.name][1] if flag.name in LAUNCHED else default  # of no launcher's word either
         value = getattr(arguments, flag.name)
         if flag.name not in elsewhere and value != default:
             changed.append((flag.name, _shown(value), _shown(default)))

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from datasets import DatasetDict
 
-import train
 from scoring.evaluation import Evaluation, majority_profile, profile_f1
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from tests.training.test_train import corpus, run  # noqa: F401
-from training import results
+from training import evaluations, results
 from training.arguments import JointTrainingArguments
 from training.batching import undecoded
 from training.presets import tiny_processor
@@ -126,7 +125,7 @@ def test_figures_are_of_the_development_split_while_training_and_in_the_end_of_t
     monkeypatch,
 ):
     drawn = []
-    for module, name in ((train, "plot_confusion"), (results, "plot_confusion"), (results, "plot_calibration")):
+    for module, name in ((evaluations, "plot_confusion"), (results, "plot_confusion"), (results, "plot_calibration")):
         draw = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, draw=draw: (drawn.append(args[2:]), draw(*args)))
     run(corpus, tmp_path / "model", num_epochs=2, publish_example=True)

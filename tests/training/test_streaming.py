@@ -172,7 +172,7 @@ def test_a_streamed_run_that_is_killed_and_resumed_ends_as_the_run_left_alone(
     corpus, alone, tmp_path, num_workers, monkeypatch
 ):
     flags = FLAGS | {"num_workers": num_workers, "resume_from_checkpoint": "auto"}
-    for at in (2, 3):  # of an epoch's 6 steps, at one of which it has begun anew
+    for at in (3, 4):  # of an epoch's 6 steps, at one of which it has begun anew
         stopped_run(corpus, tmp_path / "model", at, monkeypatch, signal.SIGTERM, **flags)
     assert (tmp_path / "model" / "checkpoint-5").is_dir()
     assert same(train_only(corpus, tmp_path / "model", **flags), alone)
@@ -204,14 +204,14 @@ def test_a_user_whose_row_cannot_be_read_ends_the_run_and_is_named(tmp_path, mon
     monkeypatch.setattr(data, "TOKENIZER_USERS", 3)
     wrong = [{"text": "good", "images": [png(1)], "captions": ["one", "two"]}]
     write_shards(tmp_path / "corpus", changed={10: {"reviews": wrong}})
-    with pytest.raises(TrainingFailure, match="'u10' has a review with another number.*no checkpoint"):
+    with pytest.raises(TrainingFailure, match="'u10' has a review with another number.*the last good checkpoint"):
         run(tmp_path / "corpus", tmp_path / "model", num_workers=1, **BOTH)
 
 
 def test_photos_of_a_streamed_split_are_checked_when_they_come(tmp_path):
     broken = [{"text": "good", "images": [{"bytes": b"none", "path": None}], "captions": ["one"]}]
     write_shards(tmp_path / "corpus", changed={10: {"reviews": broken}})
-    with pytest.raises(TrainingFailure, match="user 'u10', photo 1 of review 1: .*no checkpoint"):
+    with pytest.raises(TrainingFailure, match="user 'u10', photo 1 of review 1: .*the last good checkpoint"):
         run(tmp_path / "corpus", tmp_path / "model", **BOTH)
     loader = loader_of(tmp_path / "corpus", **BOTH)
     with pytest.raises(UnreadablePhoto, match="u10"):

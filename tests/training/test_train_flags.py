@@ -115,7 +115,7 @@ def test_a_tracker_gets_flags_losses_and_scores(corpus, tmp_path, monkeypatch): 
             noted.append((step, values))
 
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notes", Notes)
-    run(corpus, tmp_path / "model", batch_size=2, num_reviews=2, report_to="notes", num_epochs=3)
+    run(corpus, tmp_path / "model", batch_size=2, num_reviews=2, report_to="notes", num_epochs=3, log_steps=1000)
     named, flags, *logged = noted
     assert named == ("mmprofile", str(tmp_path / "model" / "logs")) or named[1] == tmp_path / "model" / "logs"
     assert (flags["num_reviews"], flags["learning_rate"]) == (2, 0.01)

@@ -9,7 +9,6 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 from transformers import AutoModelForSeq2SeqLM
 
-import train
 from publishing import hub_upload
 from tests import ROOT
 from tests.files.test_checkpoint_files import commits  # noqa: F401
@@ -17,7 +16,7 @@ from tests.publishing.test_hub_upload import wait_for
 from tests.tiny_corpus import SCHEMA, write_corpus
 from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
 from tests.training.test_train_resume import stopped_run, untimed
-from training import checkpoints
+from training import checkpoints, set_up
 from training.arguments import JointTrainingArguments
 from training.model import build_model
 
@@ -87,7 +86,7 @@ def test_a_token_that_may_not_write_is_refused_before_anything_is_loaded(  # noq
     message,
 ):
     HfApi().create_repo("user/there")
-    monkeypatch.setattr(train, "load_inputs", None)
+    monkeypatch.setattr(set_up, "load_inputs", None)
     monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(ValueError, match=message) as refused:
         run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id=name)
@@ -105,7 +104,7 @@ def test_of_a_hub_that_is_away_at_the_start_a_run_is_warned_and_goes_on(
     monkeypatch,
 ):
     hub.fail_next("auth-check", fault) if fault != "down" else hub.down()
-    monkeypatch.setattr(train, "load_inputs", None)
+    monkeypatch.setattr(set_up, "load_inputs", None)
     with pytest.raises(TypeError, match="not callable"):  # it goes on to load
         run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/run")
     assert "Whether user/run can be pushed to is not known yet: " in caplog.messages[0]
@@ -113,7 +112,7 @@ def test_of_a_hub_that_is_away_at_the_start_a_run_is_warned_and_goes_on(
 
 @pytest.mark.parametrize("name", ["run", "user/run", "lab/run"])
 def test_a_repository_that_may_be_made_is_there_before_anything_is_loaded(corpus, tmp_path, hub, name, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(train, "load_inputs", None)
+    monkeypatch.setattr(set_up, "load_inputs", None)
     with pytest.raises(TypeError, match="not callable"):
         run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id=name, hub_private_repo=True)
     assert hub.repos["model", name if "/" in name else "user/run"].private
@@ -129,7 +128,7 @@ def left_alone(corpus, tmp_path_factory):  # noqa: F811
     return output, history
 
 
-@pytest.mark.parametrize(("at", "asked"), [(7, "auto"), (6, "last-checkpoint")])
+@pytest.mark.parametrize(("at", "asked"), [(11, "auto"), (10, "last-checkpoint")])
 def test_a_download_of_what_was_pushed_goes_on_to_the_weights_of_a_run_left_alone(
     corpus,  # noqa: F811
     left_alone,
