@@ -52,6 +52,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import predict
+from benchmarks.machine import cpu_name
 from files.checkpoint_code import foreign_code
 from mmprofile import (
     MMProfileForConditionalGeneration,
@@ -372,10 +373,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def machine() -> dict:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {"cpu": cpu, "cores": cores, "threads": torch.get_num_threads()}
+    return {"cpu": cpu_name(), "cores": cores, "threads": torch.get_num_threads()}
 
 
 def versions() -> dict[str, str]:

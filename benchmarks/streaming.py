@@ -22,7 +22,6 @@ import io
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -34,6 +33,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
+from benchmarks.machine import cpu_name
 from mmprofile import ProfileSchema
 from training.arguments import JointTrainingArguments
 from training.data import corpus_texts, load_corpus, training_loader
@@ -137,12 +137,6 @@ def summary(turns: list[dict], compared: int, before: int) -> dict:
         "memory_most_after_a_tenth": max(memory[tenth - 1 :]),
         "memory_at_the_end": memory[-1],
     }
-
-
-def cpu_name() -> str:
-    """As /proc/cpuinfo has it, where there is one."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
 
 
 def main(argv: list[str] | None = None) -> dict:

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.machine import cpu_name
 from benchmarks.training_bench import Bench, Users, count_flops, medians, timed, to_device
 from benchmarks.training_flags import applicable, compare_flags
 from mmprofile import PAPER_OBJECTIVES
@@ -169,7 +170,7 @@ def main(argv: list[str] | None = None) -> dict:
     torch.set_float32_matmul_precision(options.matmul_precision)
     bench = Bench(options, device)
     results = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "machine": {
             "system": platform.platform(),
             "cores": os.cpu_count(),

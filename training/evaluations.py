@@ -40,7 +40,7 @@ def evaluate_period(run: Run) -> None:
             publish_evaluation(whole, run.processor, state.history, evaluation, run.output)
     push_checkpoint(run, saved)
     run.meter.pause(time.monotonic() - began)
-    run.time_left.add("evaluation", time.monotonic() - began)
+    run.time_left.done("evaluation")
 
 
 def push_checkpoint(run: Run, saved: Path | None) -> None:

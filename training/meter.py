@@ -98,16 +98,24 @@ class Meter:
 
 
 class TimeLeft:
-    """How long a run will still take, by what its steps and its evaluations took since it began or was resumed."""
+    """How long a run will still take, by what its steps and its evaluations took since it began or was resumed; that
+    they wait for batches and checkpoints counts."""
 
     def __init__(self):
         self._seconds = {"step": 0.0, "evaluation": 0.0}
         self._counts = {"step": 0, "evaluation": 0}
+        self._last = time.monotonic()
 
-    def add(self, kind: str, seconds: float) -> None:
-        """A "step" or an "evaluation" took so long."""
-        self._seconds[kind] += seconds
+    def begin(self) -> None:
+        """The first step begins now."""
+        self._last = time.monotonic()
+
+    def done(self, kind: str) -> None:
+        """A "step" or an "evaluation" is done, and the next one begins."""
+        now = time.monotonic()
+        self._seconds[kind] += now - self._last
         self._counts[kind] += 1
+        self._last = now
 
     def seconds(self, steps: int, evaluations: float) -> float:
         """That so many steps and evaluations will take; what has not been done yet counts for nothing."""

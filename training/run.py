@@ -78,7 +78,7 @@ class Run:
         state = self.state
         of_epoch = math.ceil((len(self.train_loader) - state.batches) / self.arguments.batches_a_step)
         left = of_epoch + (self.arguments.num_epochs - state.epoch) * self.steps_per_epoch
-        return self.arguments.max_steps or state.step + left
+        return self.arguments.max_steps or state.step + max(left, 0)
 
     @property
     def ends_epoch(self) -> bool:
@@ -90,7 +90,9 @@ class Run:
         """Whether the step just done is to be evaluated, and is not yet."""
         state, every = self.state, self.arguments.eval_steps
         last = state.history[-1]["step"] if state.history else 0
-        asked = self.ends_epoch or state.step == self.arguments.max_steps or bool(every and state.step % every == 0)
+        most = self.arguments.max_steps
+        within = bool(every and state.step % every == 0 or most and state.step >= most)
+        asked = self.ends_epoch or within
         return asked and state.step > last
 
     @property

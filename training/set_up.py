@@ -110,6 +110,7 @@ def begin(run: Run) -> None:
     start_trackers(accelerator, run.arguments.trackers, described, standing, run.output)
     if run.state.logged.get("step", 0) > standing:
         log_values(run, run.state.logged["values"])
+    run.time_left.begin()
 
 
 def begin_schedule(run: Run) -> None:

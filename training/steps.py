@@ -1,6 +1,5 @@
 """A training step, and the steps of an epoch."""
 
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -46,7 +45,7 @@ def train_step(run: Run, batches: list[dict]) -> None:
     Raises:
         TrainingFailure: if too many in a row were skipped.
     """
-    began, arguments, state, optimizer = time.monotonic(), run.arguments, run.state, run.optimizer
+    arguments, state, optimizer = run.arguments, run.state, run.optimizer
     to_training(run.joint, run.model, arguments)
     losses = accumulate_gradients(run, batches)
     clipped: Any = run.accelerator.clip_grad_norm_(run.joint.parameters(), arguments.max_grad_norm)
@@ -68,7 +67,7 @@ def train_step(run: Run, batches: list[dict]) -> None:
     users = sum(len(batch["labels"]) for batch in batches) * run.accelerator.num_processes
     state.end_step(len(batches), users, skipped=not taken)
     run.meter.add(batches, norm)
-    run.time_left.add("step", time.monotonic() - began)
+    run.time_left.done("step")
 
 
 def accumulate_gradients(run: Run, batches: list[dict]) -> list[tuple[dict[str, torch.Tensor], torch.Tensor]]:

@@ -87,11 +87,14 @@ def test_a_log_is_due_by_steps_or_by_the_pace_of_those_before(clock):
     assert due == [True] + [False] * 4 + [True] + [False] * 4 + [True]  # ten seconds apart
 
 
-def test_the_time_left_is_that_of_steps_and_evaluations():
+def test_the_time_left_is_that_of_steps_and_evaluations(clock):
     left = TimeLeft()
     assert left.seconds(10, 2) == 0
+    clock[0] += 50
+    left.begin()
     for kind, seconds in (("step", 1.0), ("step", 2.0), ("evaluation", 30.0)):
-        left.add(kind, seconds)
+        clock[0] += seconds
+        left.done(kind)
     assert left.seconds(10, 2) == 75
 
 

@@ -58,6 +58,12 @@ def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):
     assert "1 users of epoch 1 are seen a second time" in capsys.readouterr().out
 
 
+def test_fewer_steps_than_are_done_end_a_run_with_an_evaluation(corpus, tmp_path, monkeypatch):  # noqa: F811
+    stopped_run(corpus, tmp_path / "model", 4, monkeypatch, **FLAGS)
+    _, history = run(corpus, tmp_path / "model", max_steps=2, **GO_ON)
+    assert [(record["step"], record["epoch"]) for record in history] == [(3, 0.75)]
+
+
 def test_a_run_that_is_written_over_leaves_nothing_of_it_beside_new_weights(corpus, tmp_path, monkeypatch):  # noqa: F811
     output = tmp_path / "model"
     run(corpus, output, **FLAGS)
