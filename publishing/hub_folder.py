@@ -11,18 +11,11 @@ from torch import nn
 
 from files.output_files import UNFINISHED, unfinished_folder
 from mmprofile import COMPANIONS
+from publishing.run_files import ADAPTER
 
 ROOT = Path(__file__).parent.parent
 # What some of a checkpoint's `COMPANIONS` are called here.
 NAMES_HERE = {"requirements.txt": "requirements-inference.txt"}
-# What a run of train.py writes beside its checkpoints: of its whole, of its epochs, and with its weights.
-RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")
-PROGRESS = ("metrics.jsonl", "curves.png")
-WEIGHTS = (
-    *("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json"),
-    *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE", "recipe.yaml"),
-)
-ADAPTER = "adapter"  # not at the root, where transformers would look for one to add to the weights
 
 
 def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:

@@ -23,7 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from files.output_files import UNFINISHED
 from publishing.hub_answers import check_access, is_passing
-from publishing.hub_folder import ADAPTER, PROGRESS, RESULTS
+from publishing.run_files import ADAPTER, PROGRESS, RESULTS
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ import torch
 from datasets import DatasetDict
 
 from files.output_files import UNFINISHED, append_json
-from publishing.hub_folder import ADAPTER, PROGRESS, RESULTS, WEIGHTS, save_hub_folder
+from publishing.hub_folder import save_hub_folder
+from publishing.run_files import ADAPTER, PROGRESS, RESULTS, WEIGHTS
 from scoring.reporting import plot_curves
 from training.checkpoints import (
     Checkpoints,

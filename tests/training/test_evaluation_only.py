@@ -77,6 +77,7 @@ def test_another_split_of_another_corpus_is_named_and_what_is_not_known_of_the_t
     assert "random weights" not in told and "learning_rate" not in told and "epochs" not in told
 
 
+@pytest.mark.slow
 def test_a_model_elsewhere_is_copied_with_what_its_run_told_and_pushed(corpus, base, trained, tmp_path, hub):  # noqa: F811
     flags = {"push_to_hub": True, "hub_model_id": "user/again", "num_reviews": 2, "fusion": "concat"}
     results, history = evaluate(corpus, tmp_path / "copy", model=trained, **flags)

@@ -151,6 +151,7 @@ def test_lora_trains_matrices_of_its_rank_and_the_fusion_and_the_folder_is_the_m
         torch.testing.assert_close(loaded.eval()(**inputs).logits, trained.eval()(**inputs).logits)
 
 
+@pytest.mark.slow
 def test_a_run_with_lora_and_averages_that_is_stopped_goes_on_as_if_left_alone(corpus, tmp_path, monkeypatch):  # noqa: F811
     flags = {"num_epochs": 2, "lora_rank": 2, "ema_decay": 0.5, "batch_size": 2}
     run(corpus, tmp_path / "alone", **flags)

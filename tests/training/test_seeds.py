@@ -69,6 +69,7 @@ def ran(monkeypatch):
     return note
 
 
+@pytest.mark.slow
 def test_seeds_that_have_ended_are_not_trained_again_and_one_that_was_killed_is(arguments, ran, tmp_path):
     summary = run_seeds(arguments, ran)
     assert [flags.seed for flags in ran.noted] == [5, 6, 7] == summary["seeds"]

@@ -178,6 +178,7 @@ def test_a_streamed_run_that_is_killed_and_resumed_ends_as_the_run_left_alone(
     assert same(train_only(corpus, tmp_path / "model", **flags), alone)
 
 
+@pytest.mark.slow
 def test_a_corpus_on_the_hub_gives_the_weights_of_that_on_the_disk(corpus, alone, tmp_path, hub):
     api = HfApi(hub.endpoint, token=hub.token)
     api.create_repo("user/streamed", repo_type="dataset")

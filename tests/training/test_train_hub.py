@@ -128,7 +128,7 @@ def left_alone(corpus, tmp_path_factory):  # noqa: F811
     return output, history
 
 
-@pytest.mark.parametrize(("at", "asked"), [(11, "auto"), (10, "last-checkpoint")])
+@pytest.mark.parametrize(("at", "asked"), [(11, "auto"), pytest.param(10, "last-checkpoint", marks=pytest.mark.slow)])
 def test_a_download_of_what_was_pushed_goes_on_to_the_weights_of_a_run_left_alone(
     corpus,  # noqa: F811
     left_alone,

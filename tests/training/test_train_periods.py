@@ -25,6 +25,7 @@ def test_an_evaluation_is_done_after_so_many_steps_and_at_the_end_of_an_epoch(co
     assert results["best_epoch"] in (0.75, 1, 1.5, 2)
 
 
+@pytest.mark.slow
 def test_evaluations_within_an_epoch_change_no_weight(corpus, tmp_path):  # noqa: F811
     for name, steps in (("often", {"eval_steps": 1}), ("at the end", {})):
         run(corpus, tmp_path / name, objectives=["fusion"], **steps, **FLAGS)

@@ -27,6 +27,7 @@ def test_a_finished_run_goes_on_with_more_epochs(corpus, tmp_path, capsys):  # n
     assert results | {"train_seconds": 0} == expected | {"train_seconds": 0}
 
 
+@pytest.mark.slow
 def test_flags_that_change_no_order_may_change_and_are_those_of_today(corpus, tmp_path, capsys):  # noqa: F811
     run(corpus, tmp_path / "model", num_epochs=1, **FLAGS)
     changed = {"learning_rate": 0.001, "weight_decay": 0.5, "gradient_checkpointing": True, "eval_batch_size": 1}
@@ -73,6 +74,7 @@ def test_a_run_that_is_written_over_leaves_nothing_of_it_beside_new_weights(corp
     assert names(output) == {"checkpoint-1", "notes.txt"}
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_no_results_before_its_end(corpus, tmp_path, monkeypatch):  # noqa: F811
     output = tmp_path / "model"
     run(corpus, output, **FLAGS)
@@ -82,6 +84,7 @@ def test_a_run_that_goes_on_has_no_results_before_its_end(corpus, tmp_path, monk
     assert len((output / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["curves.png", "confusion.png", "metrics.jsonl"])
 def test_pictures_that_a_kill_has_prevented_are_drawn_when_the_run_goes_on(corpus, tmp_path, lost):  # noqa: F811
     """Between the last checkpoint and the epoch's pictures."""
@@ -96,6 +99,7 @@ def test_pictures_that_a_kill_has_prevented_are_drawn_when_the_run_goes_on(corpu
     assert len((output / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_corpus_that_lies_elsewhere_is_the_same_and_bad_flags_lose_nothing(corpus, tmp_path):  # noqa: F811
     output = tmp_path / "model"
     run(corpus, output, **FLAGS)
