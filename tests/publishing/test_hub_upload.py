@@ -67,6 +67,19 @@ def test_the_strategy_says_what_is_pushed_and_when(hub, folder, strategy, commit
     assert not (folder / STAGING).exists()
 
 
+def test_a_push_takes_away_what_an_earlier_run_has_left_and_this_one_has_not_written_yet(hub, folder):
+    uploader = HubUploader("user/run", folder)
+    save(folder, 1)
+    (folder / "adapter").mkdir()
+    for name in ("all_results.json", "curves.png", "adapter/adapter_model.safetensors", "notes.txt"):
+        (folder / name).write_bytes(b"old")
+    uploader.finish()
+    for name in ("README.md", "all_results.json", "curves.png", "adapter/adapter_model.safetensors", "notes.txt"):
+        (folder / name).unlink()
+    HubUploader("user/run", folder).finish()
+    assert sorted(hub.files("user/run")) == ["config.json", "metrics.jsonl", "model.safetensors", "notes.txt"]
+
+
 def test_wrong_arguments_are_refused(folder):
     with pytest.raises(ValueError, match=r"'end', 'every_save', 'checkpoint'.*'always'"):
         HubUploader("user/run", folder, hub_strategy="always")
