@@ -4,7 +4,7 @@ import logging
 import sys
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-LIBRARIES = ("transformers", "datasets", "huggingface_hub", "accelerate", "torch")
+LIBRARIES = ("transformers", "datasets", "huggingface_hub", "accelerate", "torch", "training", "publishing", "scoring")
 
 told = logging.getLogger("mmprofile")
 

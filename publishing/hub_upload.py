@@ -12,6 +12,7 @@ import shlex
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,7 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from files.output_files import UNFINISHED
 from publishing.hub_answers import check_access, is_passing
-from publishing.run_files import ADAPTER, PROGRESS, RESULTS
+from publishing.run_files import ADAPTER, LOG_FOLDER, PROGRESS, RESULTS, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ STAGING = f"{UNFINISHED}-push"
 IGNORED = [f"{UNFINISHED}*", "*.tmp", "checkpoint-*", "checkpoints/*", f"{LAST_CHECKPOINT}/*"]
 # Only ever replaced as a whole, so that a hard link keeps what it was; other files may be appended to.
 REPLACED_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".distcp"}
+# What a run replaces of an earlier one's, and takes from the Hub until it has something in its place.
+STALE = (f"{LAST_CHECKPOINT}/*", f"{ADAPTER}/*", f"{LOG_FOLDER}/*", *RESULTS, *PROGRESS)
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0  # seconds from a failed push to the next try, doubled each time
 FINAL_TRIES = 6  # of the push at the end, with half a minute of waiting between them
 
@@ -66,6 +69,8 @@ class HubUploader:
         hub_token: default: `HF_TOKEN` or that of `hf auth login`.
         hub_strategy: `end`: push in `finish` only; `every_save`: in each `on_save` too; `checkpoint`: and with the
             checkpoint to resume from, as `last-checkpoint`: who downloads the repository goes on from there.
+        stale: patterns of files of the repository that go with a push unless it holds them; if there are any, other
+            weights too, once it has some.
 
     Raises:
         ValueError: at construction, if there is no such strategy or no repository can have that name.
@@ -78,12 +83,14 @@ class HubUploader:
         hub_private_repo: bool | None = None,
         hub_token: str | None = None,
         hub_strategy: str = "every_save",
+        stale: Sequence[str] = STALE,
     ):
         if hub_strategy not in HUB_STRATEGIES:
             raise ValueError(f"hub_strategy must be one of {list(HUB_STRATEGIES)}, got {hub_strategy!r}")
         hub_utils.validate_repo_id(hub_model_id)
         self.hub_model_id, self.folder, self.hub_private_repo = hub_model_id, Path(folder), hub_private_repo
         self.hub_strategy, self._api = hub_strategy, HfApi(token=hub_token)
+        self._stale = list(stale)
         self._checkpoint: Path | None = None
         self._repo: str | None = None  # its URL, once it is there
         self._told: set[int | type] = set()
@@ -114,10 +121,15 @@ class HubUploader:
 
         `step` is for the commit's message, `checkpoint` the newest complete folder to resume from.
         """
-        if self.hub_strategy == "checkpoint" and checkpoint is not None:
-            self._checkpoint = Path(checkpoint)
+        if checkpoint is not None:
+            self.hold(checkpoint)
         if self.hub_strategy != "end":
             self._request(f"Training in progress, step {step}")
+
+    def hold(self, checkpoint: str | os.PathLike) -> None:
+        """Has the next pushes hold this checkpoint, if the strategy is `checkpoint`."""
+        if self.hub_strategy == "checkpoint":
+            self._checkpoint = Path(checkpoint)
 
     def finish(self, timeout: float = 1800.0) -> PushResult:
         """Pushes the folder as it is now, and waits for that up to `timeout` seconds. Never raises."""
@@ -186,6 +198,7 @@ class HubUploader:
                 self._changed.wait(self._not_before - now if self._waiting else None)
 
     def _push(self, snapshot: _Snapshot) -> None:
+        weights = self._stale and any(path.match(name) for path in snapshot.folder.iterdir() for name in WEIGHTS)
         if self._repo is None:
             repo = self._api.create_repo(self.hub_model_id, private=self.hub_private_repo, exist_ok=True)
             self._repo, self.hub_model_id = str(repo), repo.repo_id
@@ -193,8 +206,7 @@ class HubUploader:
             repo_id=self.hub_model_id,
             folder_path=snapshot.folder,
             commit_message=snapshot.message,
-            # What an earlier run has left there and this one has not replaced yet.
-            delete_patterns=[f"{LAST_CHECKPOINT}/*", f"{ADAPTER}/*", *RESULTS, *PROGRESS],
+            delete_patterns=[*self._stale, *(WEIGHTS if weights else ())],
         )
 
     def _failed(self, snapshot: _Snapshot, error: BaseException, whole: bool = True) -> None:

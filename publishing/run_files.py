@@ -1,9 +1,16 @@
-"""What a run of train.py writes to its folder beside its checkpoints."""
+"""What a run of train.py writes to its folder beside its checkpoints, as patterns of names."""
+
+from pathlib import Path
 
 RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")  # of the whole run
-PROGRESS = ("metrics.jsonl", "curves.png")  # of its evaluations
-WEIGHTS = (
-    *("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json"),
-    *("*.model", "*_mmprofile.py", "handler.py", "requirements.txt", "LICENSE", "recipe.yaml"),
+PROGRESS = ("metrics.jsonl", "curves.png", "recipe.yaml")  # of its evaluations, and its flags
+WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+LOADED = (  # with the weights
+    *("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "spiece.model"),
+    *("chat_template.jinja", "handler.py", "requirements.txt", "LICENSE"),
+    *(path.name for path in sorted(Path(__file__).parent.parent.glob("*_mmprofile.py"))),
 )
 ADAPTER = "adapter"  # of LoRA; not at the root, where transformers would look for one to add to the weights
+LOG_FOLDER = "logs"  # what trackers write there, and which of their runs this one is
+IDENTITY_FILE, PROJECT = "tracker_run.json", "mmprofile"  # in it

@@ -19,10 +19,12 @@ from torch.distributed.tensor import DTensor
 from files.output_files import UNFINISHED, read_json, unfinished_folder, write_json
 from publishing.hub_upload import LAST_CHECKPOINT
 from training.failures import TrainingFailure
+from training.optimization import WeightAverage
 from training.state import TrainingState
 
 PREFIX = "checkpoint-"
 NAME = re.compile(rf"{PREFIX}(\d+)(?:-epoch-([\d.]+))?")
+AVERAGE_FILE = "average.bin"  # of the weights
 RUN_FILE = "run.json"  # of which run it is, and how far that is
 
 
@@ -35,6 +37,7 @@ class Checkpoints:
         run: what `resuming.describe_run` says of it.
         save_steps: how often one is due; None: never.
         limit: how many are kept; the newest and that of the best evaluation always are. None: all.
+        average: of the weights, if the run has one.
     """
 
     def __init__(
@@ -44,8 +47,9 @@ class Checkpoints:
         run: Mapping,
         save_steps: int | None = None,
         limit: int | None = None,
+        average: WeightAverage | None = None,
     ):
-        self.accelerator, self.folder, self.run = accelerator, folder, run
+        self.accelerator, self.folder, self.run, self.average = accelerator, folder, run, average
         self.save_steps, self.limit = save_steps, limit
 
     def due(self, step: int) -> bool:
@@ -68,6 +72,8 @@ class Checkpoints:
             torch.save(state.state_dict(), unfinished / _state_file(accelerator.process_index))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
+                if self.average:
+                    torch.save(self.average.state_dict(), unfinished / AVERAGE_FILE)
                 epoch = state.history[-1]["epoch"] if evaluated else None
                 write_json(unfinished / RUN_FILE, {"run": self.run, "step": state.step, "epoch": epoch})
                 _sync(unfinished)
@@ -101,6 +107,10 @@ class Checkpoints:
                 f"{checkpoint} is no checkpoint of such weights and such an optimizer: {error}"
             ) from error
         accelerator.scaler = scaler
+        if self.average:  # which may be new to the run
+            path = checkpoint / AVERAGE_FILE
+            found = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+            self.average.load_state_dict(found)
         state.load_state_dict(_merged_states(checkpoint, accelerator))
         state.to(accelerator.device)
 
@@ -144,9 +154,9 @@ def find_checkpoint(folder: Path, asked: str | None) -> Path | None:
     Raises:
         ValueError: if `asked` is neither "auto" nor a complete checkpoint of the folder.
     """
-    found = list_checkpoints(folder)
     if asked is None:
         return None
+    found = list_checkpoints(folder)
     if asked == "auto":
         return found[-1] if found else None
     matching = [path for path in found if path.resolve() == Path(asked).resolve()]

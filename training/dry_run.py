@@ -14,8 +14,7 @@ from accelerate.utils import send_to_device
 from cli.logs import told
 from scoring.evaluation import evaluate_model
 from training.batching import review_lengths
-from training.data import evaluation_loader, shortened_texts, training_loader
-from training.results import TEST_CONDITIONS
+from training.data import evaluation_loader, photos_are_seen, shortened_texts, training_loader
 from training.run import Run
 from training.set_up import begin_schedule
 from training.steps import steps_of_epoch, train_step
@@ -35,18 +34,15 @@ def estimate(run: Run) -> dict[str, float]:
     """
     arguments, accelerator = run.arguments, run.accelerator
     begin_schedule(run)
-    total = run.steps
+    total, evaluations = run.steps, run.evaluations
     longest = math.nan if arguments.streaming else seconds_of(run, longest_batches(run))  # a stream is not sorted
     run.state.batches = 0
     with run.agreement:
-        steps = steps_of_epoch(run)
-        times = [seconds_of(run, batches) for batches in islice(steps, STEPS + 1)]
+        times = seconds_of_steps(run)
         # What was done first had to warm up; a corpus of one step has no other.
         step = statistics.median(times[1:] or times)
         batch = seconds_of_evaluation(run)
     batches = len(run.dev_loader)
-    test = batches * len(run.corpus["test"]) / len(run.corpus["validation"]) * (len(TEST_CONDITIONS) + 1)
-    evaluations = -(-total // min(arguments.eval_steps or run.steps_per_epoch, run.steps_per_epoch))
     found = {
         "steps": total,
         "evaluations": evaluations,
@@ -54,7 +50,7 @@ def estimate(run: Run) -> dict[str, float]:
         "step_seconds": step,
         "evaluation_batch_seconds": batch,
         "train_seconds": total * step,
-        "seconds": total * step + batch * (evaluations * batches + test),
+        "seconds": total * step + batch * batches * (evaluations + run.tests),
         "memory_bytes": peak_memory(accelerator.device),
     }
     tell(run, found)
@@ -66,8 +62,9 @@ def tell(run: Run, found: dict[str, float]) -> None:
     arguments, users = run.arguments, run.arguments.batch_size * run.arguments.batches_a_step
     split = "validation" if arguments.streaming else "train"
     shortened = shortened_texts(evaluation_loader(run.corpus[split], run.processor, arguments))
+    checked = photos_are_seen(arguments) and arguments.check_photos and arguments.on_bad_photo == "stop"
     sizes = ", ".join(f"{len(split)} {name}" for name, split in run.corpus.items())
-    told.info(f"users: {sizes}; every row can be read" + ", every photo too" * arguments.check_photos)
+    told.info(f"users: {sizes}; every row can be read" + ", every photo too" * checked)
     told.info(f"{shortened['users']} {split} users have texts longer than max_text_tokens={arguments.max_text_tokens}")
     longest = found["longest_step_seconds"]
     at_most = "" if math.isnan(longest) else f", with the longest texts {longest:.2f} s"
@@ -79,6 +76,8 @@ def tell(run: Run, found: dict[str, float]) -> None:
         f"the run is {found['steps']} steps and {found['evaluations']} evaluations:"
         f" about {timedelta(seconds=round(found['seconds']))}, of it"
         f" {timedelta(seconds=round(found['train_seconds']))} training. Nothing was written"
+        + ", but the photo cache"
+        * bool(arguments.photo_cache)
     )
 
 
@@ -92,6 +91,17 @@ def longest_batches(run: Run) -> list[dict]:
         send_to_device(batch, run.accelerator.device) for batch in training_loader(chosen, run.processor, arguments)
     ]
     return batches
+
+
+def seconds_of_steps(run: Run) -> list[float]:
+    """Of the first steps of an epoch, each with the wait for its batches."""
+    times, last = [], time.monotonic()
+    for batches in islice(steps_of_epoch(run), STEPS + 1):
+        seconds_of(run, batches)
+        now = time.monotonic()
+        times.append(now - last)
+        last = now
+    return times
 
 
 def seconds_of(run: Run, batches: list[dict]) -> float:

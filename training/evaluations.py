@@ -12,7 +12,6 @@ from scoring.reporting import best_record, plot_curves
 from training.agreement import CheckedLoader
 from training.results import development_record
 from training.run import Run
-from training.run_recipe import save_recipe
 
 
 def evaluate_or_save(run: Run) -> None:
@@ -20,14 +19,16 @@ def evaluate_or_save(run: Run) -> None:
     if run.evaluation_due:
         evaluate_period(run)
     elif run.checkpoints.due(run.state.step):
+        began = time.monotonic()
         push_checkpoint(run, run.checkpoints.save(run.state))
+        run.meter.pause(time.monotonic() - began)
 
 
 def evaluate_period(run: Run) -> None:
     """Evaluates what the steps since the last evaluation have made of the model, saves a checkpoint if the run keeps
     any, and has the output folder show it."""
     began, accelerator, state, arguments = time.monotonic(), run.accelerator, run.state, run.arguments
-    record = state.training_record(accelerator, run.learning_rates, list(arguments.views), run.epoch_done)
+    record = state.training_record(accelerator, run.rates or run.learning_rates, list(arguments.views), run.epoch_done)
     with run.evaluated_model() as whole:
         loader = CheckedLoader(run.dev_loader, run.agreement)
         evaluation = evaluate_model(whole, loader, run.processor, accelerator, arguments.num_beams, "development")
@@ -36,7 +37,6 @@ def evaluate_period(run: Run) -> None:
         # The checkpoint first: from it the folder's files can be written again.
         saved = run.checkpoints.save(state, evaluated=True) if arguments.saves_checkpoints else None
         if accelerator.is_main_process:
-            save_recipe(arguments, run.output)
             publish_evaluation(whole, run.processor, state.history, evaluation, run.output)
     push_checkpoint(run, saved)
     run.meter.pause(time.monotonic() - began)

@@ -34,8 +34,9 @@ def peak_flops(device: torch.device, mixed_precision: str) -> float | None:
 
 
 class StepFlops:
-    """Counts the products of a training step, 6 a weight and token (2 forwards, 4 backwards; a layer that is not
-    trained and has nothing trained before it has its 2 alone), attention scores left out.
+    """Counts the products of a training step, a weight and token: 2 forwards, 2 for the gradient of what a layer is
+    given, and 2 for that of its weights if they are trained; a vision tower of which nothing is trained has the first
+    alone. Attention scores are left out.
 
     Padding, and what gradient checkpointing computes again, do not count.
 
@@ -47,12 +48,12 @@ class StepFlops:
     def __init__(self, model, views: Mapping[str, Any]):
         text = model.text_model
         self._views = views
-        self._encoder, self._decoder = _weights(text.encoder), _weights(text.decoder)
-        self._cross = sum(_weights(layer.layer[1]) for layer in text.decoder.block)
-        self._head = model.get_output_embeddings().weight.numel()
-        self._fusion = _weights(model.fusion)
-        self._vision = _weights(model.vision_model)
-        self._per_image = 6 if any(p.requires_grad for p in model.vision_model.parameters()) else 2
+        self._encoder, self._decoder = _products(text.encoder), _products(text.decoder)
+        self._cross = sum(_products(layer.layer[1]) for layer in text.decoder.block)
+        self._head = 6 * model.get_output_embeddings().weight.numel()
+        self._fusion = _products(model.fusion)
+        seen = any(p.requires_grad for p in model.vision_model.parameters())
+        self._vision = _products(model.vision_model) if seen else 2 * _weights(model.vision_model)
         config = model.config.vision_config
         sides = zip(_sides(config.image_size), _sides(config.patch_size), strict=True)
         self._patches = math.prod(size // patch for size, patch in sides)
@@ -70,20 +71,28 @@ class StepFlops:
             encoded = torch.stack(list(lengths.values())).sum()
             tokens += encoded + targets
             # Keys and values of cross-attention are of the text's tokens, queries and outputs of the target's.
-            flops += 6 * self._encoder * encoded + 6 * (self._fusion + self._cross / 2) * read
-            flops += 6 * (self._decoder - self._cross / 2 + self._head) * targets
+            flops += self._encoder * encoded + (self._fusion + self._cross / 2) * read
+            flops += (self._decoder - self._cross / 2 + self._head) * targets
             if "image_mask" in batch:
                 sets = {self._views[name].photos for name in names} - {None}
                 seen = sets - ({"photos"} if "vision_states" in batch else set())
                 photos = batch["image_mask"].sum() * len(seen)
-                flops += self._per_image * self._vision * self._patches * photos
+                flops += self._vision * self._patches * photos
         return flops, tokens
+
+
+def _linears(module: torch.nn.Module) -> list[torch.nn.Linear]:
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
 
 
 def _weights(module: torch.nn.Module) -> int:
     """Of its matrices, embeddings left out."""
-    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
-    return sum(layer.weight.numel() for layer in layers)
+    return sum(layer.weight.numel() for layer in _linears(module))
+
+
+def _products(module: torch.nn.Module) -> int:
+    """Of its matrices and one token, forwards and backwards."""
+    return sum((6 if layer.weight.requires_grad else 4) * layer.weight.numel() for layer in _linears(module))
 
 
 def _sides(size: Any) -> tuple[int, int]:

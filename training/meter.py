@@ -48,6 +48,10 @@ class Meter:
         self._steps, self._idle = 0, 0.0
         self._began = time.monotonic()
 
+    def begin(self) -> None:
+        """The first step begins now."""
+        self._clear()
+
     @property
     def due(self) -> bool:
         """Whether the step just done is one to log; the same in all processes."""

@@ -91,22 +91,31 @@ def _settings(part: str, decayed: bool, arguments: JointTrainingArguments) -> di
 class WeightAverage:
     """The exponential moving average of a model's weights, evaluated and saved in the place of the trained ones.
 
-    After the first step it is the weights; after each further one decay x average + (1 - decay) x weights. It is part
-    of Accelerate's checkpoints.
+    After the first step it is the weights; after each further one decay x average + (1 - decay) x weights.
 
     Args:
         model: on its device already.
         decay: from 0 to below 1.
     """
 
-    def __init__(self, model: torch.nn.Module, decay: float, accelerator: Accelerator):
+    def __init__(self, model: torch.nn.Module, decay: float):
         self._model = model
         self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        accelerator.register_for_checkpointing(self._average)
 
     def update(self) -> None:
         """Takes in the weights after an optimizer step."""
         self._average.update_parameters(self._model)
+
+    def state_dict(self) -> dict:
+        return self._average.state_dict()
+
+    def load_state_dict(self, state: dict | None) -> None:
+        """Takes over what `state_dict` gave; None: begins anew with the weights as they are."""
+        if state is None:
+            self._average.module.load_state_dict(self._model.state_dict())
+            self._average.n_averaged.zero_()
+        else:
+            self._average.load_state_dict(state)
 
     def gathered(self) -> torch.nn.Module:
         """The model with the average as its weights, as `WholeModel` gives that with the trained ones."""

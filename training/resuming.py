@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import torch
 from datasets import DatasetDict
 
+from cli.logs import told
 from files.output_files import UNFINISHED, append_json
 from publishing.hub_folder import save_hub_folder
-from publishing.run_files import ADAPTER, PROGRESS, RESULTS, WEIGHTS
+from publishing.run_files import ADAPTER, IDENTITY_FILE, LOADED, LOG_FOLDER, PROGRESS, PROJECT, RESULTS, WEIGHTS
 from scoring.reporting import plot_curves
 from training.checkpoints import (
     Checkpoints,
@@ -24,11 +26,10 @@ from training.checkpoints import (
 )
 from training.data import split_digest
 from training.state import TrainingState
-from training.trackers import LOG_FOLDER
 
 # What makes the order of the users, or the shapes of batches and weights.
 FIXED = ("train split", "processor", "weights", "seed", "group_by_length", "streaming", "shuffle_buffer")
-EARLY = {LOG_FOLDER}  # what a run writes before its first checkpoint
+EARLY = {LOG_FOLDER, "recipe.yaml"}  # what a run writes before its first checkpoint
 
 
 def describe_run(flags: Mapping, corpus: DatasetDict, processor, model: torch.nn.Module, num_processes: int) -> dict:
@@ -102,31 +103,33 @@ def resume(
         for path in list_checkpoints(folder):
             if age(path) > age(checkpoint):
                 remove_checkpoint(path)
-        _remove(folder, [*RESULTS, *PROGRESS])
+        _remove(folder, [*RESULTS, "metrics.jsonl", "curves.png"])
         for record in state.history:
             append_json(folder / "metrics.jsonl", record)
         if state.history:
             plot_curves(state.history, processor.profile_schema, folder / "curves.png")
     accelerator.wait_for_everyone()
-    accelerator.print(f"going on from {checkpoint}" + (f", but {'; '.join(changes)}" if changes else ""))
+    told.info(f"going on from {checkpoint}" + (f", but {'; '.join(changes)}" if changes else ""))
 
 
-def move_to_users(state: TrainingState, checkpoint: Path, run: Mapping) -> int:
-    """Finds the place in the epoch under way with other batches or another number of processes.
+def move_to_users(state: TrainingState, checkpoint: Path, run: Mapping, users: int) -> int:
+    """Finds the place in the epoch under way, of so many users, with other batches or another number of processes.
 
     Returns:
         How many users are seen a second time, for the new batches do not end where the old did.
     """
     saved = saved_run(checkpoint)
     then, now = (known["batch_size"] * known["processes"] for known in (saved, run))
-    seen = state.batches * then
-    state.batches = seen // now
-    return seen - state.batches * now
+    seen = min(state.batches * then, users)  # the last batch may hold fewer
+    state.batches = math.ceil(users / now) if seen == users else seen // now
+    return max(seen - state.batches * now, 0)
 
 
 def check_folder(folder: Path, checkpoint: Path | None, asked: str | None, overwrite: bool) -> None:
     """Raises a `ValueError` if the folder holds files, is not gone on with and may not be overwritten. What a run has
     left that was killed before its first checkpoint is in no one's way if `asked` is "auto"."""
+    if overwrite and (folder / "train.py").exists():
+        raise ValueError(f"{folder} holds train.py itself, and may not be overwritten; choose another output_dir")
     if checkpoint is not None or overwrite:
         return
     held = {path.name for path in folder.iterdir() if not path.name.startswith(UNFINISHED)}
@@ -138,9 +141,11 @@ def clear_folder(folder: Path) -> None:
     """Takes from the output folder all that earlier runs have written."""
     for path in list_checkpoints(folder):
         remove_checkpoint(path)
-    for name in (LOG_FOLDER, ADAPTER):
+    for name in (f"{LOG_FOLDER}/{PROJECT}", ADAPTER):
         shutil.rmtree(folder / name, ignore_errors=True)
-    _remove(folder, [*RESULTS, *PROGRESS, *WEIGHTS])
+    _remove(folder, [f"{LOG_FOLDER}/{IDENTITY_FILE}", *RESULTS, *PROGRESS, *WEIGHTS, *LOADED])
+    with suppress(OSError):  # there is none, or it holds what is not of a run
+        (folder / LOG_FOLDER).rmdir()
 
 
 def _remove(folder: Path, patterns: list[str]) -> None:

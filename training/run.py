@@ -56,6 +56,7 @@ class Run:
     uploader: HubUploader | None
     scheduler: Any = None  # of the optimizer, over `steps`
     time_left: TimeLeft = field(default_factory=TimeLeft)
+    rates: dict[str, float] = field(default_factory=dict)  # `learning_rates` of the last step
     bar: Any = None  # of the epoch under way
 
     @property
@@ -121,13 +122,28 @@ class Run:
         passes = round(state.epoch - 1 + share, 4)
         return int(passes) if self.ends_epoch else passes
 
+    def evaluations_of(self, steps: int) -> int:
+        """On the development split, in the run's first so many steps."""
+        whole, every = self.steps_per_epoch, self.arguments.eval_steps
+        within = 0 if every is None else steps // every - steps // math.lcm(every, whole)
+        return steps // whole + within
+
+    @property
+    def evaluations(self) -> int:
+        """On the development split, in the whole run."""
+        whole, every = self.steps_per_epoch, self.arguments.eval_steps
+        ends_within = self.steps % whole and (every is None or self.steps % every)
+        return self.evaluations_of(self.steps) + bool(ends_within)
+
+    @property
+    def tests(self) -> float:
+        """How many evaluations of the development split those of the test split take the time of."""
+        return (len(TEST_CONDITIONS) + 1) * len(self.corpus["test"]) / len(self.corpus["validation"])
+
     @property
     def evaluations_left(self) -> float:
-        """Of the development split, and one of the test split for each of its conditions."""
-        left = self.steps - self.state.step
-        every = min(self.arguments.eval_steps or self.steps_per_epoch, self.steps_per_epoch)
-        dev, test = len(self.corpus["validation"]), len(self.corpus["test"])
-        return math.ceil(left / every) + (len(TEST_CONDITIONS) + 1) * test / dev
+        """Of the development split, and of the test split under each of its conditions."""
+        return self.evaluations - self.evaluations_of(self.state.step) + self.tests
 
     @property
     def shows_bar(self) -> bool:

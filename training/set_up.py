@@ -14,7 +14,8 @@ from datasets import Dataset, DatasetDict
 from cli.logs import told
 from files.output_files import UNFINISHED
 from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
-from publishing.hub_upload import HubUploader
+from publishing.hub_upload import STALE, HubUploader
+from publishing.run_files import RESULTS
 from training.agreement import Agreement
 from training.arguments import JointTrainingArguments
 from training.batch_size import fit_batch_size
@@ -35,6 +36,7 @@ from training.optimization import WeightAverage, check_spreading, make_optimizer
 from training.photo_cache import PhotoCache
 from training.resuming import check_folder, clear_folder, describe_run, move_to_users, resume
 from training.run import Run, log_values
+from training.run_recipe import save_recipe
 from training.state import TrainingState
 from training.trackers import start_trackers
 from training.vision_states import VisionStates
@@ -67,6 +69,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
         training_loader(corpus["train"], processor, arguments, photo_cache, vision_states),
         evaluation_loader(corpus["validation"], processor, arguments, "self", photo_cache),
     )
+    average = None if arguments.ema_decay is None else WeightAverage(model, arguments.ema_decay)
     state, limit = TrainingState(), arguments.checkpoints_total_limit
     peak = peak_flops(accelerator.device, str(arguments.mixed_precision))
     run = Run(
@@ -78,12 +81,12 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
         photo_cache=photo_cache,
         joint=joint,
         whole_model=whole_model,
-        average=None if arguments.ema_decay is None else WeightAverage(model, arguments.ema_decay, accelerator),
+        average=average,
         optimizer=optimizer,
         train_loader=train_loader,
         dev_loader=dev_loader,
         state=state,
-        checkpoints=Checkpoints(accelerator, output, described, arguments.save_steps, limit),
+        checkpoints=Checkpoints(accelerator, output, described, arguments.save_steps, limit, average),
         agreement=Agreement(accelerator),
         meter=Meter(accelerator, state, list(arguments.views), flops, arguments.log_steps, peak),
         uploader=uploader,
@@ -96,10 +99,14 @@ def begin(run: Run) -> None:
     accelerator, described = run.accelerator, run.checkpoints.run
     if checkpoint := find_checkpoint(run.output, run.arguments.resume_from_checkpoint):
         resume(checkpoint, run.checkpoints, run.state, run.evaluated_model, run.processor)
-        if again := move_to_users(run.state, checkpoint, described):
+        if again := move_to_users(run.state, checkpoint, described, len(run.corpus["train"])):
             told.info(f"{again} users of epoch {run.state.epoch} are seen a second time, since batches are others")
+        if run.uploader:
+            run.uploader.hold(checkpoint)
     elif accelerator.is_main_process and run.arguments.overwrite_output_dir:
         clear_folder(run.output)
+    if accelerator.is_main_process:
+        save_recipe(run.arguments, run.output)
     begin_schedule(run)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -110,6 +117,7 @@ def begin(run: Run) -> None:
     start_trackers(accelerator, run.arguments.trackers, described, standing, run.output)
     if run.state.logged.get("step", 0) > standing:
         log_values(run, run.state.logged["values"])
+    run.meter.begin()
     run.time_left.begin()
 
 
@@ -123,7 +131,8 @@ def make_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
         return None
     name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
     strategy = arguments.hub_strategy
-    uploader = HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=strategy)
+    stale = STALE if arguments.do_train else RESULTS
+    uploader = HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=strategy, stale=stale)
     uploader.check_access()
     return uploader
 

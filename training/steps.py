@@ -45,15 +45,18 @@ def train_step(run: Run, batches: list[dict]) -> None:
     Raises:
         TrainingFailure: if too many in a row were skipped.
     """
-    arguments, state, optimizer = run.arguments, run.state, run.optimizer
+    arguments, state = run.arguments, run.state
+    optimizer: Any = run.optimizer  # as Accelerate prepared it
     to_training(run.joint, run.model, arguments)
     losses = accumulate_gradients(run, batches)
     clipped: Any = run.accelerator.clip_grad_norm_(run.joint.parameters(), arguments.max_grad_norm)
     norm, scaled = whole_tensor(clipped), run.accelerator.scaler is not None
     last, most = losses[-1][0], arguments.max_skipped_steps
     taken = check_step(state.step + 1, norm, last, state.skipped_in_a_row, most, scaled)
+    run.rates = run.learning_rates
     if taken or scaled:  # the scaler skips the step by itself, and finds another scale
         optimizer.step()
+        taken = not optimizer.step_was_skipped
     optimizer.zero_grad()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that no step was taken yet, where the first is skipped
@@ -92,7 +95,7 @@ def log_if_due(run: Run) -> None:
     if not run.meter.due:
         return
     state, arguments = run.state, run.arguments
-    values = run.meter.read(run.learning_rates)
+    values = run.meter.read(run.rates)
     log_values(run, values)
     where = f"step {state.step}/{run.steps}, epoch {state.epoch}/{arguments.num_epochs}"
     line = log_line(values, where, run.time_left.seconds(run.steps - state.step, run.evaluations_left))

@@ -24,12 +24,10 @@ from accelerate.tracking import (
 from accelerate.utils import LoggerType
 
 from files.output_files import read_json, write_json
+from publishing.run_files import IDENTITY_FILE, LOG_FOLDER, PROJECT
 
 logger = logging.getLogger(__name__)
 
-LOG_FOLDER = "logs"  # of the output folder: what trackers write there, and which of their runs this one is
-IDENTITY_FILE = "tracker_run.json"
-PROJECT = "mmprofile"
 FLUSH_SECONDS = 3.0  # that a checkpoint waits, at most, for what was logged before it
 
 
@@ -194,10 +192,9 @@ class OneTensorBoard(TensorBoardTracker):
     """TensorBoard with one set of settings, however often the run was resumed."""
 
     def start(self):
+        settings = re.compile(r"\d+\.\d+")  # each start writes its settings beside the events, named by its time
         for old in (Path(self.logging_dir_param) / self.run_name).glob("*"):
-            if old.is_dir() and re.fullmatch(
-                r"\d+\.\d+", old.name
-            ):  # each start writes its settings beside the events
+            if old.is_dir() and settings.fullmatch(old.name):
                 shutil.rmtree(old)
         super().start()
 

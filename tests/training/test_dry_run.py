@@ -29,12 +29,12 @@ def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, 
     monkeypatch.setattr(dry_run, "review_lengths", lambda split: [[1, 1], [9], [2, 6], *[[1]] * (len(split) - 3)])
     monkeypatch.setattr(dry_run, "seconds_of_evaluation", lambda run: 5.0)
     found = main(corpus, tmp_path / "model", eval_steps=3, **FLAGS)
-    assert (found["steps"], found["evaluations"]) == (12, 4)
+    assert (found["steps"], found["evaluations"]) == (12, 6)
     assert len(calls) == 5 and list(users[0]) == ["u1", "u2"]  # the longest, one to warm up and three
     assert found["train_seconds"] == pytest.approx(12 * found["step_seconds"])
-    assert found["seconds"] > found["train_seconds"] + 4 * 5.0
+    assert found["seconds"] > found["train_seconds"] + 6 * 5.0
     assert found["memory_bytes"] > 1 << 27
-    assert re.search(r"the run is 12 steps and 4 evaluations: about \d+:\d\d:\d\d", capsys.readouterr().out)
+    assert re.search(r"the run is 12 steps and 6 evaluations: about \d+:\d\d:\d\d", capsys.readouterr().out)
     assert not (tmp_path / "model").exists()
 
 

@@ -95,8 +95,18 @@ def test_what_another_version_did_not_know_is_let_pass(tmp_path):
 def test_the_place_in_an_epoch_is_one_of_users(tmp_path, now, place):
     state = TrainingState()
     state.batches = 6
-    again = move_to_users(state, checkpoint(tmp_path / "checkpoint-1", RUN), RUN | now)
+    again = move_to_users(state, checkpoint(tmp_path / "checkpoint-1", RUN), RUN | now, users=100)
     assert (state.batches, again) == place
+
+
+@pytest.mark.parametrize("now", [{"batch_size": 3}, {"processes": 1}])
+def test_an_epoch_that_is_over_is_over_with_other_batches_too(tmp_path, now):
+    state = TrainingState()
+    state.batches = 6  # of 8 users a step, the last of 5
+    users = 45
+    assert move_to_users(state, checkpoint(tmp_path / "checkpoint-1", RUN), RUN | now, users) == 0
+    a_batch = (RUN | now)["batch_size"] * (RUN | now)["processes"]
+    assert (state.batches - 1) * a_batch < users <= state.batches * a_batch
 
 
 def test_a_folder_with_files_is_refused_but_for_what_a_run_writes_before_its_first_checkpoint(tmp_path):
@@ -114,19 +124,25 @@ def test_a_folder_with_files_is_refused_but_for_what_a_run_writes_before_its_fir
 
 
 def test_a_cleared_folder_keeps_what_no_run_has_written(tmp_path):
-    ours = [
-        "README.md",
-        "all_results.json",
-        "curves.png",
-        "metrics.jsonl",
-        "model-00001-of-2.safetensors",
-        "config.json",
-    ]
-    for name in [*ours, "notes.txt", ".gitattributes"]:
+    ours = ["README.md", "all_results.json", "curves.png", "metrics.jsonl", "recipe.yaml", "config.json", "LICENSE"]
+    ours += ["model-00001-of-00002.safetensors", "tokenizer.json", "modeling_mmprofile.py", "handler.py"]
+    theirs = [".gitattributes", "accelerate_config.json", "my.model", "notes.txt", "old.safetensors", "tokenizer.txt"]
+    for name in [*ours, *theirs]:
         (tmp_path / name).touch()
     checkpoint(tmp_path / "checkpoint-7-epoch-1", RUN)
     checkpoint(tmp_path / "last-checkpoint", RUN)
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "events").touch()
+    for name in ("logs/mmprofile/events", "logs/tracker_run.json", "logs/slurm-1.out", "adapter/adapter_config.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     clear_folder(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitattributes", "notes.txt"]
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*theirs, "logs/slurm-1.out"}
+    (tmp_path / "logs" / "slurm-1.out").unlink()
+    clear_folder(tmp_path)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_checkout_is_never_written_over(tmp_path):
+    (tmp_path / "train.py").touch()
+    with pytest.raises(ValueError, match="holds train.py itself"):
+        check_folder(tmp_path, None, None, overwrite=True)

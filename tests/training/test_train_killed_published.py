@@ -64,11 +64,11 @@ def assert_pushed(hub, output):
 def test_folder_hub_and_tracker_are_as_if_the_run_had_never_been_killed(corpus, tmp_path, hub):  # noqa: F811
     runs, chance = Runs(corpus, tmp_path, hub), random.Random(0)
     began = time.monotonic()
-    assert runs.start(tmp_path / "alone").wait() == 0, (tmp_path / "alone.log").read_text()
+    assert runs.start(tmp_path / "unkilled").wait() == 0, (tmp_path / "unkilled.log").read_text()
     whole = time.monotonic() - began
-    expected, read = left(tmp_path / "alone"), scalars(tmp_path / "alone")
+    expected, read = left(tmp_path / "unkilled"), scalars(tmp_path / "unkilled")
     assert all(len(read[name]["train/loss"]) == 8 and "test_average_f1" in read[name] for name in BOTH)
-    assert_pushed(hub, tmp_path / "alone")
+    assert_pushed(hub, tmp_path / "unkilled")
 
     kills, rounds, found = 0, 0, set()
     while kills < KILLS:

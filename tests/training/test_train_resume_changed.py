@@ -47,6 +47,17 @@ def test_flags_that_change_no_order_may_change_and_are_those_of_today(corpus, tm
     assert max(group["weight_decay"] for group in groups) == 0.5
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, 0.5), (0.5, None)])
+def test_an_average_of_the_weights_may_begin_or_end_within_a_run(corpus, tmp_path, before, after, capsys):  # noqa: F811
+    flags = GO_ON | {"save_steps": 1}
+    given = [{} if decay is None else {"ema_decay": decay} for decay in (before, after)]
+    train_only(corpus, tmp_path / "model", num_epochs=1, **flags | given[0])
+    ended = train_only(corpus, tmp_path / "model", num_epochs=2, **flags | given[1])
+    assert f"ema_decay was {before}, is {after}" in capsys.readouterr().out
+    trained = torch.load(list_checkpoints(tmp_path / "model")[-1] / "pytorch_model.bin", weights_only=True)
+    assert len(ended) > 80 and all(ended[name].isfinite().all() for name in ended) and trained
+
+
 def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):  # noqa: F811
     run(corpus, tmp_path / "model", num_epochs=1, **FLAGS | {"save_steps": 1})
     output = tmp_path / "model"
@@ -71,7 +82,7 @@ def test_a_run_that_is_written_over_leaves_nothing_of_it_beside_new_weights(corp
     (output / "notes.txt").touch()
     assert names(output) >= OF_A_WHOLE_RUN | {"model.safetensors", "curves.png", "notes.txt"}
     stopped_run(corpus, output, 2, monkeypatch, overwrite_output_dir=True, **FLAGS)
-    assert names(output) == {"checkpoint-1", "notes.txt"}
+    assert names(output) == {"checkpoint-1", "notes.txt", "recipe.yaml"}
 
 
 @pytest.mark.slow
