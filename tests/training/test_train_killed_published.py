@@ -76,7 +76,7 @@ def test_folder_hub_and_tracker_are_as_if_the_run_had_never_been_killed(corpus, 
         while True:
             process = runs.start(output)
             try:
-                process.wait(chance.uniform(0.3, 1.0) * whole if kills < KILLS else None)
+                process.wait(chance.uniform(0.3, 0.75) * whole if kills < KILLS else None)
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
