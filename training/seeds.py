@@ -30,7 +30,7 @@ RESULTS, SEEDS = "all_results.json", "seeds.json"
 
 def run_seeds(arguments: JointTrainingArguments, run: Callable[[JointTrainingArguments], dict]) -> dict:
     """Has `run` train each seed in a folder of its own, `output_dir/seed-N`, and writes `output_dir/seeds.json` after
-    each. A run that has ended is not trained again; one that was stopped goes on from its checkpoint, or if it has none
+    each. A run that has ended is not trained again; one that was stopped goes on from its checkpoint, or without one
     begins anew.
 
     Nothing of a run is left to the next but the process group: torch, numpy and Python draw from its own seed, and
