@@ -52,7 +52,7 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
 
     Raises:
         ValueError: if there is no model, `output_dir` has files that are not of `model`, or the corpus has no such
-            split, profiles of another schema, or rows or photos that cannot be read. In every process.
+            split, profiles of another schema, or rows or photos that cannot be read.
     """
     output, is_main = Path(arguments.output_dir), accelerator.is_main_process
     uploader = make_uploader(arguments) if is_main else None
