@@ -172,7 +172,7 @@ def test_a_copy_has_the_code_that_is_run_the_weights_as_they_are_and_the_adapter
     (trained / "adapter").mkdir()
     (trained / "adapter" / "adapter_config.json").write_text('{"r": 2}')
     if at == "hub":
-        shutil.rmtree(trained / "checkpoint-2")
+        (trained / "checkpoint-2" / "large.safetensors").touch()
         HfApi(hub.endpoint, hub.token).create_repo("user/foreign")
         HfApi(hub.endpoint, hub.token).upload_folder(repo_id="user/foreign", folder_path=trained)
         source = "user/foreign"
@@ -186,6 +186,7 @@ def test_a_copy_has_the_code_that_is_run_the_weights_as_they_are_and_the_adapter
     for name in ("adapter/adapter_config.json", "recipe.yaml", "metrics.jsonl", "tokenizer.json"):
         assert (tmp_path / "copy" / name).read_bytes() == (trained / name).read_bytes()
     assert not list((tmp_path / "copy").glob("checkpoint-*"))
+    assert not any("large.safetensors" in request for request in hub.requests)
     copied = weights(tmp_path / "copy")
     assert same(copied, halved) and {weight.dtype for weight in copied.values()} == {torch.bfloat16}
 
