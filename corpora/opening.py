@@ -40,6 +40,10 @@ def open_corpus(name: str, config: str | None = None, revision: str | None = Non
     return DatasetDict({split: unified(dataset, photo_folder(name)) for split, dataset in splits.items()})
 
 
+class NotStreamable(ValueError):
+    """A corpus that can be read whole alone."""
+
+
 class Opened(NamedTuple):
     """A corpus of which one split is to be streamed: its files, and what they say `features` are if that stands
     beside them; the other splits are read whole."""
@@ -59,14 +63,15 @@ def open_beside_stream(
         config, revision: as of `open_corpus`.
 
     Raises:
-        ValueError: as of `open_corpus`; if the files are not Parquet, or the split has none.
+        NotStreamable: if the files are not Parquet, or the split has none.
+        ValueError: as of `open_corpus`.
     """
     _check_revision(name, revision)
     with _explained(name):
         builder = _find(name, config, revision)
     files = {str(split): list(found) for split, found in (builder.config.data_files or {}).items()}
     if builder.name != "parquet" or streamed not in files:
-        raise ValueError(
+        raise NotStreamable(
             f"streaming reads Parquet files, and {name!r} has {sorted(files)} of {builder.name}; Dataset.to_parquet"
             " writes them"
         )

@@ -72,7 +72,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
     (config,) = copy.deepcopy(model.peft_config).values()
-    learned = get_peft_model_state_dict(model)
+    learned = get_peft_model_state_dict(model, save_embedding_layers=False)  # "auto" asks where the model came from
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     whole = {name: weight for name, weight in trained.items() if "lora_" not in name}
     config.modules_to_save = sorted({name.partition(".")[0] for name in whole})

@@ -1,15 +1,44 @@
-"""What ends a run in one process ends it in all: signals, and what one of them cannot read."""
+"""What one process finds holds in all; what ends a run in one ends it in all: signals, and what cannot be read."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 
 from corpora.shards import UnreadableRow
 from files.unreadable_photos import UnreadablePhoto
 from training.failures import OtherProcessFailed, TrainingStopped
+
+
+class StoppedRun(SystemExit):
+    """Of a run that a signal ended behind a checkpoint: the program ends, with status 1 and these words.
+
+    Attributes:
+        signal: its name.
+        checkpoint: the path.
+    """
+
+    def __init__(self, signal: str, checkpoint: object):
+        super().__init__(f"train.py: stopped by {signal}; go on with --resume_from_checkpoint {checkpoint}")
+        self.signal, self.checkpoint = signal, checkpoint
+
+
+def on_main(state: PartialState | Accelerator, work: Callable[[], Any]) -> Any:
+    """What the main process finds, for all of them; or the `ValueError` that it meets, raised in each."""
+    found: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            found[0] = work()
+        except ValueError as error:
+            found[1] = error
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
 
 
 class Agreement:
@@ -99,7 +128,7 @@ class CheckedLoader:
 @contextmanager
 def saved_when_stopped(agreement: Agreement, save: Callable[[], object]) -> Iterator[None]:
     """A run in whose block a signal, or what cannot be read of the corpus, leads to a checkpoint first; a signal then
-    to the end of the program, with status 1.
+    to a `StoppedRun`.
 
     Args:
         save: writes a checkpoint and returns its path; all processes together.
@@ -111,5 +140,4 @@ def saved_when_stopped(agreement: Agreement, save: Callable[[], object]) -> Iter
             save()
             raise
         except TrainingStopped as error:
-            path = save()
-            raise SystemExit(f"train.py: stopped by {error}; go on with --resume_from_checkpoint {path}") from None
+            raise StoppedRun(str(error), save()) from None

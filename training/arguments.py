@@ -270,7 +270,7 @@ class JointTrainingArguments:
             raise ValueError(f"{given} is of use with a --lora_rank only")
         if self.lora_alpha is not None and not 0 < self.lora_alpha < inf:
             raise ValueError(f"lora_alpha is above 0, got {self.lora_alpha}")
-        if self.lora_rank is not None and find_spec("peft") is None:
+        if self.do_train and self.lora_rank is not None and find_spec("peft") is None:
             raise ValueError(f"lora_rank={self.lora_rank} needs peft: `pip install -r requirements-lora.txt`")
 
     def _check_what_is_run(self):
@@ -290,13 +290,14 @@ class JointTrainingArguments:
 
 
 def unused_settings(arguments: JointTrainingArguments) -> list[str]:
-    """Sentences on what the launcher says and a flag or a recipe decides otherwise."""
+    """Sentences on what the launcher says and a flag or a recipe decides otherwise; not on its defaults, which it says
+    without being asked."""
     from training.launcher import LAUNCHED
 
     unused = []
-    for name, (variable, _) in LAUNCHED.items():
+    for name, (variable, default) in LAUNCHED.items():
         asked, decided = os.environ.get(variable, "").lower(), str(getattr(arguments, name)).lower()
         same = {"compile": {"no": "false", "inductor": "true"}.get(asked)}.get(name, asked)
-        if asked and same != decided:
+        if asked and same not in (decided, str(default).lower()):
             unused.append(f"{variable}={asked} is not used, --{name} {decided} is")
     return unused

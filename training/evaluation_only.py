@@ -3,34 +3,44 @@
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from datasets import DatasetDict
+from datasets import DatasetDict, Features
+from huggingface_hub import snapshot_download
 from transformers.utils.hub import cached_file
 
 from cli.logs import told
 from corpora.checks import check_content, check_rows, labels_schema
-from corpora.opening import open_corpus
+from corpora.opening import NotStreamable, open_beside_stream, open_corpus, photo_folder
+from corpora.shards import Shards
 from files.checkpoint_code import load_model, load_processor
-from files.checkpoint_files import exact_revision
+from files.checkpoint_files import LOADED, exact_revision
 from files.output_files import UNFINISHED, read_json, replacing
 from mmprofile import MMProfileProcessor, ProfileSchema, seen_by
 from publishing.hub_folder import save_hub_folder
+from publishing.run_files import ADAPTER
 from scoring.reporting import best_epoch
+from training.agreement import on_main
 from training.arguments import JointTrainingArguments
 from training.data import check_corpus_photos, open_caches
 from training.results import evaluate_saved, publish_results, summarise_tests
 from training.run_recipe import NAME as RECIPE
 from training.run_recipe import OF_EVALUATION, as_trained, read_saved_recipe
 from training.set_up import make_uploader
+from training.trackers import log_results, start_trackers
 
 METRICS, RESULTS = "metrics.jsonl", "all_results.json"
 # What a run tells of itself beside its weights, and of `all_results.json` what is of the training.
 OF_THE_RUN, OF_TRAINING = (RECIPE, METRICS, RESULTS), ("train_corpus", "train_software", "train_seconds")
+
+
+# What a folder has for those who load it, beside the files of `LOADED`.
+BESIDE_CODE = ("*.py", "requirements.txt", "LICENSE")
 
 
 def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -> dict:
@@ -46,17 +56,15 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
     """
     output, is_main = Path(arguments.output_dir), accelerator.is_main_process
     uploader = make_uploader(arguments) if is_main else None
-    source, revision = _source(arguments, output)
+    source, revision = on_main(accelerator, lambda: _source(arguments, output))
     processor, config = load_processor(source, revision, arguments.trust_remote_code)
-    corpus = load_evaluated(arguments, processor.profile_schema)
-    check_content(corpus[arguments.test_split], needs_captions=seen_by(config).captions)
-    accelerator.wait_for_everyone()  # all have seen the empty folder
-    if is_main and arguments.model:
-        _copy(source, revision, processor, output)
-    accelerator.wait_for_everyone()
-
-    saved = read_saved_recipe(output)
+    recipe = _beside(source, revision, RECIPE)
+    saved = read_saved_recipe(recipe.parent) if recipe else None
     flags = _as_made(arguments, saved, config, processor)
+    corpus = load_evaluated(flags, processor.profile_schema)
+    check_content(corpus[flags.test_split], needs_captions=seen_by(config).captions)
+    if arguments.model:
+        on_main(accelerator, lambda: _copy(source, revision, processor, output, arguments.trust_remote_code))
     _say_what_differs(flags, saved or {})
     processor.max_images = max(processor.max_images, flags.num_reviews * flags.num_images)
     torch.set_float32_matmul_precision(flags.matmul_precision)
@@ -73,6 +81,7 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
     results = summarise_tests(tests, rows, corpus, processor, flags) | _of_training(output)
     if history:
         results["best_epoch"] = best_epoch(history)
+    _log(results, history, flags, accelerator)
     if is_main:
         publish_results(results, tests, rows, corpus, history, processor, flags, flags_known=saved is not None)
         if uploader:
@@ -95,31 +104,65 @@ def _source(arguments: JointTrainingArguments, output: Path) -> tuple[str, str]:
     return arguments.model, exact_revision(arguments.model, arguments.model_revision) or "main"
 
 
-def _copy(source: str, revision: str, processor: MMProfileProcessor, output: Path) -> None:
-    """The model, with today's code, and what its run told of itself."""
-    save_hub_folder(load_model(source, revision), processor, output)
+def _beside(source: str, revision: str, name: str) -> Path | None:
+    """A file of a model's folder or repository; None where it has none of that name."""
+    path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return None if path is None else Path(path)
+
+
+def _copy(source: str, revision: str, processor: MMProfileProcessor, output: Path, trusted: bool) -> None:
+    """The model with the code that is run, its own if that is trusted and else today's; its adapter, and what its run
+    told of itself."""
+    if trusted:
+        patterns = [*LOADED, *BESIDE_CODE]
+        folder = _fetched(source, revision, patterns, ["*/*"])
+        found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+        for path in sorted(found, key=lambda path: (path.suffix == ".safetensors", path.name)):
+            if not path.name.startswith(UNFINISHED):
+                _copy_file(path, output / path.name)
+    else:
+        save_hub_folder(load_model(source, revision, dtype="auto"), processor, output)
+    for path in (_fetched(source, revision, [f"{ADAPTER}/*"]) / ADAPTER).glob("*"):
+        _copy_file(path, output / ADAPTER / path.name)
     for name in OF_THE_RUN:
-        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if path is not None:
-            with replacing(output / name) as temporary:
-                temporary.write_bytes(Path(path).read_bytes())
+        if path := _beside(source, revision, name):
+            _copy_file(path, output / name)
+
+
+def _fetched(source: str, revision: str, patterns: list[str], but: list[str] | None = None) -> Path:
+    """The model's folder, or that where files of its repository now are."""
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(snapshot_download(source, revision=revision, allow_patterns=patterns, ignore_patterns=but))
+
+
+def _copy_file(path: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    with replacing(target) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def load_evaluated(arguments: JointTrainingArguments, schema: ProfileSchema) -> DatasetDict:
     """The split to evaluate, photos undecoded, cut to the number of users asked for; and "train", of which the
-    majority class is, if the corpus has it.
+    majority class is, if the corpus has it: of one that was streamed in training the labels alone.
+
+    Args:
+        arguments: as the model was trained, where the evaluation does not decide them.
 
     Raises:
         ValueError: if there is none, its profiles are of another schema, or a user's row cannot be read.
     """
-    corpus, name = open_corpus(arguments.dataset, arguments.dataset_config), arguments.test_split
+    name = arguments.test_split
+    corpus, streamed = _open(arguments)
     if name not in corpus:
-        raise ValueError(f"{arguments.dataset!r} has the splits {sorted(corpus)}, got test_split={name!r}")
+        there = sorted({*corpus, "train"} if streamed else corpus)
+        raise ValueError(f"{arguments.dataset!r} has the splits {there}, got test_split={name!r}")
     splits = DatasetDict()
+    if streamed:
+        _check_schema(streamed.features, schema)
+        splits["train"] = streamed.labels
     for split in {"train", name} & set(corpus):
-        found = labels_schema(corpus[split].features)
-        if found != schema:
-            raise ValueError(f"the model writes profiles of {schema.to_list()}, the corpus has {found.to_list()}")
+        _check_schema(corpus[split].features, schema)
         limit = arguments.max_eval_users if split == name else arguments.max_train_users
         splits[split] = corpus[split].select(range(min(limit or len(corpus[split]), len(corpus[split]))))
         try:
@@ -127,6 +170,27 @@ def load_evaluated(arguments: JointTrainingArguments, schema: ProfileSchema) -> 
         except ValueError as error:
             raise ValueError(f"split {split!r}: {error}") from None
     return splits
+
+
+def _open(arguments: JointTrainingArguments) -> tuple[DatasetDict, Shards | None]:
+    """The splits that are read whole, and of a streamed corpus the training split, unless that is evaluated."""
+    given = (arguments.dataset, arguments.dataset_config, arguments.dataset_revision)
+    if arguments.streaming and arguments.test_split != "train":
+        try:
+            opened = open_beside_stream(*given)
+        except NotStreamable:  # the model's own corpus could be
+            if "://" in arguments.dataset:
+                raise
+        else:
+            folder, limit = photo_folder(arguments.dataset), arguments.max_train_users
+            return opened.splits, Shards(opened.files, folder, opened.features, limit)
+    return open_corpus(*given), None
+
+
+def _check_schema(features: Features, schema: ProfileSchema) -> None:
+    found = labels_schema(features)
+    if found != schema:
+        raise ValueError(f"the model writes profiles of {schema.to_list()}, the corpus has {found.to_list()}")
 
 
 def _as_made(
@@ -162,6 +226,15 @@ def read_history(folder: Path) -> list[dict]:
     except ValueError as error:
         raise ValueError(f"{path} is not a line of JSON for each epoch: {error}") from error
     return [{name: math.nan if value is None else value for name, value in record.items()} for record in records]
+
+
+def _log(results: Mapping, history: list[dict], flags: JointTrainingArguments, accelerator: Accelerator) -> None:
+    """Has the trackers know the results, in the place of those of the training."""
+    step = history[-1]["step"] if history else 0
+    start_trackers(accelerator, flags.trackers, flags.run_flags, step, Path(flags.output_dir))
+    log_results(accelerator, results, step)
+    for tracker in accelerator.trackers:
+        tracker.finish()
 
 
 def _of_training(folder: Path) -> dict:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from training.arguments import JointTrainingArguments
+from training.public_names import portable_name
 
 TOWERS = ("text_model", "vision_model")
 
@@ -35,7 +36,7 @@ def add_lora(model: Any, arguments: JointTrainingArguments) -> None:
     rank: int = arguments.lora_rank or 0  # where it is None, nobody calls
     alpha: Any = 2 * rank if arguments.lora_alpha is None else arguments.lora_alpha  # peft takes a fraction, too
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="|".join(patterns))
-    config.base_model_name_or_path = arguments.model
+    config.base_model_name_or_path = arguments.model and portable_name(arguments.model)  # it is published
     inject_adapter_in_model(config, model)  # not add_adapter: transformers may ask for a peft that is not out yet
     for part in (model.fusion, model.visual_projection):
         part.requires_grad_(True)

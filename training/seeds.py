@@ -10,15 +10,18 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, release_memory
+from accelerate.utils import release_memory
 from scipy.stats import t
 
 from cli.logs import told
-from files.output_files import only_run, read_json, write_json
+from files.output_files import UNFINISHED, only_run, read_json, write_json
 from mmprofile import MMProfileConfig
 from scoring.bootstrap import CONFIDENCE
 from scoring.reporting import format_table
+from training.agreement import StoppedRun, on_main
 from training.arguments import JointTrainingArguments
+from training.checkpoints import list_checkpoints
+from training.resuming import EARLY
 from training.run_recipe import NAME as RECIPE
 from training.run_recipe import read_saved_recipe, run_recipe
 
@@ -27,7 +30,8 @@ RESULTS, SEEDS = "all_results.json", "seeds.json"
 
 def run_seeds(arguments: JointTrainingArguments, run: Callable[[JointTrainingArguments], dict]) -> dict:
     """Has `run` train each seed in a folder of its own, `output_dir/seed-N`, and writes `output_dir/seeds.json` after
-    each. A run that has ended is not trained again; one that was killed goes on from its checkpoint, if there is one.
+    each. A run that has ended is not trained again; one that was stopped goes on from its checkpoint, or without one
+    begins anew.
 
     Nothing of a run is left to the next but the process group: torch, numpy and Python draw from its own seed, and
     Accelerate's state is made anew. Each is, bit for bit, the run of that seed alone.
@@ -36,19 +40,27 @@ def run_seeds(arguments: JointTrainingArguments, run: Callable[[JointTrainingArg
         What `seeds.json` holds, see `summarise_seeds`.
 
     Raises:
-        ValueError: if a run that has ended there had other flags.
+        ValueError: if a run that has ended there had other flags, or a folder holds what is of no run of these.
+        SystemExit: where a signal stops one of them.
     """
     state = PartialState(cpu=not torch.accelerator.is_available())  # as train.py has it
     output, summary = Path(arguments.output_dir), {}
     with only_run(output) if state.is_main_process else nullcontext():
-        ended = _on_main(state, lambda: _ended(arguments)) if arguments.do_train else {}
-        seeds = range(arguments.seed, arguments.seed + (arguments.seeds or 1))
+        ended, begun = on_main(state, lambda: _found(arguments)) if arguments.do_train else ({}, {})
+        seeds = _seeds(arguments)
         found = {}
         for seed in seeds:
             if seed not in ended:
                 release_memory()
                 AcceleratorState._reset_state()
-                ended[seed] = run(of_seed(arguments, seed))
+                try:
+                    ended[seed] = run(of_seed(arguments, seed, **begun.get(seed, {})))
+                except StoppedRun as stopped:
+                    again = ", without --overwrite_output_dir true," if arguments.overwrite_output_dir else ""
+                    raise SystemExit(
+                        f"train.py: seed {seed} was stopped by {stopped.signal}, behind {stopped.checkpoint}; the same"
+                        f" command{again} goes on from there"
+                    ) from None
             found[seed] = ended[seed]
             summary = summarise_seeds(found)
             if state.is_main_process:
@@ -58,58 +70,75 @@ def run_seeds(arguments: JointTrainingArguments, run: Callable[[JointTrainingArg
     return summary
 
 
-def of_seed(arguments: JointTrainingArguments, seed: int) -> JointTrainingArguments:
-    """The flags of the run of one seed."""
+def _seeds(arguments: JointTrainingArguments) -> range:
+    return range(arguments.seed, arguments.seed + (arguments.seeds or 1))
+
+
+def of_seed(arguments: JointTrainingArguments, seed: int, **begun) -> JointTrainingArguments:
+    """The flags of the run of one seed; `begun` are those of `_beginning`."""
     output = Path(arguments.output_dir)
-    resume, hub = arguments.resume_from_checkpoint, arguments.hub_model_id or output.resolve().name
-    if arguments.do_train and arguments.save_steps and not arguments.overwrite_output_dir:
-        resume = "auto"
+    hub = arguments.hub_model_id or output.resolve().name
     return dataclasses.replace(
         arguments,
         seed=seed,
         seeds=None,
         output_dir=str(output / f"seed-{seed}"),
-        overwrite_output_dir=True,  # what is there is of a killed run of this seed
-        resume_from_checkpoint=resume,
         hub_model_id=f"{hub}-seed-{seed}" if arguments.push_to_hub else None,
+        **begun,
     )
 
 
-def _on_main(state: PartialState, work: Callable[[], Any]) -> Any:
-    """What the main process finds, for all of them; or the error that it meets, raised in each."""
-    found: list[Any] = [None, None]
-    if state.is_main_process:
-        try:
-            found[0] = work()
-        except ValueError as error:
-            found[1] = error
-    broadcast_object_list(found)
-    if found[1] is not None:
-        raise found[1]
-    return found[0]
-
-
-def _ended(arguments: JointTrainingArguments) -> dict[int, dict]:
-    """The results of the seeds that are trained; none of those that are to be overwritten, whose results go."""
-    ended = {}
-    for seed in range(arguments.seed, arguments.seed + (arguments.seeds or 1)):
+def _found(arguments: JointTrainingArguments) -> tuple[dict[int, dict], dict[int, dict]]:
+    """The results of the seeds that are trained, and how the runs of the others begin. Of seeds that are to be
+    overwritten the results go."""
+    ended, begun = {}, {}
+    for seed in _seeds(arguments):
         flags = of_seed(arguments, seed)
-        folder = Path(flags.output_dir)
-        if not (folder / RESULTS).is_file():
-            continue
+        results = Path(flags.output_dir) / RESULTS
         if arguments.overwrite_output_dir:
-            (folder / RESULTS).unlink()
-            continue
-        wanted, saved = run_recipe(flags), read_saved_recipe(folder) or {}
-        fitted = ("batch_size", "gradient_accumulation_steps") if flags.auto_batch_size else ()
-        if other := [n for n in wanted if n in saved and n not in fitted and wanted[n] != saved[n]]:
-            changed = "; ".join(f"{name} was {saved[name]!r}, is {wanted[name]!r}" for name in other)
+            results.unlink(missing_ok=True)
+        elif results.is_file():
+            _check_flags(flags)
+            ended[seed] = read_json(results)
+        else:
+            begun[seed] = _beginning(flags)
+    return ended, begun
+
+
+def _beginning(flags: JointTrainingArguments) -> dict[str, Any]:
+    """The flags by which the run of a seed goes on from its checkpoint; or, if it was killed before it had one, begins
+    anew in its folder.
+
+    Raises:
+        ValueError: if that folder holds files of something else.
+    """
+    folder, resume = Path(flags.output_dir), flags.resume_from_checkpoint or ("auto" if flags.save_steps else None)
+    if list_checkpoints(folder):
+        return {"resume_from_checkpoint": "auto"}
+    held = {path.name for path in folder.glob("*") if not path.name.startswith(UNFINISHED)}
+    if held - EARLY:
+        if RECIPE not in held:
             raise ValueError(
-                f"{folder / RECIPE} is of other flags: {changed}; choose another output_dir, or train all seeds anew"
-                " with --overwrite_output_dir true"
+                f"{folder} holds files, {min(held - EARLY)} among them, and neither a checkpoint nor a {RECIPE} of a"
+                " run of this seed; choose another output_dir, or train all seeds anew with --overwrite_output_dir"
+                " true"
             )
-        ended[seed] = read_json(folder / RESULTS)
-    return ended
+        _check_flags(flags)
+    in_the_way = held - EARLY if resume else held  # a run that goes on keeps what its trackers wrote
+    return {"resume_from_checkpoint": resume, "overwrite_output_dir": bool(in_the_way)}
+
+
+def _check_flags(flags: JointTrainingArguments) -> None:
+    """Raises a `ValueError` if the run in an output folder had other flags."""
+    folder = Path(flags.output_dir)
+    wanted, saved = run_recipe(flags), read_saved_recipe(folder) or {}
+    fitted = ("batch_size", "gradient_accumulation_steps") if flags.auto_batch_size else ()
+    if other := [n for n in wanted if n in saved and n not in fitted and wanted[n] != saved[n]]:
+        changed = "; ".join(f"{name} was {saved[name]!r}, is {wanted[name]!r}" for name in other)
+        raise ValueError(
+            f"{folder / RECIPE} is of other flags: {changed}; choose another output_dir, or train all seeds anew"
+            " with --overwrite_output_dir true"
+        )
 
 
 def summarise_seeds(found: Mapping[int, Mapping]) -> dict:

@@ -7,7 +7,7 @@ import pytest
 from accelerate import Accelerator
 
 from files.unreadable_photos import UnreadablePhoto
-from training.agreement import Agreement, CheckedLoader, saved_when_stopped
+from training.agreement import Agreement, CheckedLoader, on_main, saved_when_stopped
 from training.failures import OtherProcessFailed, TrainingStopped
 
 
@@ -46,6 +46,17 @@ def test_handlers_are_those_of_before_afterwards_and_after_a_signal(agreement):
         with pytest.raises(TrainingStopped):
             agreement.check()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_the_main_process_finds_or_refuses_holds_here(agreement):
+    state = Accelerator(cpu=True)
+    assert on_main(state, lambda: {"found": 1}) == {"found": 1}
+    with pytest.raises(ValueError, match="of no use"):
+        on_main(state, lambda: failing_at_once(ValueError("of no use")))
+
+
+def failing_at_once(error):
+    raise error
 
 
 def failing(error, batches=1):

@@ -5,14 +5,23 @@ import json
 import math
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
+import yaml
 from datasets import Dataset
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
+from safetensors.torch import save_file
 
+from corpora.checks import labels_schema
+from tests import ROOT
 from tests.tiny_corpus import features, tiny_dataset, user
+from tests.training.test_trackers import READ
 from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
-from training.evaluation_only import read_history
+from training import evaluation_only
+from training.arguments import JointTrainingArguments
+from training.evaluation_only import load_evaluated, read_history
 from training.objectives import JointTrainingModel
 
 
@@ -103,6 +112,7 @@ def other_schema(folder):
     [
         ({"output_dir": "nothing"}, "nothing holds no model to evaluate: train one"),
         ({"dataset": "other"}, r"the model writes profiles of .*Favorite Category.*, the corpus has \[.*Stars"),
+        ({"dataset_revision": "v1"}, "--dataset_revision v1 is for a corpus of the Hub"),
         ({"test_split": "dev"}, r"has the splits \['test', 'train', 'validation'\], got test_split='dev'"),
         ({"model": "model"}, "model holds files already, .* leave --model out"),
         ({"resume_from_checkpoint": "auto"}, "--do_train false resumes nothing"),
@@ -124,6 +134,108 @@ def test_what_cannot_be_evaluated_is_refused_and_the_folder_left_as_it_was(
         evaluate(flags.get("dataset", corpus), trained, **flags)
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
     assert not (tmp_path / "nothing").exists()
+
+
+class Reached(Exception):
+    """Ends an evaluation early."""
+
+
+def ended_at(monkeypatch, name):
+    """Has an evaluation end where it would call something; returns the list in which what that is given will be."""
+    given = []
+
+    def end(*args, **_):
+        given.extend(args)
+        raise Reached
+
+    monkeypatch.setattr(evaluation_only, name, end)
+    return given
+
+
+@pytest.mark.parametrize(("trusted", "at"), [(True, "here"), (False, "here"), (True, "hub")])
+def test_a_copy_has_the_code_that_is_run_the_weights_as_they_are_and_the_adapter(
+    corpus,  # noqa: F811
+    trained,
+    tmp_path,
+    monkeypatch,
+    hub,
+    trusted,
+    at,
+):
+    source = trained
+    with open(trained / "modeling_mmprofile.py", "a") as file:
+        file.write("\n\nMMProfileForConditionalGeneration.is_foreign = True\n")
+    halved = {name: weight.bfloat16() for name, weight in weights(trained).items()}
+    save_file(halved, trained / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((trained / "config.json").read_text())
+    (trained / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
+    (trained / "adapter").mkdir()
+    (trained / "adapter" / "adapter_config.json").write_text('{"r": 2}')
+    if at == "hub":
+        (trained / "checkpoint-2" / "large.safetensors").touch()
+        HfApi(hub.endpoint, hub.token).create_repo("user/foreign")
+        HfApi(hub.endpoint, hub.token).upload_folder(repo_id="user/foreign", folder_path=trained)
+        source = "user/foreign"
+    given = ended_at(monkeypatch, "evaluate_saved")
+    with pytest.raises(Reached):
+        evaluate(corpus, tmp_path / "copy", model=source, trust_remote_code=trusted)
+    assert getattr(given[0], "is_foreign", False) is trusted
+    code = trained if trusted else ROOT
+    for path in (tmp_path / "copy").glob("*.py"):
+        assert path.read_bytes() == (code / path.name).read_bytes()
+    for name in ("adapter/adapter_config.json", "recipe.yaml", "metrics.jsonl", "tokenizer.json"):
+        assert (tmp_path / "copy" / name).read_bytes() == (trained / name).read_bytes()
+    assert not list((tmp_path / "copy").glob("checkpoint-*"))
+    assert not any("large.safetensors" in request for request in hub.requests)
+    copied = weights(tmp_path / "copy")
+    assert same(copied, halved) and {weight.dtype for weight in copied.values()} == {torch.bfloat16}
+
+
+def test_the_majority_class_is_of_the_users_and_by_the_stream_that_the_run_had(corpus, trained, monkeypatch):  # noqa: F811
+    recipe = yaml.safe_load((trained / "recipe.yaml").read_text())
+    (trained / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"max_train_users": 3, "streaming": True}))
+    opened = []
+    monkeypatch.setattr(evaluation_only, "open_corpus", lambda *given: opened.append(given))  # all of it
+    given = ended_at(monkeypatch, "check_content")
+    load, loaded = evaluation_only.load_evaluated, []
+    monkeypatch.setattr(evaluation_only, "load_evaluated", lambda *given: loaded.append(load(*given)) or loaded[0])
+    with pytest.raises(Reached):
+        evaluate(corpus, trained)
+    whole = Dataset.from_parquet(str(next(corpus.glob("*train*.parquet"))))
+    assert not opened and list(loaded[0]["train"]["profile"]) == list(whole["profile"])[:3]
+    assert len(given[0]) == 4  # of the test split, which is read
+
+
+def test_a_corpus_that_cannot_be_streamed_is_read_whole_though_the_run_streamed_its_own(tmp_path):
+    tiny_dataset(3).to_parquet(tmp_path / "validation-00000-of-00001.parquet")
+    flags = {"dataset": str(tmp_path), "streaming": True, "do_train": False, "test_split": "validation"}
+    schema = labels_schema(features())
+    found = load_evaluated(JointTrainingArguments(**flags, output_dir="x"), schema)
+    assert set(found) == {"validation"} and len(found["validation"]) == 3
+    with pytest.raises(ValueError, match=r"has the splits \['validation'\], got test_split='test'"):
+        evaluation_only.load_evaluated(
+            JointTrainingArguments(**flags | {"test_split": "test"}, output_dir="x"), schema
+        )
+
+
+def test_trackers_get_the_results_in_the_place_of_those_of_the_training(corpus, trained):  # noqa: F811
+    last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    for users in (2, 3):
+        results, _ = evaluate(corpus, trained, report_to="tensorboard", max_eval_users=users)
+        read = READ["tensorboard"](trained)
+        assert read["test_corpus/users"] == [(last + 1, users)]
+        assert read["test_average_f1"] == [(last + 1, pytest.approx(results["test_average_f1"]))]
+
+
+def test_what_the_main_process_refuses_the_others_refuse_before_there_is_a_folder(corpus, tmp_path, monkeypatch):  # noqa: F811
+    def broadcast(found):
+        assert found == [None, None]
+        found[1] = ValueError("the output holds files already")
+
+    monkeypatch.setattr("training.agreement.broadcast_object_list", broadcast)
+    flags = {"dataset": str(corpus), "output_dir": str(tmp_path / "copy"), "model": "x", "do_train": False}
+    with pytest.raises(ValueError, match="holds files already"):
+        evaluation_only.evaluate_only(JointTrainingArguments(**flags), SimpleNamespace(is_main_process=False))
 
 
 def test_what_was_not_a_number_in_the_metrics_is_none_again(tmp_path):

@@ -7,6 +7,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM
 
+from files.output_files import read_json
 from publishing import hub_folder
 from tests.tiny_models import random_batch, tiny_model
 from tests.training.test_train import base, corpus, run, same  # noqa: F401
@@ -86,6 +87,16 @@ def test_without_peft_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr("training.arguments.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="lora_rank=2 needs peft: `pip install -r requirements-lora.txt`"):
         arguments(lora_rank=2)
+    assert arguments(lora_rank=2, do_train=False).lora_rank == 2  # what was learned is in the weights already
+
+
+@pytest.mark.parametrize("name", ["folder", "org/model"])
+def test_the_adapter_names_a_model_of_the_hub_as_it_is_and_no_folder_of_this_machine(tmp_path, name):
+    given = tmp_path / "secret" / name if name == "folder" else name
+    model = adapted(model=str(given))
+    hub_folder.save_hub_folder(model, Processor(), tmp_path / "out")
+    config = read_json(tmp_path / "out" / "adapter" / "adapter_config.json")
+    assert config["base_model_name_or_path"] == {"folder": "./folder"}.get(name, name)
 
 
 def test_merged_is_the_same_model_and_what_was_merged_stays_as_it_is():

@@ -1,15 +1,20 @@
 """Several seeds: each the run that it would be alone, none trained twice, and what their figures come to."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from accelerate.state import AcceleratorState
 
 import train
 from mmprofile.configuration_mmprofile import ProfileSchema
-from tests.training.test_train import SMALL, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train import SMALL, corpus, main, run, same, weights  # noqa: F401
+from tests.training.test_train_resume import stopped_run
 from training import seeds
+from training.agreement import StoppedRun
 from training.arguments import JointTrainingArguments
+from training.checkpoints import list_checkpoints
 from training.presets import tiny_config
 from training.run_recipe import save_recipe
 from training.seeds import of_seed, run_seeds, summarise_seeds
@@ -69,7 +74,6 @@ def ran(monkeypatch):
     return note
 
 
-@pytest.mark.slow
 def test_seeds_that_have_ended_are_not_trained_again_and_one_that_was_killed_is(arguments, ran, tmp_path):
     summary = run_seeds(arguments, ran)
     assert [flags.seed for flags in ran.noted] == [5, 6, 7] == summary["seeds"]
@@ -78,7 +82,9 @@ def test_seeds_that_have_ended_are_not_trained_again_and_one_that_was_killed_is(
     (tmp_path / "runs" / "seed-6" / "all_results.json").unlink()
     ran.noted.clear()
     assert run_seeds(arguments, ran) == summary
-    assert [(flags.seed, flags.overwrite_output_dir) for flags in ran.noted] == [(6, True)]
+    # Of that run there is no checkpoint: it begins anew in its folder, which has its recipe.
+    begun = [(flags.seed, flags.overwrite_output_dir, flags.resume_from_checkpoint) for flags in ran.noted]
+    assert begun == [(6, True, None)]
 
 
 def test_seeds_of_other_flags_are_not_taken_for_these_unless_all_are_to_be_trained_anew(arguments, ran):
@@ -91,15 +97,64 @@ def test_seeds_of_other_flags_are_not_taken_for_these_unless_all_are_to_be_train
     assert [flags.seed for flags in ran.noted] == [5, 6, 7] * 2
 
 
-def test_each_seed_goes_on_from_its_own_checkpoint_and_has_its_own_name_on_the_hub(tmp_path):
+def test_each_seed_has_its_own_name_on_the_hub(tmp_path):
     flags = {"dataset": "x", "output_dir": str(tmp_path / "runs"), "seeds": 2}
     plain = of_seed(JointTrainingArguments(**flags), 4)
-    assert (plain.resume_from_checkpoint, plain.hub_model_id, plain.seeds) == (None, None, None)
-    saved = of_seed(JointTrainingArguments(**flags, save_steps=5, push_to_hub=True), 4)
-    assert (saved.resume_from_checkpoint, saved.hub_model_id) == ("auto", "runs-seed-4")
-    named = {"hub_model_id": "user/x", "push_to_hub": True, "overwrite_output_dir": True, "save_steps": 5}
-    anew = of_seed(JointTrainingArguments(**flags, **named), 4)
-    assert (anew.resume_from_checkpoint, anew.hub_model_id) == (None, "user/x-seed-4")
+    assert (plain.hub_model_id, plain.seeds) == (None, None)
+    assert of_seed(JointTrainingArguments(**flags, push_to_hub=True), 4).hub_model_id == "runs-seed-4"
+    named = {"hub_model_id": "user/x", "push_to_hub": True}
+    assert of_seed(JointTrainingArguments(**flags, **named), 4).hub_model_id == "user/x-seed-4"
+
+
+@pytest.mark.parametrize("flags", [{}, {"save_steps": 5}, {"overwrite_output_dir": True}])
+def test_a_seed_that_is_stopped_says_how_to_go_on_and_goes_on_from_its_checkpoint(arguments, ran, flags):
+    def stopped(arguments):
+        folder = seeds.Path(arguments.output_dir)
+        if arguments.seed == 6 and not list_checkpoints(folder):
+            (folder / "checkpoint-3").mkdir(parents=True)
+            (folder / "checkpoint-3" / "run.json").write_text('{"run": {}, "step": 3, "epoch": null}')
+            raise StoppedRun("SIGTERM", folder / "checkpoint-3")
+        return ran(arguments)
+
+    folder = f"{arguments.output_dir}/seed-6"
+    with pytest.raises(SystemExit) as ended:
+        run_seeds(replace(arguments, **flags), stopped)
+    again = ", without --overwrite_output_dir true," if "overwrite_output_dir" in flags else ""
+    assert ended.value.code == (
+        f"train.py: seed 6 was stopped by SIGTERM, behind {folder}/checkpoint-3; the same command{again} goes on from"
+        " there"
+    )
+    ran.noted.clear()
+    run_seeds(replace(arguments, **flags, overwrite_output_dir=False) if not again else arguments, stopped)
+    begun = [(flags.seed, flags.overwrite_output_dir, flags.resume_from_checkpoint) for flags in ran.noted]
+    assert begun == [(6, False, "auto"), (7, False, "auto" if "save_steps" in flags else None)]
+
+
+def test_the_folder_of_a_seed_that_holds_something_else_is_left_alone(arguments, ran):
+    folder = seeds.Path(arguments.output_dir) / "seed-6"
+    (folder / "logs").mkdir(parents=True)
+    (folder / ".unfinished-x").touch()
+    run_seeds(arguments, ran)  # nothing there but what a run writes before it has anything to keep
+    (folder / "all_results.json").unlink()
+    save_recipe(replace(arguments, learning_rate=0.5), folder)
+    with pytest.raises(ValueError, match="seed-6/recipe.yaml is of other flags: learning_rate was 0.5, is 5e-05"):
+        run_seeds(arguments, ran)
+    (folder / "recipe.yaml").rename(folder / "thesis.txt")
+    with pytest.raises(ValueError, match="seed-6 holds files, thesis.txt among them, and neither a checkpoint nor"):
+        run_seeds(arguments, ran)
+    assert (folder / "thesis.txt").exists() and len(ran.noted) == 3
+
+
+@pytest.mark.slow
+def test_seeds_that_are_stopped_and_started_again_come_to_what_they_do_alone(corpus, tmp_path, monkeypatch):  # noqa: F811
+    flags = {"num_epochs": 2, "batch_size": 2, "max_eval_users": 1, "seeds": 2}
+    alone = main(corpus, tmp_path / "alone", **flags)
+    message = stopped_run(corpus, tmp_path / "runs", 3, monkeypatch, **flags)
+    assert re.search(r"seed 0 was stopped by SIGTERM, behind .*/seed-0/checkpoint-\d; the same command", message)
+    again = main(corpus, tmp_path / "runs", **flags)
+    assert again["figures"]["test_f1"] == alone["figures"]["test_f1"]
+    for seed in ("seed-0", "seed-1"):
+        assert same(weights(tmp_path / "runs" / seed), weights(tmp_path / "alone" / seed))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +192,7 @@ def test_the_table_of_seeds_has_means_their_intervals_and_how_far_a_seed_deviate
     monkeypatch.undo()  # the report is what is tested
     for seed in (5, 6, 7):
         tiny_config(STARS, 100).save_pretrained(f"{arguments.output_dir}/seed-{seed}")
+        save_recipe(of_seed(arguments, seed), seeds.Path(f"{arguments.output_dir}/seed-{seed}"))
     run_seeds(arguments, ran)
     *_, table, deviates, written = capsys.readouterr().out.strip().split("\n\n")
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.split("\n")[2:]] == [

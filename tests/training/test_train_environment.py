@@ -39,9 +39,23 @@ def test_the_launchers_backend_decides_whether_layers_are_compiled(monkeypatch, 
     arguments = JointTrainingArguments(dataset="x", output_dir="y")
     assert arguments.compile is compiled and unused_settings(arguments) == []
     other = JointTrainingArguments(dataset="x", output_dir="y", compile=not compiled)
-    assert unused_settings(other) == [
-        f"ACCELERATE_DYNAMO_BACKEND={backend.lower()} is not used, --compile {str(not compiled).lower()} is"
-    ]
+    unused = [f"ACCELERATE_DYNAMO_BACKEND={backend.lower()} is not used, --compile false is"]
+    assert unused_settings(other) == (unused if compiled else [])
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags"),
+    [
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, {"mixed_precision": "bf16"}),
+        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1"}, {"gradient_accumulation_steps": 8}),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO"}, {"compile": True}),
+    ],
+)
+def test_of_what_the_launcher_says_without_being_asked_nothing_is_told(monkeypatch, environment, flags):
+    arguments = JointTrainingArguments(dataset="x", output_dir="y", **flags)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert unused_settings(arguments) == []
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def trained(output):
     """All that training leaves, but for times: checkpoints' tensors, metrics and results."""
     files = {}
     for path in list_checkpoints(output):
-        for name in ("pytorch_model.bin", "optimizer.bin", "scheduler.bin"):
+        for name in ("pytorch_model.bin", "optimizer.bin"):
             files[f"{path.name}/{name}"] = torch.load(path / name, weights_only=True)
     history = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     results = json.loads((output / "all_results.json").read_text()) | {"train_seconds": None}

@@ -89,6 +89,15 @@ def test_two_processes_are_one(one, tmp_path, batches):
 
 
 @pytest.mark.slow
+def test_two_processes_evaluate_a_copy_of_a_model_as_one_trained_it(one, tmp_path):
+    corpus, output, _, results = one
+    launch = launcher("recipes/accelerate_cpu.yaml", "train.py")
+    again = train(corpus, tmp_path / "new" / "copy", launch, model=output, do_train=False)[1]
+    assert again["test_f1"] == results["test_f1"]
+    assert (tmp_path / "new" / "copy" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
 def test_a_photo_that_one_of_two_processes_cannot_read_ends_both_with_a_checkpoint(tmp_path):
     broken = {(5, 0, 0): {"bytes": b"no photo", "path": None}}
     write_corpus(tmp_path / "corpus", sizes=(8, 4, 4), replaced=broken)
