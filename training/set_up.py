@@ -16,7 +16,7 @@ from files.output_files import UNFINISHED
 from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
 from publishing.hub_upload import STALE, HubUploader
 from publishing.run_files import RESULTS
-from training.agreement import Agreement
+from training.agreement import Agreement, on_main
 from training.arguments import JointTrainingArguments
 from training.batch_size import fit_batch_size
 from training.checkpoints import Checkpoints, find_checkpoint
@@ -52,9 +52,9 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
     check_spreading(arguments, accelerator)
     output, asked = Path(arguments.output_dir), arguments.resume_from_checkpoint
     checkpoint = find_checkpoint(output, asked)
-    uploader = make_uploader(arguments) if accelerator.is_main_process else None
-    if accelerator.is_main_process:
-        check_folder(output, checkpoint, asked, arguments.overwrite_output_dir)
+    on_main(accelerator, lambda: check_folder(output, checkpoint, asked, arguments.overwrite_output_dir))
+    made: list[HubUploader | None] = [None]  # by the main process
+    on_main(accelerator, lambda: made.insert(0, make_uploader(arguments)))
     check_shared(output, accelerator)
     corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator, checkpoint)
     described = describe_run(arguments.run_flags, corpus, processor, model, accelerator.num_processes)
@@ -89,7 +89,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
         checkpoints=Checkpoints(accelerator, output, described, arguments.save_steps, limit, average),
         agreement=Agreement(accelerator),
         meter=Meter(accelerator, state, list(arguments.views), flops, arguments.log_steps, peak),
-        uploader=uploader,
+        uploader=made[0],
     )
     return run
 
