@@ -120,8 +120,8 @@ def _beginning(flags: JointTrainingArguments) -> dict[str, Any]:
         _check_flags(flags)
     elif held - EARLY:
         raise ValueError(
-            f"{folder} holds files, {min(held - EARLY)} among them, and neither a checkpoint nor a {RECIPE} of a run of"
-            " this seed; choose another output_dir, or train all seeds anew with --overwrite_output_dir true"
+            f"{folder} holds files, {min(held - EARLY)} among them, and neither a checkpoint nor a {RECIPE} of a run"
+            " of this seed; choose another output_dir, or train all seeds anew with --overwrite_output_dir true"
         )
     in_the_way = held - EARLY if resume else held  # a run that goes on keeps what its trackers wrote
     return {"resume_from_checkpoint": resume, "overwrite_output_dir": bool(in_the_way)}
