@@ -135,11 +135,12 @@ def test_the_folder_of_a_seed_that_holds_something_else_is_left_alone(arguments,
     (folder / "logs").mkdir(parents=True)
     (folder / ".unfinished-x").touch()
     run_seeds(arguments, ran)  # nothing there but what a run writes before it has anything to keep
-    (folder / "all_results.json").unlink()
+    (folder / "all_results.json").rename(folder / "metrics.jsonl")
     save_recipe(replace(arguments, learning_rate=0.5), folder)
     with pytest.raises(ValueError, match="seed-6/recipe.yaml is of other flags: learning_rate was 0.5, is 5e-05"):
         run_seeds(arguments, ran)
-    (folder / "recipe.yaml").rename(folder / "thesis.txt")
+    (folder / "recipe.yaml").unlink()
+    (folder / "metrics.jsonl").rename(folder / "thesis.txt")
     with pytest.raises(ValueError, match="seed-6 holds files, thesis.txt among them, and neither a checkpoint nor"):
         run_seeds(arguments, ran)
     assert (folder / "thesis.txt").exists() and len(ran.noted) == 3
