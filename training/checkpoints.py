@@ -55,7 +55,7 @@ class Checkpoints:
     def due(self, step: int) -> bool:
         return self.save_steps is not None and step % self.save_steps == 0
 
-    def save(self, state: TrainingState, evaluated: bool = False) -> Path:
+    def save(self, state: TrainingState) -> Path:
         """Writes `checkpoint-<step>`, or `checkpoint-<step>-epoch-<epoch>` once that step is evaluated, all processes
         together, and removes what is over the limit.
 
@@ -64,6 +64,7 @@ class Checkpoints:
         """
         accelerator = self.accelerator
         self._check_finite(state)
+        evaluated = bool(state.history) and state.history[-1]["step"] == state.step
         name = evaluated_name(state.history[-1]) if evaluated else f"{PREFIX}{state.step}"
         target, unfinished = self.folder / name, self.folder / f"{UNFINISHED}-{PREFIX}{state.step}"
         with unfinished_folder(unfinished) if accelerator.is_main_process else nullcontext():

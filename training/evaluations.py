@@ -28,14 +28,14 @@ def evaluate_period(run: Run) -> None:
     """Evaluates what the steps since the last evaluation have made of the model, saves a checkpoint if the run keeps
     any, and has the output folder show it."""
     began, accelerator, state, arguments = time.monotonic(), run.accelerator, run.state, run.arguments
-    record = state.training_record(accelerator, run.rates or run.learning_rates, list(arguments.views), run.epoch_done)
+    record = state.training_record(accelerator, state.rates, list(arguments.views), run.epoch_done)
     with run.evaluated_model() as whole:
         loader = CheckedLoader(run.dev_loader, run.agreement)
         evaluation = evaluate_model(whole, loader, run.processor, accelerator, arguments.num_beams, "development")
         state.end_period(record | development_record(evaluation, run.schema), run.ends_epoch)
         accelerator.log(state.flat_record, step=state.step)
         # The checkpoint first: from it the folder's files can be written again.
-        saved = run.checkpoints.save(state, evaluated=True) if arguments.saves_checkpoints else None
+        saved = run.checkpoints.save(state) if arguments.saves_checkpoints else None
         if accelerator.is_main_process:
             publish_evaluation(whole, run.processor, state.history, evaluation, run.output)
     push_checkpoint(run, saved)

@@ -56,7 +56,6 @@ class Run:
     uploader: HubUploader | None
     scheduler: Any = None  # of the optimizer, over `steps`
     time_left: TimeLeft = field(default_factory=TimeLeft)
-    rates: dict[str, float] = field(default_factory=dict)  # `learning_rates` of the last step
     bar: Any = None  # of the epoch under way
 
     @property

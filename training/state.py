@@ -61,6 +61,7 @@ class TrainingState:
         period_began, waited: seconds of the run at the last evaluation, and those since spent waiting for batches.
         users: of all processes, since the last evaluation.
         logged: the `step` of the last log, and its `values`.
+        rates: the learning rates of the last step, by name.
     """
 
     def __init__(self, seconds: float = 0.0):
@@ -68,6 +69,7 @@ class TrainingState:
         self.step = self.batches = self.skipped = self.skipped_in_a_row = self.users = 0
         self.epoch = 1
         self.logged: dict = {}
+        self.rates: dict[str, float] = {}
         self.period, self.recent = LossMeans(), LossMeans()
         self.period_began = self.waited = 0.0
         self._started = time.monotonic() - seconds

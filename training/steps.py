@@ -53,7 +53,7 @@ def train_step(run: Run, batches: list[dict]) -> None:
     norm, scaled = whole_tensor(clipped), run.accelerator.scaler is not None
     last, most = losses[-1][0], arguments.max_skipped_steps
     taken = check_step(state.step + 1, norm, last, state.skipped_in_a_row, most, scaled)
-    run.rates = run.learning_rates
+    state.rates = run.learning_rates
     if taken or scaled:  # the scaler skips the step by itself, and finds another scale
         optimizer.step()
         taken = not optimizer.step_was_skipped
@@ -95,7 +95,7 @@ def log_if_due(run: Run) -> None:
     if not run.meter.due:
         return
     state, arguments = run.state, run.arguments
-    values = run.meter.read(run.rates)
+    values = run.meter.read(state.rates)
     log_values(run, values)
     where = f"step {state.step}/{run.steps}, epoch {state.epoch}/{arguments.num_epochs}"
     line = log_line(values, where, run.time_left.seconds(run.steps - state.step, run.evaluations_left))

@@ -33,7 +33,7 @@ def saved_epochs(folder, scores, limit=None):
             if batches == 1:
                 kept.save(state)
         evaluated(state, score)
-        kept.save(state, evaluated=True)
+        kept.save(state)
     return state
 
 

@@ -56,7 +56,7 @@ def test_a_run_that_is_stopped_again_and_again_is_the_run_left_alone(corpus, alo
     output = tmp_path / "model"
     flags = FLAGS | {"resume_from_checkpoint": "auto"}
     # In epoch 1, its evaluation, epoch 2, its evaluation, the test's evaluation.
-    for number, at in enumerate((1, 1, 2, 1, 2)):
+    for number, at in enumerate((3, 3, 5, 3, 3)):
         message = stopped_run(corpus, output, at, monkeypatch, (signal.SIGTERM, signal.SIGINT)[number % 2], **flags)
         newest = checkpoints.list_checkpoints(output)[-1]
         assert f"go on with --resume_from_checkpoint {newest}" in message

@@ -84,11 +84,11 @@ class Killed(BaseException):
 
 @pytest.mark.slow
 def test_an_evaluation_that_is_done_again_is_logged_once(corpus, alone, tmp_path, monkeypatch):  # noqa: F811
-    def killed(self, state, evaluated=False):
+    def killed(self, state):
         raise Killed
 
     output, flags = tmp_path / "model", FLAGS | {"resume_from_checkpoint": "auto"}
-    assert "checkpoint-4 " in f"{stopped_run(corpus, output, 4, monkeypatch, **flags)} "  # while it is evaluated
+    assert "checkpoint-4 " in f"{stopped_run(corpus, output, 5, monkeypatch, **flags)} "  # while it is evaluated
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Checkpoints, "save", killed)
         run(corpus, output, **flags)  # evaluates and logs
