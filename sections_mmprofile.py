@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from .texts_mmprofile import MASK_TOKEN, SECTION_MARKS, check_texts, readable_texts, special_tokens
 
@@ -172,11 +173,15 @@ class SectionTokenizer:
             letters *= GROWTH
         return [first + row for row in rows]
 
+    @cached_property
+    def _parts_words(self) -> bool:
+        return _parts_words(self._tokenizer)
+
     def _beginning(self, text: str, letters: int) -> str:
         """So many letters of a text, and up to the next blank between words; all of it, if its tokens might be others
         without the rest."""
         cut = BETWEEN_WORDS.search(text, letters) if len(text) > letters else None
-        return text[: cut.start()] if cut and _parts_words(self._tokenizer) else text
+        return text[: cut.start()] if cut and self._parts_words else text
 
 
 def _parts_words(tokenizer) -> bool:

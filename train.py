@@ -43,7 +43,7 @@ from training.run import Run
 from training.seeds import run_seeds
 from training.set_up import begin, set_up
 from training.steps import log_if_due, steps_of_epoch, train_step
-from training.trackers import log_results
+from training.trackers import end_trackers, log_results
 
 
 def main(argv: list[str] | None = None) -> dict:
@@ -102,8 +102,7 @@ def report(run: Run) -> dict:
         "best_epoch": best_epoch(run.state.history),
     }
     log_results(accelerator, results, run.state.step)
-    for tracker in accelerator.trackers:  # not by end_training, which parts the processes
-        tracker.finish()
+    end_trackers(accelerator)
     if accelerator.is_main_process:
         publish_results(results, tests, rows, corpus, run.state.history, run.processor, arguments)
         if run.uploader:

@@ -19,7 +19,6 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
     streaming_parser(__doc__).parse_known_args()
 
 import io
-import json
 import multiprocessing
 import os
 import statistics
@@ -33,7 +32,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
-from benchmarks.machine import cpu_name
+from benchmarks.machine import cpu_name, tell
 from mmprofile import ProfileSchema
 from training.arguments import JointTrainingArguments
 from training.data import corpus_texts, load_corpus, training_loader
@@ -159,9 +158,7 @@ def main(argv: list[str] | None = None) -> dict:
             for of in ("wall", "cpu")
         },
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(results, indent=2))
+    tell(results, options.output)
     return results
 
 

@@ -17,7 +17,6 @@ from benchmarks.arguments import step_parser
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     step_parser(__doc__).parse_known_args()
 
-import json
 import os
 import platform
 import tempfile
@@ -26,7 +25,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import cpu_name
+from benchmarks.machine import cpu_name, tell
 from benchmarks.training_bench import Bench, Users, count_flops, medians, timed, to_device
 from benchmarks.training_flags import applicable, compare_flags
 from mmprofile import PAPER_OBJECTIVES
@@ -185,9 +184,7 @@ def main(argv: list[str] | None = None) -> dict:
         results |= measure_gpu(bench, options.rounds)
     results |= measure_data(bench, options.rounds, results.get("best_batch_size", options.batch_size))
     results["flags"] = compare_flags(bench, options.flags, options.rounds)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(results, indent=2))
+    tell(results, options.output)
     return results
 
 

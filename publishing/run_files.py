@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-RESULTS = ("README.md", "all_results.json", "calibration.png", "confusion.png")  # of the whole run
-PROGRESS = ("metrics.jsonl", "curves.png", "recipe.yaml")  # of its evaluations, and its flags
+ALL_RESULTS, METRICS, CURVES, RECIPE = "all_results.json", "metrics.jsonl", "curves.png", "recipe.yaml"
+RESULTS = ("README.md", ALL_RESULTS, "calibration.png", "confusion.png")  # of the whole run
+PROGRESS = (METRICS, CURVES, RECIPE)  # of its evaluations, and its flags
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 LOADED = (  # with the weights
     *("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json"),

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from cli.logs import told
 from training.arguments import JointTrainingArguments
-from training.batching import review_lengths
+from training.batching import longest_users
 from training.data import training_loader
 from training.guards import explained_failures
 from training.objectives import JointTrainingModel
@@ -28,13 +28,12 @@ def fit_batch_size(
     Args:
         joint: prepared by the accelerator; its weights and the random numbers stay as they are.
     """
-    sizes = [sum(lengths) for lengths in review_lengths(split)]
-    longest = sorted(range(len(split)), key=lambda row: -sizes[row])
+    longest = longest_users(split, arguments.batch_size)
 
     def attempt(batch_size: int) -> None:
         trained = [parameter for parameter in joint.parameters() if parameter.requires_grad]
         room = [torch.empty_like(parameter) for parameter in trained for _ in ("mean", "variance")]
-        loader = training_loader(split.select(longest[:batch_size]), processor, arguments)
+        loader = training_loader(longest.select(range(min(batch_size, len(longest)))), processor, arguments)
         users: Any = loader.dataset  # whose length its class does not promise
         examples = [users[row] for row in range(len(users))]
         for drawn_by in _draws(arguments):

@@ -54,6 +54,12 @@ def review_lengths(dataset: Dataset) -> list[list[int]]:
     return lengths
 
 
+def longest_users(dataset: Dataset, number: int) -> Dataset:
+    """So many of the users with the longest reviews, the longest first."""
+    sizes = [sum(lengths) for lengths in review_lengths(dataset)]
+    return dataset.select(sorted(range(len(dataset)), key=lambda row: -sizes[row])[:number])
+
+
 class UserExamples(torch.utils.data.Dataset):
     """A user's reviews and photos, some drawn anew each epoch for training, always the same for evaluation.
 

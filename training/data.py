@@ -14,7 +14,7 @@ from corpora.checks import COLUMNS, check_content, check_rows, labels_schema
 from corpora.digest import corpus_digest
 from corpora.opening import open_beside_stream, open_corpus, photo_folder
 from corpora.shards import Shards
-from mmprofile import seen_by
+from mmprofile import ProfileSchema, seen_by
 from training.arguments import JointTrainingArguments
 from training.batching import EvaluationCollator, JointCollator, UserExamples
 from training.photo_cache import PhotoCache, Photos
@@ -51,12 +51,22 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
         split, schema = corpus[name], labels_schema(corpus[name].features)
         check_content(split, needs_captions)
         limit = arguments.max_train_users if name == "train" else arguments.max_eval_users
-        splits[name] = split.select(range(min(limit or len(split), len(split))))
-        try:
-            check_rows(splits[name], schema)
-        except ValueError as error:
-            raise ValueError(f"split {name!r}: {error}") from None
+        splits[name] = checked_split(name, split, schema, limit)
     return splits
+
+
+def checked_split(name: str, split: Dataset, schema: ProfileSchema, limit: int | None) -> Dataset:
+    """The first so many users of a split, all without a limit.
+
+    Raises:
+        ValueError: names the split, and the user whose row cannot be read.
+    """
+    cut = split.select(range(min(limit or len(split), len(split))))
+    try:
+        check_rows(cut, schema)
+    except ValueError as error:
+        raise ValueError(f"split {name!r}: {error}") from None
+    return cut
 
 
 def _open_streamed(arguments: JointTrainingArguments) -> tuple[DatasetDict, StreamedUsers]:
@@ -70,13 +80,23 @@ def _open_streamed(arguments: JointTrainingArguments) -> tuple[DatasetDict, Stre
                 f"--{flag} {str(value).lower() if value is True else value} reads the {what} of all users before the"
                 " first step, which --streaming true does without: leave one of the two out"
             )
+    splits, shards = open_shards(arguments)
+    return splits, StreamedUsers(shards, arguments.shuffle_buffer, arguments.batch_size, arguments.seed)
+
+
+def open_shards(arguments: JointTrainingArguments) -> tuple[DatasetDict, Shards]:
+    """The splits that are read whole, and the files of the training split.
+
+    Raises:
+        NotStreamable: as of `open_beside_stream`.
+        ValueError: names the file that does not fit.
+    """
     opened = open_beside_stream(arguments.dataset, arguments.dataset_config, arguments.dataset_revision)
     limit, folder = arguments.max_train_users, photo_folder(arguments.dataset)
     try:
-        shards = Shards(opened.files, folder, opened.features, limit)
+        return opened.splits, Shards(opened.files, folder, opened.features, limit)
     except ValueError as error:
         raise ValueError(f"split 'train': {error}") from None
-    return opened.splits, StreamedUsers(shards, arguments.shuffle_buffer, arguments.batch_size, arguments.seed)
 
 
 def split_digest(split: Dataset | StreamedUsers) -> str:

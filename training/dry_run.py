@@ -13,7 +13,7 @@ from accelerate.utils import send_to_device
 
 from cli.logs import told
 from scoring.evaluation import evaluate_model
-from training.batching import review_lengths
+from training.batching import longest_users
 from training.data import evaluation_loader, photos_are_seen, shortened_texts, training_loader
 from training.run import Run
 from training.set_up import begin_schedule
@@ -83,10 +83,8 @@ def tell(run: Run, found: dict[str, float]) -> None:
 
 def longest_batches(run: Run) -> list[dict]:
     """The batches of a step of the users with the longest reviews, on the device."""
-    split, arguments = run.corpus["train"], run.arguments
-    sizes = [sum(lengths) for lengths in review_lengths(split)]
-    longest = sorted(range(len(split)), key=lambda row: -sizes[row])
-    chosen = split.select(longest[: arguments.batch_size * arguments.batches_a_step])
+    arguments = run.arguments
+    chosen = longest_users(run.corpus["train"], arguments.batch_size * arguments.batches_a_step)
     batches: Any = [
         send_to_device(batch, run.accelerator.device) for batch in training_loader(chosen, run.processor, arguments)
     ]

@@ -15,30 +15,26 @@ from huggingface_hub import snapshot_download
 from transformers.utils.hub import cached_file
 
 from cli.logs import told
-from corpora.checks import check_content, check_rows, labels_schema
-from corpora.opening import NotStreamable, open_beside_stream, open_corpus, photo_folder
+from corpora.checks import check_content, labels_schema
+from corpora.opening import NotStreamable, open_corpus
 from corpora.shards import Shards
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import LOADED, exact_revision
 from files.output_files import UNFINISHED, read_json, replacing
 from mmprofile import MMProfileProcessor, ProfileSchema, seen_by
 from publishing.hub_folder import save_hub_folder
-from publishing.run_files import ADAPTER
+from publishing.run_files import ADAPTER, ALL_RESULTS, METRICS, RECIPE
 from scoring.reporting import best_epoch
 from training.agreement import on_main
 from training.arguments import JointTrainingArguments
-from training.data import check_corpus_photos, open_caches
+from training.data import check_corpus_photos, checked_split, open_caches, open_shards
 from training.results import evaluate_saved, publish_results, summarise_tests
-from training.run_recipe import NAME as RECIPE
 from training.run_recipe import OF_EVALUATION, as_trained, read_saved_recipe
 from training.set_up import make_uploader
-from training.trackers import log_results, start_trackers
+from training.trackers import end_trackers, log_results, start_trackers
 
-METRICS, RESULTS = "metrics.jsonl", "all_results.json"
 # What a run tells of itself beside its weights, and of `all_results.json` what is of the training.
-OF_THE_RUN, OF_TRAINING = (RECIPE, METRICS, RESULTS), ("train_corpus", "train_software", "train_seconds")
-
-
+OF_THE_RUN, OF_TRAINING = (RECIPE, METRICS, ALL_RESULTS), ("train_corpus", "train_software", "train_seconds")
 # What a folder has for those who load it, beside the files of `LOADED`.
 BESIDE_CODE = ("*.py", "requirements.txt", "LICENSE")
 
@@ -55,7 +51,7 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
             split, profiles of another schema, or rows or photos that cannot be read.
     """
     output, is_main = Path(arguments.output_dir), accelerator.is_main_process
-    uploader = make_uploader(arguments) if is_main else None
+    uploader = make_uploader(arguments, accelerator)
     source, revision = on_main(accelerator, lambda: _source(arguments, output))
     processor, config = load_processor(source, revision, arguments.trust_remote_code)
     recipe = _beside(source, revision, RECIPE)
@@ -164,27 +160,19 @@ def load_evaluated(arguments: JointTrainingArguments, schema: ProfileSchema) -> 
     for split in {"train", name} & set(corpus):
         _check_schema(corpus[split].features, schema)
         limit = arguments.max_eval_users if split == name else arguments.max_train_users
-        splits[split] = corpus[split].select(range(min(limit or len(corpus[split]), len(corpus[split]))))
-        try:
-            check_rows(splits[split], schema)
-        except ValueError as error:
-            raise ValueError(f"split {split!r}: {error}") from None
+        splits[split] = checked_split(split, corpus[split], schema, limit)
     return splits
 
 
 def _open(arguments: JointTrainingArguments) -> tuple[DatasetDict, Shards | None]:
     """The splits that are read whole, and of a streamed corpus the training split, unless that is evaluated."""
-    given = (arguments.dataset, arguments.dataset_config, arguments.dataset_revision)
     if arguments.streaming and arguments.test_split != "train":
         try:
-            opened = open_beside_stream(*given)
+            return open_shards(arguments)
         except NotStreamable:  # the model's own corpus could be
             if "://" in arguments.dataset:
                 raise
-        else:
-            folder, limit = photo_folder(arguments.dataset), arguments.max_train_users
-            return opened.splits, Shards(opened.files, folder, opened.features, limit)
-    return open_corpus(*given), None
+    return open_corpus(arguments.dataset, arguments.dataset_config, arguments.dataset_revision), None
 
 
 def _check_schema(features: Features, schema: ProfileSchema) -> None:
@@ -233,11 +221,10 @@ def _log(results: Mapping, history: list[dict], flags: JointTrainingArguments, a
     step = history[-1]["step"] if history else 0
     start_trackers(accelerator, flags.trackers, flags.run_flags, step, Path(flags.output_dir))
     log_results(accelerator, results, step)
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    end_trackers(accelerator)
 
 
 def _of_training(folder: Path) -> dict:
-    path = folder / RESULTS
+    path = folder / ALL_RESULTS
     before = read_json(path) if path.is_file() else {}
     return {name: before[name] for name in OF_TRAINING if name in before}

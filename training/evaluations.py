@@ -6,6 +6,7 @@ from pathlib import Path
 from cli.logs import told
 from files.output_files import append_json
 from publishing.hub_folder import save_hub_folder
+from publishing.run_files import CURVES, METRICS
 from scoring.evaluation import Evaluation, evaluate_model
 from scoring.plots import plot_confusion
 from scoring.reporting import best_record, plot_curves
@@ -28,7 +29,7 @@ def evaluate_period(run: Run) -> None:
     """Evaluates what the steps since the last evaluation have made of the model, saves a checkpoint if the run keeps
     any, and has the output folder show it."""
     began, accelerator, state, arguments = time.monotonic(), run.accelerator, run.state, run.arguments
-    record = state.training_record(accelerator, state.rates, list(arguments.views), run.epoch_done)
+    record = state.training_record(accelerator, list(arguments.views), run.epoch_done)
     with run.evaluated_model() as whole:
         loader = CheckedLoader(run.dev_loader, run.agreement)
         evaluation = evaluate_model(whole, loader, run.processor, accelerator, arguments.num_beams, "development")
@@ -51,10 +52,10 @@ def push_checkpoint(run: Run, saved: Path | None) -> None:
 def publish_evaluation(model, processor, history: list[dict], evaluation: Evaluation, output: Path) -> None:
     """Has the output folder show the evaluations so far and the last one's errors, its weights if it is the best."""
     record = history[-1]
-    append_json(output / "metrics.jsonl", record)
+    append_json(output / METRICS, record)
     of = f"Development split, {len(evaluation.references)} users, epoch {record['epoch']}"
     plot_confusion(evaluation.rows, processor.profile_schema, output / "confusion.png", of)
-    plot_curves(history, processor.profile_schema, output / "curves.png")
+    plot_curves(history, processor.profile_schema, output / CURVES)
     if best_record(history) is record:
         save_hub_folder(model, processor, output)
     told.info(

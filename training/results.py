@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 from cli.logs import told
 from files.output_files import write_json
 from mmprofile import Profile, ProfileSchema, seen_by
+from publishing.run_files import ALL_RESULTS, CURVES
 from scoring.bootstrap import RESAMPLES, difference_intervals, half_width, interval, intervals, resample_f1
 from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_profile, profile_f1
 from scoring.plots import calibration, plot_calibration, plot_confusion
@@ -186,7 +187,7 @@ def publish_results(
         flags_known: see `write_model_card`.
     """
     output, schema, split = Path(arguments.output_dir), processor.profile_schema, corpus[arguments.test_split]
-    write_json(output / "all_results.json", results)
+    write_json(output / ALL_RESULTS, results)
     of = f"{arguments.test_split.capitalize()} split, {len(split)} users"
     plot_confusion(tests[MODEL_ROW].rows, schema, output / "confusion.png", of)
     plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
@@ -194,7 +195,7 @@ def publish_results(
     if arguments.publish_example and answered:
         example = example_of_use([rows[n] for n in answered], split.select(answered), schema, arguments)
     if history:
-        plot_curves(history, schema, output / "curves.png")
+        plot_curves(history, schema, output / CURVES)
     write_model_card(output, arguments, schema, results, history, example, flags_known)
     table = format_table(results["test_f1"], schema, results["test_intervals"])
     told.info(f"\nMacro-F1 on the {arguments.test_split} split, in percent, and 95 % intervals:\n\n{table}\n")

@@ -14,7 +14,19 @@ from datasets import DatasetDict
 from cli.logs import told
 from files.output_files import UNFINISHED, append_json
 from publishing.hub_folder import save_hub_folder
-from publishing.run_files import ADAPTER, IDENTITY_FILE, LOADED, LOG_FOLDER, PROGRESS, PROJECT, RESULTS, WEIGHTS
+from publishing.run_files import (
+    ADAPTER,
+    CURVES,
+    IDENTITY_FILE,
+    LOADED,
+    LOG_FOLDER,
+    METRICS,
+    PROGRESS,
+    PROJECT,
+    RECIPE,
+    RESULTS,
+    WEIGHTS,
+)
 from scoring.reporting import plot_curves
 from training.checkpoints import (
     Checkpoints,
@@ -29,7 +41,7 @@ from training.state import TrainingState
 
 # What makes the order of the users, or the shapes of batches and weights.
 FIXED = ("train split", "processor", "weights", "seed", "group_by_length", "streaming", "shuffle_buffer")
-EARLY = {LOG_FOLDER, "recipe.yaml"}  # what a run writes before its first checkpoint
+EARLY = {LOG_FOLDER, RECIPE}  # what a run writes before its first checkpoint
 
 
 def describe_run(flags: Mapping, corpus: DatasetDict, processor, model: torch.nn.Module, num_processes: int) -> dict:
@@ -103,11 +115,11 @@ def resume(
         for path in list_checkpoints(folder):
             if age(path) > age(checkpoint):
                 remove_checkpoint(path)
-        _remove(folder, [*RESULTS, "metrics.jsonl", "curves.png"])
+        _remove(folder, [*RESULTS, METRICS, CURVES])
         for record in state.history:
-            append_json(folder / "metrics.jsonl", record)
+            append_json(folder / METRICS, record)
         if state.history:
-            plot_curves(state.history, processor.profile_schema, folder / "curves.png")
+            plot_curves(state.history, processor.profile_schema, folder / CURVES)
     accelerator.wait_for_everyone()
     told.info(f"going on from {checkpoint}" + (f", but {'; '.join(changes)}" if changes else ""))
 

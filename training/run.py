@@ -1,4 +1,4 @@
-"""A run's parts, set up from its flags."""
+"""A run: its parts, and where it stands."""
 
 import logging
 import math
@@ -35,6 +35,7 @@ class Run:
     Attributes:
         model: the bare model, of which `joint`, prepared, computes the losses.
         uploader: in the main process, if the run pushes.
+        checkpoint: that the run goes on from.
     """
 
     arguments: JointTrainingArguments
@@ -54,6 +55,7 @@ class Run:
     agreement: Agreement
     meter: Meter
     uploader: HubUploader | None
+    checkpoint: Path | None
     scheduler: Any = None  # of the optimizer, over `steps`
     time_left: TimeLeft = field(default_factory=TimeLeft)
     bar: Any = None  # of the epoch under way

@@ -8,10 +8,10 @@ import yaml
 from accelerate import PartialState
 
 from files.output_files import replacing
+from publishing.run_files import RECIPE
 from training.arguments import JointTrainingArguments
 from training.public_names import portable_name
 
-NAME = "recipe.yaml"
 HEAD = """\
 # The flags of train.py that made this model, in {processes}; ./NAME was a folder. To train it again:
 #
@@ -39,7 +39,7 @@ def save_recipe(arguments: JointTrainingArguments, folder: Path) -> None:
     """Writes `recipe.yaml` to a run's folder, which `train.py` takes."""
     number = PartialState().num_processes
     head = HEAD.format(processes="one process" if number == 1 else f"{number} processes")
-    with replacing(folder / NAME) as temporary:
+    with replacing(folder / RECIPE) as temporary:
         recipe = yaml.safe_dump(run_recipe(arguments), sort_keys=False, allow_unicode=True)
         temporary.write_text(f"{head}\n{recipe}", encoding="utf-8")
 
@@ -50,7 +50,7 @@ def read_saved_recipe(folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: if it is no file of flags.
     """
-    path = folder / NAME
+    path = folder / RECIPE
     if not path.is_file():
         return None
     try:

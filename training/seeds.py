@@ -16,16 +16,16 @@ from scipy.stats import t
 from cli.logs import told
 from files.output_files import UNFINISHED, only_run, read_json, write_json
 from mmprofile import MMProfileConfig
+from publishing.run_files import ALL_RESULTS, RECIPE
 from scoring.bootstrap import CONFIDENCE
 from scoring.reporting import format_table
 from training.agreement import StoppedRun, on_main
 from training.arguments import JointTrainingArguments
 from training.checkpoints import list_checkpoints
 from training.resuming import EARLY
-from training.run_recipe import NAME as RECIPE
 from training.run_recipe import read_saved_recipe, run_recipe
 
-RESULTS, SEEDS = "all_results.json", "seeds.json"
+SEEDS = "seeds.json"
 
 
 def run_seeds(arguments: JointTrainingArguments, run: Callable[[JointTrainingArguments], dict]) -> dict:
@@ -94,7 +94,7 @@ def _found(arguments: JointTrainingArguments) -> tuple[dict[int, dict], dict[int
     ended, begun = {}, {}
     for seed in _seeds(arguments):
         flags = of_seed(arguments, seed)
-        results = Path(flags.output_dir) / RESULTS
+        results = Path(flags.output_dir) / ALL_RESULTS
         if arguments.overwrite_output_dir:
             results.unlink(missing_ok=True)
         elif results.is_file():

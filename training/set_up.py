@@ -53,8 +53,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
     output, asked = Path(arguments.output_dir), arguments.resume_from_checkpoint
     checkpoint = find_checkpoint(output, asked)
     on_main(accelerator, lambda: check_folder(output, checkpoint, asked, arguments.overwrite_output_dir))
-    made: list[HubUploader | None] = [None]  # by the main process
-    on_main(accelerator, lambda: made.insert(0, make_uploader(arguments)))
+    uploader = make_uploader(arguments, accelerator)
     check_shared(output, accelerator)
     corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator, checkpoint)
     described = describe_run(arguments.run_flags, corpus, processor, model, accelerator.num_processes)
@@ -89,7 +88,8 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
         checkpoints=Checkpoints(accelerator, output, described, arguments.save_steps, limit, average),
         agreement=Agreement(accelerator),
         meter=Meter(accelerator, state, list(arguments.views), flops, arguments.log_steps, peak),
-        uploader=made[0],
+        uploader=uploader,
+        checkpoint=checkpoint,
     )
     return run
 
@@ -97,7 +97,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
 def begin(run: Run) -> None:
     """Puts a run and its output folder to its checkpoint, or to a beginning without what an earlier run has left."""
     accelerator, described = run.accelerator, run.checkpoints.run
-    if checkpoint := find_checkpoint(run.output, run.arguments.resume_from_checkpoint):
+    if checkpoint := run.checkpoint:
         resume(checkpoint, run.checkpoints, run.state, run.evaluated_model, run.processor)
         if again := move_to_users(run.state, checkpoint, described, len(run.corpus["train"])):
             told.info(f"{again} users of epoch {run.state.epoch} are seen a second time, since batches are others")
@@ -126,15 +126,21 @@ def begin_schedule(run: Run) -> None:
     run.scheduler = make_scheduler(run.optimizer, run.steps, run.arguments, run.state.step)
 
 
-def make_uploader(arguments: JointTrainingArguments) -> HubUploader | None:
+def make_uploader(arguments: JointTrainingArguments, accelerator: Accelerator) -> HubUploader | None:
+    """That of the main process, if the run pushes; in all processes a `ValueError` where it may not."""
     if not arguments.push_to_hub or arguments.dry_run:
         return None
     name = arguments.hub_model_id or Path(arguments.output_dir).resolve().name
-    strategy = arguments.hub_strategy
-    stale = STALE if arguments.do_train else RESULTS
-    uploader = HubUploader(name, arguments.output_dir, arguments.hub_private_repo, hub_strategy=strategy, stale=stale)
-    uploader.check_access()
-    return uploader
+    kept = arguments.output_dir, arguments.hub_private_repo
+    options = {"hub_strategy": arguments.hub_strategy, "stale": STALE if arguments.do_train else RESULTS}
+    made: list[HubUploader | None] = [None]
+
+    def make() -> None:
+        made[0] = HubUploader(name, *kept, **options)
+        made[0].check_access()
+
+    on_main(accelerator, make)
+    return made[0]
 
 
 def check_shared(folder: Path, accelerator: Accelerator) -> None:

@@ -115,9 +115,7 @@ class TrainingState:
         self.skipped += skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
 
-    def training_record(
-        self, accelerator: Accelerator, learning_rates: Mapping[str, float], names: Iterable[str], epoch
-    ) -> dict:
+    def training_record(self, accelerator: Accelerator, names: Iterable[str], epoch) -> dict:
         """What is told of the steps since the last evaluation: losses by these names, learning rates and pace.
 
         Args:
@@ -129,7 +127,7 @@ class TrainingState:
             "step": self.step,
             "train_loss": means.pop("loss"),
             **{f"train_loss_{name}": value for name, value in means.items()},
-            **learning_rates,
+            **self.rates,
             "seconds": seconds,
             "users_per_second": self.users / seconds,
             "data_wait_share": self.waited / seconds,

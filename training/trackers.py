@@ -107,6 +107,12 @@ def log_results(accelerator: Accelerator, results: Mapping, step: int) -> None:
     accelerator.log(flat_scalars(results), step=step + 1)
 
 
+def end_trackers(accelerator: Accelerator) -> None:
+    """Not by `accelerator.end_training`, which parts the processes."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def flat_scalars(results: Mapping, prefix: str = "") -> dict[str, float]:
     """The numbers of nested dicts by paths of their keys, and the two of an interval as `/low` and `/high`.
 

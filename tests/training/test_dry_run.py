@@ -6,7 +6,7 @@ import pytest
 
 from tests.tiny_corpus import write_corpus
 from tests.training.test_train import base, corpus, main  # noqa: F401
-from training import dry_run
+from training import batching, dry_run
 from training.failures import TrainingFailure
 from training.objectives import JointTrainingModel
 
@@ -26,7 +26,7 @@ def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, 
 
     monkeypatch.setattr(JointTrainingModel, "forward", noting)
     monkeypatch.setattr(dry_run, "training_loader", noting_users)
-    monkeypatch.setattr(dry_run, "review_lengths", lambda split: [[1, 1], [9], [2, 6], *[[1]] * (len(split) - 3)])
+    monkeypatch.setattr(batching, "review_lengths", lambda split: [[1, 1], [9], [2, 6], *[[1]] * (len(split) - 3)])
     monkeypatch.setattr(dry_run, "seconds_of_evaluation", lambda run: 5.0)
     found = main(corpus, tmp_path / "model", eval_steps=3, **FLAGS)
     assert (found["steps"], found["evaluations"]) == (12, 6)
