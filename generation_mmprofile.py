@@ -13,8 +13,10 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
-from .configuration_mmprofile import MMProfileConfig, ProfileSchema
+from .configuration_mmprofile import MMProfileConfig, Profile, ProfileSchema
 from .fusion_mmprofile import Fusion
+from .processing_mmprofile import max_profile_tokens
+from .profile_constraint_mmprofile import AllowedTokens
 from .profile_heuristic_mmprofile import SearchLimits
 from .profile_predictions_mmprofile import ProfilePrediction
 from .profile_prefixes_mmprofile import branch_table
@@ -122,6 +124,16 @@ class ProfileGenerationMixin:
         """Answers for users, as JSON has them; see the function `profile_users`."""
         return profile_users(self, tokenizer, batch, **options)
 
+    def target_losses(self, inputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of each user's target; see the function `target_losses`."""
+        return target_losses(self, inputs, targets)
+
+    def write_profiles(
+        self, inputs: Mapping[str, torch.Tensor], processor, num_beams: int, constrained: bool = False
+    ) -> list[Profile]:
+        """A profile for each user by beam search; see the function `write_profiles`."""
+        return write_profiles(self, inputs, processor, num_beams, constrained)
+
     def _trie(self, schema: ProfileSchema | list | None, tokenizer) -> ProfileTrie:
         """Of the schema, by default the config's; a `ValueError` where the model has not all the tokens."""
         trie = profile_trie(self.config.profile_schema if schema is None else ProfileSchema(schema), tokenizer)
@@ -175,6 +187,53 @@ class ProfileGenerationMixin:
             break
         failed = [user for user, prediction in enumerate(predictions) if prediction is None]
         return predictions, None if failure is None else NotFiniteError(failed, failure.dtype)
+
+
+def sum_target_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(batch,), the cross entropies of a user's tokens together: who is in a batch with whom does not change them.
+
+    Args:
+        logits: (batch, target, vocabulary).
+        labels: (batch, target), -100 where there is none.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2).float(), labels.to(logits.device), ignore_index=-100, reduction="none"
+    )
+    return losses.sum(dim=1)
+
+
+def target_losses(model, inputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The negative log-likelihood of each user's target (Eq. 4), summed over its tokens.
+
+    Args:
+        model: of this package, by any copy of its code.
+        inputs: `input_ids`, `attention_mask` (batch, seq) and perhaps `pixel_values`, `image_mask`; or in place of all
+            `encoder_outputs` of `encode`.
+        targets: `labels` (batch, target), -100 where there is none.
+
+    Returns:
+        (batch,), with gradients.
+    """
+    return sum_target_losses(model(**inputs, labels=targets["labels"]).logits, targets["labels"])
+
+
+@torch.no_grad()
+def write_profiles(
+    model, inputs: Mapping[str, torch.Tensor], processor, num_beams: int, constrained: bool = False
+) -> list[Profile]:
+    """A profile for each user by beam search: an attribute that was not understood is None.
+
+    Args:
+        model, inputs: as of `target_losses`.
+        processor: the model's.
+        num_beams: at least one.
+        constrained: no token is written that no profile of the processor's schema has there.
+    """
+    search: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_profile_tokens(processor)}
+    if constrained:
+        trie = profile_trie(processor.profile_schema, processor.tokenizer)
+        search["prefix_allowed_tokens_fn"] = AllowedTokens(trie, processor.tokenizer.pad_token_id)
+    return processor.decode_profiles(model.generate(**inputs, **search))
 
 
 def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:

@@ -30,7 +30,12 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from configuration_mmprofile import check_objectives as check_objectives
     from configuration_mmprofile import seen_by as seen_by
     from fusion_mmprofile import FUSIONS as FUSIONS
+    from fusion_mmprofile import FusedEncoderOutput as FusedEncoderOutput
+    from fusion_mmprofile import Fusion as Fusion
     from generation_mmprofile import profile_users as profile_users
+    from generation_mmprofile import sum_target_losses as sum_target_losses
+    from generation_mmprofile import target_losses as target_losses
+    from generation_mmprofile import write_profiles as write_profiles
     from images_mmprofile import Photo as Photo
     from images_mmprofile import is_address as is_address
     from images_mmprofile import load_rgb as load_rgb
@@ -41,6 +46,8 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from pipeline_mmprofile import UserProfilingPipeline as UserProfilingPipeline
     from processing_mmprofile import MMProfileProcessor as MMProfileProcessor
     from processing_mmprofile import join_padded as join_padded
+    from processing_mmprofile import max_profile_tokens as max_profile_tokens
+    from profile_constraint_mmprofile import AllowedTokens as AllowedTokens
     from profile_heuristic_mmprofile import Heuristic as Heuristic
     from profile_heuristic_mmprofile import SearchLimits as SearchLimits
     from profile_prefixes_mmprofile import branch_table as branch_table
@@ -68,12 +75,13 @@ _NAMES = {
         "check_objectives",
         "seen_by",
     ),
-    "fusion_mmprofile": ("FUSIONS",),
-    "generation_mmprofile": ("profile_users",),
+    "fusion_mmprofile": ("FUSIONS", "FusedEncoderOutput", "Fusion"),
+    "generation_mmprofile": ("profile_users", "sum_target_losses", "target_losses", "write_profiles"),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
     "pipeline_mmprofile": ("UserProfilingPipeline",),
-    "processing_mmprofile": ("MMProfileProcessor", "join_padded"),
+    "processing_mmprofile": ("MMProfileProcessor", "join_padded", "max_profile_tokens"),
+    "profile_constraint_mmprofile": ("AllowedTokens",),
     "profile_heuristic_mmprofile": ("Heuristic", "SearchLimits"),
     "profile_prefixes_mmprofile": ("branch_table",),
     "profile_search_mmprofile": ("ProfileSearch",),

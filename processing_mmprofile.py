@@ -425,6 +425,15 @@ def _check_spelling(tokenizer, schema: ProfileSchema) -> None:
         raise ValueError(f"the tokenizer reads {wrong[0][0]!r} of the schema back as {wrong[0][1]!r}")
 
 
+def max_profile_tokens(processor) -> int:
+    """Tokens of the longest profile of the processor's schema, `</s>` included."""
+    profile: Profile = {}
+    for attribute in processor.profile_schema.attributes:
+        longest = sorted(attribute.values, key=lambda value: -len(processor.tokenizer(value).input_ids))
+        profile[attribute.key] = longest[0] if attribute.count == 1 else longest[: attribute.count]
+    return processor.encode_targets([profile]).shape[1]
+
+
 def _per_user(name: str, values, one: bool, users: int) -> list:
     if one or values is None:
         return [values] * users

@@ -55,16 +55,16 @@ import predict
 from benchmarks.machine import cpu_name
 from files.checkpoint_code import foreign_code
 from mmprofile import (
+    AllowedTokens,
     MMProfileForConditionalGeneration,
     ProfileSchema,
-    ProfileTrie,
     Sees,
     profile_trie,
     seen_by,
 )
 from prediction.linear import by_fast_linears
 from publishing.hub_folder import save_hub_folder
-from training.presets import tiny_config, tiny_processor
+from systems.presets import tiny_config, tiny_processor
 
 # Name -> vocabulary, and fields of `tiny_config`. Base: Flan-T5-base and vit-base-patch16-224.
 SIZES = {
@@ -176,37 +176,6 @@ def random_profile(schema: ProfileSchema, rng: random.Random) -> dict:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Searches
-
-
-class AllowedTokens:
-    """The tokens that may follow a prefix, as `generate` takes them for `prefix_allowed_tokens_fn`."""
-
-    def __init__(self, trie: ProfileTrie, pad_token: int):
-        self.trie, self.pad_token = trie, pad_token
-        # Prefix -> where it stands: what is left of a branch's tokens, and the place behind them.
-        self.places: dict[tuple[int, ...], list[tuple]] = {(): [(trie.start.tokens, trie.start.target)]}
-        self.allowed: dict[tuple[int, ...], list[int]] = {}
-
-    def __call__(self, row: int, ids: torch.Tensor) -> list[int]:
-        prefix = tuple(ids.tolist()[1:])
-        if prefix not in self.allowed:
-            self.allowed[prefix] = sorted({tokens[0] for tokens, _ in self._branches(prefix)}) or [self.pad_token]
-        return self.allowed[prefix]
-
-    def _branches(self, prefix: tuple[int, ...]) -> list[tuple]:
-        found = []
-        for tokens, target in self._places(prefix):
-            if tokens:
-                found.append((tokens, target))
-            elif target is not None:
-                found += [(branch.tokens, branch.target) for branch in self.trie.branches(target)]
-        return found
-
-    def _places(self, prefix: tuple[int, ...]) -> list[tuple]:
-        if prefix not in self.places:
-            before = self._branches(prefix[:-1])
-            self.places[prefix] = [(tokens[1:], target) for tokens, target in before if tokens[0] == prefix[-1]]
-        return self.places[prefix]
 
 
 def timed(call: Callable, device: torch.device) -> tuple[float, object]:

@@ -52,7 +52,7 @@ from mmprofile import (
 )
 from predict import read_batches
 from prediction.inputs import open_users
-from training.presets import tiny_processor
+from systems.presets import tiny_processor
 
 EXPANDED = 12  # prefixes a call
 TEXT_TOKENS = 60  # of a random user

@@ -34,9 +34,9 @@ from PIL import Image as PILImage
 
 from benchmarks.machine import cpu_name, tell
 from mmprofile import ProfileSchema
+from systems.presets import tiny_processor
 from training.arguments import JointTrainingArguments
 from training.data import corpus_texts, load_corpus, training_loader
-from training.presets import tiny_processor
 
 FILES, ROW_GROUP, PHOTOS = 20, 100, 200  # of the corpus: files, users a row group, different photos
 STYLES = {"whole": False, "streamed": True}

@@ -29,7 +29,7 @@ from benchmarks.machine import cpu_name, tell
 from benchmarks.training_bench import Bench, Users, count_flops, medians, timed, to_device
 from benchmarks.training_flags import applicable, compare_flags
 from mmprofile import PAPER_OBJECTIVES
-from training.objectives import JointOutput
+from training.joint_step import JointOutput
 from training.photo_cache import PhotoCache
 
 USERS, EPOCHS = 3000, 10  # of the paper's run

@@ -20,11 +20,12 @@ from mmprofile import (
     MMProfileProcessor,
     ProfileSchema,
 )
+from systems.presets import train_tokenizer
 from training.batching import Example, JointCollator
-from training.objectives import JointOutput, JointTrainingModel, select_views
-from training.presets import train_tokenizer
+from training.joint_step import JointOutput, JointStep, SharedJointStep
+from training.objectives import select_views
 
-Joint = Callable[[dict], JointOutput]  # a JointTrainingModel, or what stands in for one
+Joint = Callable[[dict], JointOutput]  # a JointStep, or what stands in for one
 
 VOCABULARY = 32128
 PHOTO_SIZE = (600, 400)  # pixels, as Yelp's are
@@ -146,10 +147,10 @@ class Bench:
     def collator(self, paradigm: str) -> JointCollator:
         return JointCollator(self.processor, select_views(paradigm, PAPER_OBJECTIVES), 0.5, 0.5)
 
-    def joint(self, paradigm: str, objectives=PAPER_OBJECTIVES, of=None) -> JointTrainingModel:
+    def joint(self, paradigm: str, objectives=PAPER_OBJECTIVES, of=None) -> JointStep:
         """Of the bench's model, if not of another."""
         views = select_views(paradigm, objectives)
-        return JointTrainingModel(of or self.model, views, self.processor.black).to(self.device)
+        return SharedJointStep(of or self.model, views, self.processor.black).to(self.device)
 
     def step(self, joint: Joint, batch: dict, bf16: bool | None = None) -> Callable[[], None]:
         """Forward and backward; in bf16 by default on a GPU alone."""

@@ -3,8 +3,9 @@ it takes them to be."""
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from mmprofile import Profile, ProfileSchema, profile_users
+from mmprofile import Profile, ProfileSchema, profile_users, target_losses, write_profiles
 from prediction.linear import fast_linears
 
+TARGETS = ("labels", "classes")  # of a batch; all else are inputs
 METRIC = str(Path(__file__).parent.parent / "metrics" / "profile_f1")
 
 
@@ -42,16 +44,18 @@ def evaluate_model(
     accelerator: Accelerator,
     num_beams: int,
     name: str,
+    constrained: bool = False,
 ) -> Evaluation:
     """Generates a profile for each user of a prepared loader, over all processes, and scores it.
 
     Args:
-        model: the bare model; it is left in evaluation mode.
+        model: the bare model of a system, see `systems.system`; it is left in evaluation mode.
         loader: batches of `training.batching.EvaluationCollator`, prepared by the accelerator.
         processor: `MMProfileProcessor`.
         accelerator: gathers the users of all processes, each once.
         num_beams: of the beam search.
         name: for the progress bar.
+        constrained: write nothing that is no profile of the schema.
 
     What the loader raises ends the evaluation, and leaves the random numbers as they were.
     """
@@ -59,7 +63,8 @@ def evaluate_model(
     try:
         # Layers that were compiled for training would be compiled anew for each length of what is generated.
         with torch.compiler.set_stance("force_eager"):
-            return _evaluate(model, _batches(loader, accelerator, name), processor, accelerator, num_beams)
+            batches = _batches(loader, accelerator, name)
+            return _evaluate(model, batches, processor, accelerator, num_beams, constrained)
     except BaseException:
         torch.set_rng_state(rng)
         raise
@@ -70,25 +75,25 @@ def _batches(loader, accelerator: Accelerator, name: str) -> tqdm:
 
 
 def _evaluate(
-    model, batches: Iterable[dict[str, torch.Tensor]], processor, accelerator: Accelerator, num_beams: int
+    model,
+    batches: Iterable[dict[str, torch.Tensor]],
+    processor,
+    accelerator: Accelerator,
+    num_beams: int,
+    constrained: bool,
 ) -> Evaluation:
     model.eval()
-    max_new_tokens = max_profile_tokens(processor)
+    losses_of, profiles_of = _two_methods(model)
     predictions, references, losses, counts = [], [], [], []
     for batch in batches:
-        labels = batch.pop("labels")
+        targets = {name: batch.pop(name) for name in TARGETS if name in batch}
+        labels = targets["labels"]
         with torch.no_grad(), accelerator.autocast():
-            encoded = model.encode(**batch)
-            logits = model(encoder_outputs=encoded, labels=labels).logits
-            tokens = model.generate(
-                encoder_outputs=encoded,
-                attention_mask=batch["attention_mask"],
-                num_beams=num_beams,
-                max_new_tokens=max_new_tokens,
-            )
-        losses.append(accelerator.gather_for_metrics(_user_losses(logits, labels)))
+            inputs = _encoded_once(model, batch)
+            losses.append(accelerator.gather_for_metrics(losses_of(inputs, targets)))
+            written = profiles_of(inputs, processor, num_beams, constrained)
         counts.append(accelerator.gather_for_metrics((labels >= 0).sum(dim=1)))
-        predictions += _gathered_profiles(tokens, processor, accelerator)
+        predictions += accelerator.gather_for_metrics(written, use_gather_object=True)
         references += _gathered_profiles(_without_ignored(labels, processor), processor, accelerator)
     return Evaluation(
         f1=profile_f1(predictions, references, processor.profile_schema),
@@ -98,12 +103,18 @@ def _evaluate(
     )
 
 
-def _user_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(batch,), the loss of a user's tokens together: their sum does not depend on who is in a batch with whom."""
-    losses = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2).float(), labels, ignore_index=-100, reduction="none"
-    )
-    return losses.sum(dim=1)
+def _two_methods(model) -> tuple[Callable, Callable]:
+    """`target_losses` and `write_profiles` of a model; of a checkpoint whose own code is older, this code's."""
+    losses, profiles = (getattr(model, name, None) for name in ("target_losses", "write_profiles"))
+    return losses or partial(target_losses, model), profiles or partial(write_profiles, model)
+
+
+def _encoded_once(model, batch: dict[str, torch.Tensor]) -> dict:
+    """A batch as both methods take it, encoded where the model can do that by itself."""
+    if not hasattr(model, "encode"):
+        return batch
+    encoded = model.encode(**batch)
+    return {"encoder_outputs": encoded, "attention_mask": encoded.get("attention_mask", batch["attention_mask"])}
 
 
 def _gathered_profiles(tokens: torch.Tensor, processor, accelerator: Accelerator) -> list[Profile]:
@@ -131,9 +142,10 @@ def evaluate_probabilities(model, loader, processor, accelerator: Accelerator, n
     model.eval()
     rows, nothing = [], {key: [] for key in processor.profile_schema.keys}
     for batch in _batches(loader, accelerator, name):
-        truths = processor.decode_profiles(_without_ignored(batch.pop("labels"), processor))
+        targets = {name: batch.pop(name) for name in TARGETS if name in batch}
+        truths = processor.decode_profiles(_without_ignored(targets["labels"], processor))
         with fast_linears(model.device):
-            found = profile_users(model, processor.tokenizer, batch)
+            found = answers_of(model, processor.tokenizer, batch)
         answers = [
             {
                 "profile": one.get("profile", nothing),
@@ -149,13 +161,10 @@ def evaluate_probabilities(model, loader, processor, accelerator: Accelerator, n
     return rows
 
 
-def max_profile_tokens(processor) -> int:
-    """Tokens of the longest profile of the schema, `</s>` included."""
-    profile: Profile = {}
-    for attribute in processor.profile_schema.attributes:
-        longest = sorted(attribute.values, key=lambda value: -len(processor.tokenizer(value).input_ids))
-        profile[attribute.key] = longest[0] if attribute.count == 1 else longest[: attribute.count]
-    return processor.encode_targets([profile]).shape[1]
+def answers_of(model, tokenizer, batch: dict[str, torch.Tensor], **search) -> list[dict]:
+    """What `mmprofile.profile_users` tells of a batch, by the model's own method where it has one."""
+    own = getattr(model, "profile_users", None)
+    return own(batch, tokenizer, **search) if own else profile_users(model, tokenizer, batch, **search)
 
 
 def profile_f1(predictions: list[Profile], references: list[Profile], schema: ProfileSchema) -> dict[str, float]:

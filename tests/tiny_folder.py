@@ -10,7 +10,7 @@ from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.fusion_mmprofile import GatedFusion
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from publishing.hub_folder import save_hub_folder
-from training.presets import tiny_config, tiny_processor
+from systems.presets import tiny_config, tiny_processor
 
 SCHEMA = ProfileSchema(
     (

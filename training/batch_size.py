@@ -15,11 +15,11 @@ from training.arguments import JointTrainingArguments
 from training.batching import longest_users
 from training.data import training_loader
 from training.guards import explained_failures
-from training.objectives import JointTrainingModel
+from training.joint_step import JointStep
 
 
 def fit_batch_size(
-    joint: JointTrainingModel, processor, split: Dataset, arguments: JointTrainingArguments, accelerator: Accelerator
+    joint: JointStep, processor, split: Dataset, arguments: JointTrainingArguments, accelerator: Accelerator
 ) -> None:
     """Halves `batch_size` of the arguments, and doubles `gradient_accumulation_steps`, until the largest batch fits.
 

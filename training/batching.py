@@ -254,7 +254,7 @@ def _rng_of(example: Example) -> np.random.Generator:
 
 
 class JointCollator:
-    """Examples to the batch of `JointTrainingModel`: each text and each set of photos that a view names, once.
+    """Examples to the batch of `JointStep`: each text and each set of photos that a view names, once.
 
     Args:
         processor: `MMProfileProcessor`.

@@ -187,7 +187,7 @@ def training_loader(
     cache: PhotoCache | None = None,
     states: VisionStates | None = None,
 ) -> DataLoader:
-    """Batches of `JointTrainingModel`, in a new order and newly drawn each epoch; caches as of `open_caches`."""
+    """Batches of `JointStep`, in a new order and newly drawn each epoch; caches as of `open_caches`."""
     weights = arguments.weights or dict.fromkeys(arguments.views, 1.0)
     drawn: dict[str, Any] = {
         "num_reviews": arguments.num_reviews,

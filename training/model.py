@@ -17,10 +17,10 @@ from mmprofile import (
     ProfileSchema,
 )
 from scoring.evaluation import max_profile_tokens
+from systems.presets import tiny_config, tiny_processor
 from training.arguments import JointTrainingArguments
 from training.data import corpus_texts
 from training.lora import add_lora
-from training.presets import tiny_config, tiny_processor
 
 
 def build_model(arguments: JointTrainingArguments, schema: ProfileSchema, train_split: Dataset):

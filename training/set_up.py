@@ -29,9 +29,9 @@ from training.data import (
     training_loader,
 )
 from training.flops import StepFlops, peak_flops
+from training.joint_step import joint_step
 from training.meter import Meter
 from training.model import build_model, to_training
-from training.objectives import JointTrainingModel
 from training.optimization import WeightAverage, check_spreading, make_optimizer, make_scheduler
 from training.photo_cache import PhotoCache
 from training.resuming import check_folder, clear_folder, describe_run, move_to_users, resume
@@ -58,7 +58,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
     corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator, checkpoint)
     described = describe_run(arguments.run_flags, corpus, processor, model, accelerator.num_processes)
     whole_model, flops = WholeModel(model, accelerator), StepFlops(model, arguments.views)
-    joint = JointTrainingModel(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
+    joint = joint_step(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
     joint, optimizer = accelerator.prepare(joint, make_optimizer(joint, arguments))
     if arguments.auto_batch_size:
         to_training(joint, model, arguments)

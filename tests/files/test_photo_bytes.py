@@ -6,8 +6,8 @@ import torch
 from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
 
 from files.photo_bytes import look_up, pixel_table, resized
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA
-from training.presets import tiny_processor
 
 IMAGE_PROCESSORS = {
     "vit": ViTImageProcessorPil(size={"height": 12, "width": 20}),

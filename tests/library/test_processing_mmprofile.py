@@ -8,6 +8,7 @@ from tokenizers.processors import TemplateProcessing
 
 from mmprofile.processing_mmprofile import MMProfileProcessor
 from mmprofile.sections_mmprofile import share_tokens
+from systems.presets import tiny_processor
 from tests.toy_processor import (
     CAPTION_MARK,
     MASK,
@@ -21,7 +22,6 @@ from tests.toy_processor import (
     toy_processor,
     toy_tokenizer,
 )
-from training.presets import tiny_processor
 
 R, C, P = REVIEW_MARK, CAPTION_MARK, PROFILE_MARK
 

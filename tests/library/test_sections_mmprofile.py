@@ -6,8 +6,8 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 
 from mmprofile.sections_mmprofile import SectionTokenizer, share_tokens
+from systems.presets import tiny_processor
 from tests.toy_processor import PROFILE, toy_processor, toy_tokenizer
-from training.presets import tiny_processor
 
 WORDS = [
     *("a", "b", "c", "d", "e", "pizza", "wonderful,", "7", "x-y", "don't", "\u00e9t\u00e9", "e\u0301t", "e\u0301"),

@@ -13,11 +13,11 @@ from mmprofile import Sees
 from prediction import batches as prediction_batches
 from prediction.batches import EncodedUsers, PredictionCollator, batch_parts, bucketed_batches, join_parts
 from prediction.inputs import DatasetUsers, LineUsers
+from systems.presets import tiny_processor
 from tests.prediction.test_inputs import line, write_lines
 from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user
 from training.batching import EvaluationCollator, UserExamples, undecoded
 from training.photo_check import ReadablePhotos
-from training.presets import tiny_processor
 
 ALL, NO_IMAGES = Sees(True, True), Sees(False, True)
 

@@ -18,9 +18,9 @@ from scoring.evaluation import (
     profile_f1,
 )
 from scoring.plots import calibration, confusion
+from systems.presets import tiny_config, tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from training.batching import EvaluationCollator, UserExamples, undecoded
-from training.presets import tiny_config, tiny_processor
 
 MEAL = ProfileSchema(
     ({"name": "Meal", "values": ["Lunch", "Dinner"]}, {"name": "Place", "values": list("abc"), "count": 2})

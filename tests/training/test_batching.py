@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from mmprofile import Sees
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from training.batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from training.objectives import OBJECTIVES, select_views
-from training.presets import tiny_processor
 
 REVIEW, CAPTION = "<extra_id_99>", "<extra_id_98>"
 

@@ -8,13 +8,13 @@ from tests.tiny_corpus import write_corpus
 from tests.training.test_train import base, corpus, main  # noqa: F401
 from training import batching, dry_run
 from training.failures import TrainingFailure
-from training.objectives import JointTrainingModel
+from training.joint_step import JointStep
 
 FLAGS = {"dry_run": True, "batch_size": 2, "num_epochs": 3}
 
 
 def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, tmp_path, monkeypatch, capsys):  # noqa: F811
-    calls, users, forward, loader = [], [], JointTrainingModel.forward, dry_run.training_loader
+    calls, users, forward, loader = [], [], JointStep.forward, dry_run.training_loader
 
     def noting(self, batch):
         calls.append(len(users))
@@ -24,7 +24,7 @@ def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, 
         users.append(split["user_id"])
         return loader(split, *args)
 
-    monkeypatch.setattr(JointTrainingModel, "forward", noting)
+    monkeypatch.setattr(JointStep, "forward", noting)
     monkeypatch.setattr(dry_run, "training_loader", noting_users)
     monkeypatch.setattr(batching, "review_lengths", lambda split: [[1, 1], [9], [2, 6], *[[1]] * (len(split) - 3)])
     monkeypatch.setattr(dry_run, "seconds_of_evaluation", lambda run: 5.0)
@@ -52,6 +52,6 @@ def test_a_dry_run_finds_what_would_end_the_run(corpus, tmp_path, monkeypatch): 
     def raises(self, batch):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    monkeypatch.setattr(JointTrainingModel, "forward", raises)
+    monkeypatch.setattr(JointStep, "forward", raises)
     with pytest.raises(TrainingFailure, match="--batch_size below 2"):
         main(corpus, tmp_path / "model", **FLAGS)

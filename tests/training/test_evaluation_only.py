@@ -22,7 +22,7 @@ from tests.training.test_train import base, corpus, run, same, weights  # noqa: 
 from training import evaluation_only
 from training.arguments import JointTrainingArguments
 from training.evaluation_only import load_evaluated, read_history
-from training.objectives import JointTrainingModel
+from training.joint_step import JointStep
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def trained(base, tmp_path, monkeypatch):  # noqa: F811
     shutil.copytree(base[0], folder)
     (folder / "checkpoint-2").mkdir()
     (folder / "checkpoint-2" / "run.json").write_text("{}")
-    monkeypatch.setattr(JointTrainingModel, "forward", None)
+    monkeypatch.setattr(JointStep, "forward", None)
     return folder
 
 

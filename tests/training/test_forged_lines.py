@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from training.batching import JointCollator, UserExamples, undecoded
 from training.forged_lines import LEADS, add_line, agreement, forge, forge_line
 from training.objectives import OBJECTIVES, select_views
-from training.presets import tiny_processor
 
 PROFILE = SCHEMA.profile_from_labels(tiny_dataset(1)[0]["profile"])
 LINE = SCHEMA.render(PROFILE)

@@ -18,7 +18,7 @@ from training.batch_size import largest_that_fits
 from training.checkpoints import list_checkpoints
 from training.failures import TrainingFailure
 from training.guards import check_step
-from training.objectives import JointTrainingModel
+from training.joint_step import JointStep
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB"
 
@@ -55,7 +55,7 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_leaves_what_is_whole(corpus, s
     assert re.fullmatch(f"train.py: .*/model cannot be written, its disk has 0 MiB left: .*; {last}", said[-1])
 
 
-FORWARD = JointTrainingModel.forward
+FORWARD = JointStep.forward
 
 
 def spoil(monkeypatch, spoiled):
@@ -67,7 +67,7 @@ def spoil(monkeypatch, spoiled):
         output = forward(self, batch)
         return spoiled(output, calls)
 
-    monkeypatch.setattr(JointTrainingModel, "forward", broken)
+    monkeypatch.setattr(JointStep, "forward", broken)
     return calls
 
 
@@ -175,19 +175,19 @@ def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus,
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_auto_batch_size_tries_what_training_does(base, corpus, tmp_path, monkeypatch, freeze):  # noqa: F811
-    forward, modes = JointTrainingModel.forward, []
+    forward, modes = JointStep.forward, []
 
     def noted(self, batch):
         modes.append((self.model.text_model.training, self.model.vision_model.training))
         return forward(self, batch)
 
-    monkeypatch.setattr(JointTrainingModel, "forward", noted)
+    monkeypatch.setattr(JointStep, "forward", noted)
     train_only(corpus, tmp_path / "model", model=base[0], auto_batch_size=True, freeze_vision=freeze)
     assert modes == [(True, not freeze)] * 3  # a trial and two steps
 
 
 def test_auto_batch_size_tries_each_objective_that_may_be_drawn(corpus, tmp_path, monkeypatch):  # noqa: F811
-    forward, tried = JointTrainingModel.forward, []
+    forward, tried = JointStep.forward, []
 
     def broken(self, batch):
         tried.append((len(batch["labels"]), *batch["objectives"]))
@@ -195,7 +195,7 @@ def test_auto_batch_size_tries_each_objective_that_may_be_drawn(corpus, tmp_path
             raise RuntimeError(OUT_OF_MEMORY)
         return forward(self, batch)
 
-    monkeypatch.setattr(JointTrainingModel, "forward", broken)
+    monkeypatch.setattr(JointStep, "forward", broken)
     train_only(corpus, tmp_path / "model", batch_size=4, auto_batch_size=True, objective_schedule="sampled")
     objectives = ["fusion", "text", "mask_image", "mask_profile"]
     assert tried[:8] == [(size, name) for size in (4, 2) for name in objectives]

@@ -12,8 +12,9 @@ from tests.training.test_objectives import BLACK, batch_of_views
 from tests.training.test_train import corpus, run  # noqa: F401
 from training import meter as meters
 from training.flops import StepFlops, peak_flops
+from training.joint_step import SharedJointStep
 from training.meter import Meter, TimeLeft, log_line
-from training.objectives import OBJECTIVES, JointTrainingModel, select_views
+from training.objectives import OBJECTIVES, select_views
 from training.state import TrainingState
 
 
@@ -119,7 +120,7 @@ def test_a_line_says_where_the_run_is_and_how_long_it_will_take():
 def test_flops_are_about_those_that_torch_counts(objectives):
     views = select_views("combined", objectives)
     model = tiny_model(text={"dropout_rate": 0.0}).train()
-    joint = JointTrainingModel(model, views, BLACK)
+    joint = SharedJointStep(model, views, BLACK)
     batch = batch_of_views(views, 3, 2)
     for text in batch["texts"].values():
         text["attention_mask"].fill_(1)  # padding is computed, too, and does not count as work

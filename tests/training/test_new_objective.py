@@ -16,8 +16,8 @@ from tests.tiny_corpus import SCHEMA
 from tests.training.test_train import SMALL, corpus  # noqa: F401
 from training.arguments import JointTrainingArguments
 from training.data import load_corpus, training_loader
+from training.joint_step import SharedJointStep
 from training.model import build_model
-from training.objectives import JointTrainingModel
 
 
 def documented_entry() -> str:
@@ -42,7 +42,7 @@ def test_the_documented_entry_makes_an_objective_that_trains_a_step(corpus, tmp_
     arguments = parse_flags(JointTrainingArguments, [*words(corpus, tmp_path), "--paradigm", paradigm])
     split = load_corpus(arguments)["train"]
     model, processor = build_model(arguments, SCHEMA, split)
-    joint = JointTrainingModel(model, arguments.views, processor.black)
+    joint = SharedJointStep(model, arguments.views, processor.black)
     result = joint(next(iter(training_loader(split, processor, arguments))))
     result.loss.backward()
     assert list(result.losses) == [name] and 0 < result.loss.item() < 20

@@ -8,15 +8,8 @@ from torch.nn.functional import cross_entropy
 from mmprofile import OBJECTIVES, PAPER_OBJECTIVES, PARADIGMS, View
 from tests.tiny_models import tiny_model
 from training.arguments import JointTrainingArguments
-from training.objectives import (
-    JointTrainingModel,
-    blacken,
-    mask_captions,
-    mask_pixels,
-    mask_profile,
-    select_views,
-    text_parts,
-)
+from training.joint_step import SharedJointStep
+from training.objectives import blacken, mask_captions, mask_pixels, mask_profile, select_views, text_parts
 
 BLACK = torch.tensor([-1.0, -1.5, -2.0])
 
@@ -64,7 +57,7 @@ def test_shared_forward_equals_the_objectives_one_by_one_in_losses_and_gradients
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
 
-    joint = JointTrainingModel(model, views, BLACK, weights)(batch)
+    joint = SharedJointStep(model, views, BLACK, weights)(batch)
     joint.loss.backward()
 
     assert list(joint.losses) == list(views)
@@ -88,7 +81,7 @@ def test_each_text_is_encoded_once_and_passes_over_photos_decoder_and_embedding_
         ("decoder", model.text_model.decoder),
     ):
         module.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
-    JointTrainingModel(model, views, BLACK)(batch_of_views(views))
+    SharedJointStep(model, views, BLACK)(batch_of_views(views))
     # the encoder's are of reviews and masked profile
     assert calls == {"embedding": 1, "encoder": 2, "vision": 1, "decoder": 1}
 
@@ -100,9 +93,9 @@ def test_processes_in_step_pass_the_decoder_once_whatever_the_lengths_of_their_t
         if "reviews" in name:
             batch["texts"][name] = {key: tensor.repeat(1, 4) for key, tensor in text.items()}
     model.text_model.decoder.register_forward_hook(lambda *_: passes.append(1))
-    apart = JointTrainingModel(model, views, BLACK)(batch)
+    apart = SharedJointStep(model, views, BLACK)(batch)
     assert len(passes) == 2
-    together = JointTrainingModel(model, views, BLACK, in_step=True)(batch)
+    together = SharedJointStep(model, views, BLACK, in_step=True)(batch)
     assert len(passes) == 3
     torch.testing.assert_close(together.loss, apart.loss, rtol=1e-5, atol=1e-6)
 
@@ -114,7 +107,7 @@ def test_a_batch_without_photos_is_trained_on_text_alone():
         del batch[key]
     model = tiny_model()
     expected = {name: model(**batch["texts"][view.text], labels=batch["labels"]).loss for name, view in views.items()}
-    losses = JointTrainingModel(model, views, BLACK)(batch).losses
+    losses = SharedJointStep(model, views, BLACK)(batch).losses
     assert list(expected) == list(OBJECTIVES)
     for name, loss in expected.items():
         torch.testing.assert_close(losses[name], loss, rtol=1e-5, atol=1e-6)
@@ -124,7 +117,7 @@ def test_the_objectives_drawn_alone_are_in_the_mean_the_weighted_loss_and_its_gr
     views = select_views("combined", OBJECTIVES)
     weights = {"fusion": 1.0, "text": 2.0, "mask_image": 0.5, "mask_profile": 1.5}
     model, batch = tiny_model(), batch_of_views(views)
-    joint = JointTrainingModel(model, views, BLACK, weights)
+    joint = SharedJointStep(model, views, BLACK, weights)
     expected = joint(batch)
     expected.loss.backward()
     gradients = [p.grad.clone() for p in model.parameters()]
@@ -249,7 +242,7 @@ def test_unknown_paradigms_and_objectives_are_named(paradigm, objectives, messag
 @pytest.mark.parametrize("weights", [{"fusion": 1.0}, {"fusion": 1.0, "text": 0.0}])
 def test_weights_that_do_not_fit_are_refused(weights):
     with pytest.raises(ValueError, match="weight above 0"):
-        JointTrainingModel(tiny_model(), select_views("combined", ["fusion", "text"]), BLACK, weights)
+        SharedJointStep(tiny_model(), select_views("combined", ["fusion", "text"]), BLACK, weights)
 
 
 def test_cross_entropy_of_an_objective_ignores_padding():
@@ -258,7 +251,7 @@ def test_cross_entropy_of_an_objective_ignores_padding():
     model = tiny_model()
     logits = model(**batch["texts"]["reviews"], labels=batch["labels"]).logits
     kept = batch["labels"] >= 0
-    loss = JointTrainingModel(model, views, BLACK)(batch).losses["text"]
+    loss = SharedJointStep(model, views, BLACK)(batch).losses["text"]
     torch.testing.assert_close(loss, cross_entropy(logits[kept], batch["labels"][kept]), rtol=1e-5, atol=1e-6)
 
 

@@ -13,7 +13,7 @@ from mmprofile import OBJECTIVES
 from tests.tiny_models import tiny_model
 from tests.training.test_train import same
 from training.arguments import LR_SCHEDULERS, JointTrainingArguments
-from training.objectives import JointTrainingModel
+from training.joint_step import SharedJointStep
 from training.optimization import WeightAverage, check_spreading, make_optimizer, make_scheduler
 
 STEPS = 12
@@ -25,7 +25,7 @@ def arguments(**flags):
 
 def joint_model():
     views = {name: views["combined"] for name, views in OBJECTIVES.items()}
-    return JointTrainingModel(tiny_model(), views, torch.zeros(3))
+    return SharedJointStep(tiny_model(), views, torch.zeros(3))
 
 
 def descend(joint, optimizer, steps=3):

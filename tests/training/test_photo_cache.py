@@ -12,10 +12,10 @@ from PIL import Image
 from transformers import BitImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
 
 import training.photo_cache
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset
 from training.batching import Example, UserExamples, encode_photos, undecoded
 from training.photo_cache import PhotoCache, Photos
-from training.presets import tiny_processor
 
 CUT = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
 IMAGE_PROCESSORS = {

@@ -2,10 +2,10 @@
 
 import pytest
 
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from training.batching import undecoded
 from training.photo_check import UnreadablePhoto, check_photos, photo_name
-from training.presets import tiny_processor
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import pytest
 from datasets import DatasetDict
 
 from scoring.evaluation import Evaluation, majority_profile, profile_f1
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from tests.training.test_train import corpus, run  # noqa: F401
 from training import evaluations, results
 from training.arguments import JointTrainingArguments
 from training.batching import undecoded
-from training.presets import tiny_processor
 from training.results import development_record, example_of_use, summarise_tests, typical_user
 
 DRAWS_FIGURES = True

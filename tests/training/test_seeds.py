@@ -9,13 +9,13 @@ from accelerate.state import AcceleratorState
 
 import train
 from mmprofile.configuration_mmprofile import ProfileSchema
+from systems.presets import tiny_config
 from tests.training.test_train import SMALL, corpus, main, run, same, weights  # noqa: F401
 from tests.training.test_train_resume import stopped_run
 from training import seeds
 from training.agreement import StoppedRun
 from training.arguments import JointTrainingArguments
 from training.checkpoints import list_checkpoints
-from training.presets import tiny_config
 from training.run_recipe import save_recipe
 from training.seeds import of_seed, run_seeds, summarise_seeds
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from files.unreadable_photos import UnreadablePhoto
 from mmprofile import MMProfileProcessor, Sees
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset, write_corpus
 from tests.tiny_folder import save_tiny_folder
 from tests.training.test_train import run, same, train_only
@@ -19,7 +20,6 @@ from training.batching import EvaluationCollator, UserExamples, undecoded
 from training.guards import TrainingFailure
 from training.photo_cache import PhotoCache, Photos
 from training.photo_check import ReadablePhotos
-from training.presets import tiny_processor
 from training.vision_states import VisionStates
 
 HALF = png(7, size=64)["bytes"][:120]

@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler
 
 from corpora.shards import Shards
 from mmprofile import ProfileSchema
+from systems.presets import tiny_processor
 from tests.corpora.test_shards import shards
 from tests.tiny_corpus import png
 from tests.tiny_shards import write_shards
@@ -25,7 +26,6 @@ from training.arguments import JointTrainingArguments
 from training.data import corpus_texts, load_corpus, split_digest, training_loader
 from training.guards import TrainingFailure
 from training.photo_check import UnreadablePhoto
-from training.presets import tiny_processor
 from training.streaming import StreamedUsers
 
 USERS = 24

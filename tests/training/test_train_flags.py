@@ -12,6 +12,7 @@ from transformers import AutoProcessor, T5ForConditionalGeneration, ViTImageProc
 
 from cli.flags import parse_flags
 from mmprofile import MMProfileProcessor
+from systems.presets import train_tokenizer
 from tests.files.test_output_files import held
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
 from tests.tiny_folder import make_older
@@ -21,8 +22,7 @@ from training import evaluations
 from training import results as training_results
 from training.arguments import LR_SCHEDULERS, JointTrainingArguments
 from training.data import SPLITS, load_corpus
-from training.objectives import JointTrainingModel
-from training.presets import train_tokenizer
+from training.joint_step import JointStep
 
 
 def test_training_goes_on_from_a_checkpoint(corpus, base, tmp_path):  # noqa: F811
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
     ],
 )
 def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(JointTrainingModel, "forward", None)
+    monkeypatch.setattr(JointStep, "forward", None)
     with pytest.raises(ValueError, match=message):
         run(corpus, tmp_path / "model", **flags)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from systems.presets import train_tokenizer
 from tests import ROOT
 from tests.tiny_corpus import SCHEMA, write_corpus
 from tests.tiny_models import tiny_t5_config, tiny_vit_config
 from tests.training.test_train_resume import untimed
 from training.checkpoints import list_checkpoints
-from training.presets import train_tokenizer
 
 KILLS = 24
 FLAGS = "--batch_size 2 --num_epochs 3 --num_beams 1 --learning_rate 0.01 --save_steps 1 --checkpoints_total_limit 2"

@@ -7,7 +7,7 @@ import pytest
 from tests.tiny_corpus import png, write_corpus
 from tests.training.test_train import run
 from training.failures import TrainingFailure
-from training.objectives import JointTrainingModel
+from training.joint_step import JointStep
 
 HALF = {"bytes": png(7, size=64)["bytes"][:120], "path": None}
 PHOTO = "user 'u2', photo 2 of review 3"
@@ -23,7 +23,7 @@ def broken(tmp_path_factory):
 
 @pytest.mark.parametrize("cache", [False, True])
 def test_photos_that_cannot_be_read_are_named_before_the_first_step(broken, tmp_path, monkeypatch, cache):
-    monkeypatch.setattr(JointTrainingModel, "forward", None)
+    monkeypatch.setattr(JointStep, "forward", None)
     flags = {"photo_cache": tmp_path / "cache"} if cache else {}
     with pytest.raises(ValueError, match="2 photos of the corpus cannot be read") as refused:
         run(broken, tmp_path / "model", **flags)

@@ -6,6 +6,7 @@ from transformers import ViTModel
 
 from cli.flags import parse_flags
 from mmprofile import MMProfileForConditionalGeneration
+from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA
 from tests.tiny_models import tiny_model
 from tests.training.test_objectives import BLACK, batch_of_views
@@ -13,9 +14,9 @@ from tests.training.test_train import base, corpus, run, same, train_only, weigh
 from tests.training.test_train_resume import untimed
 from training.arguments import JointTrainingArguments
 from training.data import load_corpus, training_loader
+from training.joint_step import JointStep, SharedJointStep
 from training.model import compile_layers
-from training.objectives import OBJECTIVES, JointTrainingModel, select_views
-from training.presets import tiny_processor
+from training.objectives import OBJECTIVES, select_views
 
 
 def first_gradients(output):
@@ -96,13 +97,13 @@ def test_a_frozen_vision_tower_keeps_its_weights_and_its_states_save_its_work(co
 
 
 def test_matmul_precision_is_for_the_run_that_asks_for_it(corpus, tmp_path, monkeypatch):  # noqa: F811
-    seen, forward = [], JointTrainingModel.forward
+    seen, forward = [], JointStep.forward
 
     def noting(self, batch):
         seen.append(torch.get_float32_matmul_precision())
         return forward(self, batch)
 
-    monkeypatch.setattr(JointTrainingModel, "forward", noting)
+    monkeypatch.setattr(JointStep, "forward", noting)
     train_only(corpus, tmp_path / "asked", matmul_precision="high")
     train_only(corpus, tmp_path / "unasked")
     assert seen == ["high", "high", "highest", "highest"]
@@ -139,7 +140,7 @@ def test_compiled_layers_train_as_they_are_and_are_not_compiled_for_each_size():
         model = tiny_model(text={"dropout_rate": 0.0}).train()
         if compiled:
             compile_layers(model)
-        joint = JointTrainingModel(model, views, BLACK)
+        joint = SharedJointStep(model, views, BLACK)
         torch._dynamo.reset()
         losses = []
         for number, batch in enumerate(batches):

@@ -19,11 +19,11 @@ from transformers import (
 )
 
 import predict
+from systems.presets import train_tokenizer
 from tests.tiny_corpus import SCHEMA, write_corpus
 from tests.tiny_models import D_MODEL
 from tests.tiny_towers import tiny_tower
 from tests.training.test_train import run, weights
-from training.presets import train_tokenizer
 
 SIZES = {"d_model": D_MODEL, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": 1, "decoder_start_token_id": 0}
 IMAGE_PROCESSORS = {

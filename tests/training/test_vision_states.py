@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
+from systems.presets import tiny_config, tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from training.batching import JointCollator, UserExamples, undecoded
-from training.objectives import OBJECTIVES, JointTrainingModel, select_views
+from training.joint_step import SharedJointStep
+from training.objectives import OBJECTIVES, select_views
 from training.photo_cache import PhotoCache, Photos
-from training.presets import tiny_config, tiny_processor
 from training.vision_states import VisionStates
 
 
@@ -68,7 +69,7 @@ def test_losses_and_gradients_with_states_are_those_with_the_frozen_tower(tmp_pa
     tower = model(processor)
     tower.vision_model.requires_grad_(False).eval()
     collator = JointCollator(processor, select_views(paradigm, objectives), 0.5, 0.5)
-    joint = JointTrainingModel(tower, collator.views, processor.black)
+    joint = SharedJointStep(tower, collator.views, processor.black)
     results = []
     for kept in (None, states(tmp_path, processor, tower, split)):
         examples = UserExamples(split, SCHEMA, seed=0, states=kept)

@@ -5,7 +5,7 @@ from PIL import Image
 from transformers import AutoTokenizer, T5Config, ViTConfig
 
 from mmprofile.configuration_mmprofile import ProfileSchema
-from training.presets import tiny_config, tiny_processor, train_tokenizer
+from systems.presets import tiny_config, tiny_processor, train_tokenizer
 
 TEXTS = [
     f"{subject} {verb} {thing}{end}"

@@ -69,21 +69,7 @@ def train_tokenizer(texts: Iterable[str], schema: ProfileSchema, vocab_size: int
 
 
 def tiny_config(
-    schema: ProfileSchema,
-    vocab_size: int,
-    image_size: int = 64,
-    d_model: int = 96,
-    d_kv: int = 24,
-    num_heads: int = 4,
-    d_ff: int = 256,
-    num_layers: int = 1,
-    num_decoder_layers: int = 2,
-    dropout_rate: float = 0.0,
-    vision_hidden_size: int = 96,
-    vision_layers: int = 2,
-    vision_heads: int = 4,
-    vision_intermediate_size: int = 256,
-    patch_size: int = 8,
+    schema: ProfileSchema, vocab_size: int, image_size: int = 64, patch_size: int = 8, **sizes
 ) -> MMProfileConfig:
     """A configuration with T5's and ViT's architectures and about a million parameters.
 
@@ -91,8 +77,30 @@ def tiny_config(
         schema: the attributes of a profile.
         vocab_size: `len(tokenizer)`.
         image_size: height and width of a photo in pixels.
+        patch_size: of the squares that it is cut into.
+        sizes: further ones of `tiny_t5_config` and, with `vision_` before their names, of `tiny_vision_config`.
     """
-    text_config = T5Config(
+    vision = {name: size for name, size in sizes.items() if name.startswith("vision_")}
+    text = {name: size for name, size in sizes.items() if name not in vision}
+    vision = {name.removeprefix("vision_"): size for name, size in vision.items()}
+    return MMProfileConfig(
+        text_config=tiny_t5_config(vocab_size, **text),
+        vision_config=tiny_vision_config(image_size, patch_size, **vision),
+        profile_schema=schema,
+    )
+
+
+def tiny_t5_config(
+    vocab_size: int,
+    d_model: int = 96,
+    d_kv: int = 24,
+    num_heads: int = 4,
+    d_ff: int = 256,
+    num_layers: int = 1,
+    num_decoder_layers: int = 2,
+    dropout_rate: float = 0.0,
+) -> T5Config:
+    return T5Config(
         vocab_size=vocab_size,
         d_model=d_model,
         d_kv=d_kv,
@@ -104,17 +112,26 @@ def tiny_config(
         feed_forward_proj="gated-gelu",
         decoder_start_token_id=0,  # pyright: ignore[reportCallIssue]  # any configuration takes it, as any generates
     )
-    vision_config = ViTConfig(
-        hidden_size=vision_hidden_size,
-        num_hidden_layers=vision_layers,
-        num_attention_heads=vision_heads,
-        intermediate_size=vision_intermediate_size,
+
+
+def tiny_vision_config(
+    image_size: int = 64,
+    patch_size: int = 8,
+    hidden_size: int = 96,
+    layers: int = 2,
+    heads: int = 4,
+    intermediate_size: int = 256,
+) -> ViTConfig:
+    return ViTConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=intermediate_size,
         image_size=image_size,
         patch_size=patch_size,
         # ViT's 0.02 is for its 768 channels; with few it leaves the states of different photos all but the same.
-        initializer_range=vision_hidden_size**-0.5,
+        initializer_range=hidden_size**-0.5,
     )
-    return MMProfileConfig(text_config=text_config, vision_config=vision_config, profile_schema=schema)
 
 
 def tiny_processor(

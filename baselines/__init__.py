@@ -1,0 +1,1 @@
+"""The systems that the paper compares its model with, a file each, and the table of all."""

@@ -1,0 +1,19 @@
+"""The systems that `--system` takes; one line more is one system more."""
+
+from baselines.bart import BART
+from baselines.flan_t5 import FLAN_T5
+from systems.own import MMPROFILE
+from systems.system import System
+
+SYSTEMS: dict[str, System] = {
+    "mmprofile": MMPROFILE,
+    "flan_t5": FLAN_T5,
+    "bart": BART,
+}
+
+
+def find_system(name: str) -> System:
+    """Raises a `ValueError` that names all, where there is none of the name."""
+    if name not in SYSTEMS:
+        raise ValueError(f"system must be one of {list(SYSTEMS)}, got {name!r}")
+    return SYSTEMS[name]
