@@ -18,7 +18,7 @@ ARROWS = {
     "mmprofile": ["library"],
     "cli": [],
     "files": ["mmprofile"],
-    "corpora": ["mmprofile"],
+    "corpora": ["files", "mmprofile"],
     "publishing": ["files", "mmprofile"],
     "prediction": ["cli", "corpora", "files", "mmprofile"],
     "scoring": ["files", "mmprofile", "prediction"],
