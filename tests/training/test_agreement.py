@@ -124,7 +124,11 @@ def test_two_processes_end_at_the_same_batch(what, ends, tmp_path):
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         both = [pool.submit(ends_as, process, what, tmp_path / "store") for process in (0, 1)]
-        found = [one.result(timeout=120) for one in both]
+        try:
+            found = [one.result(timeout=60) for one in both]
+        finally:
+            for child in multiprocessing.active_children():  # one may wait for the other
+                child.kill()
     assert [kind for _, kind, _ in found] == ends
     assert [seen for seen, *_ in found] == ([2, 2] if what else [3, 3])
     assert what != "signal" or found[0][2] == "SIGTERM"
