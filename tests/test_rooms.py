@@ -20,7 +20,7 @@ ARROWS = {
     "baselines": ["mmprofile", "systems"],
     "cli": [],
     "files": ["baselines", "mmprofile"],
-    "corpora": ["mmprofile"],
+    "corpora": ["files", "mmprofile"],
     "publishing": ["files", "mmprofile"],
     "prediction": ["cli", "corpora", "files", "mmprofile"],
     "scoring": ["files", "mmprofile", "prediction"],

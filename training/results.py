@@ -191,7 +191,6 @@ def publish_results(
         flags_known: see `write_model_card`.
     """
     output, schema, split = Path(arguments.output_dir), processor.profile_schema, corpus[arguments.test_split]
-    write_json(output / ALL_RESULTS, results)
     of = f"{arguments.test_split.capitalize()} split, {len(split)} users"
     plot_confusion(tests[arguments.system].rows, schema, output / "confusion.png", of)
     plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
@@ -201,6 +200,7 @@ def publish_results(
     if history:
         plot_curves(history, schema, output / CURVES)
     write_model_card(output, arguments, schema, results, history, example, flags_known)
+    write_json(output / ALL_RESULTS, results)  # the last, by which a run is known to have ended
     table = format_table(results["test_f1"], schema, results["test_intervals"])
     told.info(f"\nMacro-F1 on the {arguments.test_split} split, in percent, and 95 % intervals:\n\n{table}\n")
     told.info("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))

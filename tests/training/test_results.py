@@ -139,3 +139,16 @@ def test_figures_are_of_the_development_split_while_training_and_in_the_end_of_t
     assert re.search(
         r"with \d of 6 attributes right, as many as the median", (tmp_path / "model/README.md").read_text()
     )
+
+
+def test_the_results_by_which_a_run_is_known_to_have_ended_are_written_behind_all_else(summary, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    told, tests, splits, processor, arguments = summary
+    arguments.output_dir = str(tmp_path)
+    for last in ("plot_confusion", "plot_calibration", "write_model_card"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(results, last, killed)
+            results.publish_results(told, tests, [], splits, [], processor, arguments)
+        assert not (tmp_path / "all_results.json").exists()
