@@ -78,6 +78,7 @@ def secrets(tmp_path, client):
         f"{os.path.dirname(mine)}/../../{tmp_path.name}/secret.png",
         f"{os.path.dirname(mine)}/./{os.path.basename(mine)}",
         os.path.dirname(mine),
+        *(f"{os.path.dirname(os.path.dirname(mine))}/{folder}/secret.png" for folder in ("..", ".", "", "deep_links")),
         "x" * 100_000,
     ]
 
