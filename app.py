@@ -35,7 +35,7 @@ from starlette.middleware import Middleware
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from prediction.linear import by_fast_linears
-from web.about import read_card, render_about, save_thumbnail
+from web.about import read_card, read_train_corpus, render_about, save_thumbnail
 from web.requests import UPLOAD_BYTES, Gate, Page, read_upload, shown_name
 from web.results import EMPTY, render_answers, render_error, thumbnail
 
@@ -201,7 +201,8 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
     """
     uploads = upload_folder()
     profiler, examples = Profiler(model_id, uploads, revision, trusted), _example_users()
-    about = render_about(model_id, revision, read_card(model_id, revision))
+    card, train_corpus = read_card(model_id, revision), read_train_corpus(model_id, revision)
+    about = render_about(model_id, revision, card, train_corpus)
     with Page(uploads, title=TITLE, analytics_enabled=False, delete_cache=DELETED) as app:
         gr.HTML(HEAD + about, elem_id="head", js_on_load=None)
         with gr.Row():

@@ -48,6 +48,17 @@ def test_the_typical_user_is_the_first_with_as_many_right_attributes_as_the_medi
     assert typical_user(rows(*right)) == expected
 
 
+@pytest.mark.parametrize(("both_wrong", "expected"), [((0,), 1), ((1, 2), 1), ((0, 1, 2), 0)])
+def test_of_users_alike_the_typical_one_has_as_many_values_right_as_their_median(both_wrong, expected):
+    found = rows(1, 1, 1, 1)
+    categories = next(attribute for attribute in SCHEMA.attributes if attribute.count == 2)
+    for index in both_wrong:
+        true = found[index]["truth"][categories.key]
+        wrong = [value for value in categories.values if value not in true]
+        found[index]["profile"] = found[index]["profile"] | {categories.key: wrong[:2]}
+    assert typical_user(found) == (expected, 1)
+
+
 def evaluation(users: int, right: float) -> Evaluation:
     """Of users of whose profiles this share is right."""
     generator = np.random.default_rng(round(100 * right))
