@@ -45,7 +45,9 @@ def unified_columns(table: pa.Table, folder: str | os.PathLike = "") -> dict[str
         raise ValueError(f"the dataset needs the columns user_id and reviews, {sorted(missing)} missing")
     ids, reviews = (table.column(name) for name in ("user_id", "reviews"))
     if not _is_text(ids.type):
-        raise ValueError(f"a user_id is a text, got {type_in_words(ids.type)}; convert the column (astype(str) in pandas)")
+        raise ValueError(
+            f"a user_id is a text, got {type_in_words(ids.type)}; convert the column (astype(str) in pandas)"
+        )
     _check_reviews(reviews.type)
     chunks = [_reviews(chunk, os.fspath(folder)) for chunk in reviews.chunks]
     unified_reviews = pa.chunked_array(chunks, chunks[0].type) if chunks else reviews

@@ -168,8 +168,8 @@ def _check_types(schema: pa.Schema, path: Path) -> None:
             Features.from_arrow_schema(pa.schema([field]))
         except ValueError:
             raise ValueError(
-                f"{str(path)!r}: the column {field.name} has {type_in_words(field.type)}, for which datasets has no type;"
-                " leave it out, or write it as text"
+                f"{str(path)!r}: the column {field.name} has {type_in_words(field.type)}, for which datasets has no"
+                " type; leave it out, or write it as text"
             ) from None
 
 

@@ -176,7 +176,7 @@ class _Plan:
     def _histories(self, photos: ibis.Table, ties: Sequence[int]) -> ibis.Table:
         """The reviews of a fitting length, of the users who wrote enough of them; texts only where photos are tied."""
         config, least = self.config, self.config.min_reviews
-        fields = dict.fromkeys(derivation.REVIEW_FIELDS, TEXT)
+        fields: dict[str, str] = dict.fromkeys(derivation.REVIEW_FIELDS, TEXT)
         lines, counts = self._read(
             self.raw.review, fields, lambda lines: derivation.count_lines(lines, least), ~_.has_user
         )
@@ -229,7 +229,7 @@ class _Plan:
 
     def _photos(self) -> tuple[ibis.Table, list[int]]:
         """The photos that are listed well, and which ties there are."""
-        fields = dict.fromkeys(derivation.PHOTO_FIELDS, TEXT)
+        fields: dict[str, str] = dict.fromkeys(derivation.PHOTO_FIELDS, TEXT)
         _lines, judged = self._read(self.raw.photos, fields, derivation.judge_photos, _.photo_id == "")
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
         (self.lines["photos"],) = _numbers(judged.count())

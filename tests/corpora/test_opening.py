@@ -224,7 +224,9 @@ def test_a_column_that_datasets_has_no_type_for_is_named_wherever_it_is_opened(t
     table = pa.Table.from_pylist([{"user_id": "a", "reviews": REVIEWS}])
     pq.write_table(table.append_column("hours", pa.nulls(1, kind)), tmp_path / "train.parquet")
     for opened in (open_corpus, open_beside_stream):
-        with pytest.raises(ValueError, match="train.parquet': the column hours has .*, for which datasets has no type; leave"):
+        with pytest.raises(
+            ValueError, match="train.parquet': the column hours has .*, for which datasets has no type; leave"
+        ):
             opened(str(tmp_path))
 
 
