@@ -32,7 +32,7 @@ ARROWS = {
     "metrics/profile_f1": [],
     "train": ["cli", "files", "scoring", "training"],
     "predict": ["cli", "files", "mmprofile", "prediction", "scoring"],
-    "app": ["files", "handler", "prediction", "web"],
+    "app": ["cli", "files", "handler", "prediction", "web"],
     "upload": ["app", "cli", "files", "publishing"],
     "benchmarks": [
         *("dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "systems", "train"),
