@@ -2,6 +2,7 @@
 
 from baselines.bart import BART
 from baselines.flan_t5 import FLAN_T5
+from baselines.select_att import SELECT_ATT
 from systems.own import MMPROFILE
 from systems.system import System
 
@@ -9,6 +10,7 @@ SYSTEMS: dict[str, System] = {
     "mmprofile": MMPROFILE,
     "flan_t5": FLAN_T5,
     "bart": BART,
+    "select_att": SELECT_ATT,
 }
 
 
