@@ -71,6 +71,7 @@ class SelectAtt(MMProfileForConditionalGeneration):
 
     config_class = SelectAttConfig
     _auto_class = None
+    companions = ("requirements.txt", "LICENSE")  # beside checkpoints
     _no_split_modules = [SelectiveFusion.__name__]
 
     @staticmethod
@@ -96,7 +97,7 @@ def pretrained(text_model: str, vision_model: str) -> Any:
 SELECT_ATT = System(
     name="select_att",
     title="SelectAtt",
-    about="A T5 encoder-decoder reads the text, which attends to the patches of photos by ViT through a sigmoid gate.",
+    about="A T5 encoder-decoder reads the text, which attends to the patches of photos by ViT through a sigmoid gate",
     model_class=SelectAtt,
     tiny=tiny,
     pretrained=pretrained,

@@ -1,6 +1,7 @@
 """The systems that `--system` takes; one line more is one system more."""
 
 from baselines.bart import BART
+from baselines.coopnet import COOPNET
 from baselines.flan_t5 import FLAN_T5
 from baselines.select_att import SELECT_ATT
 from systems.own import MMPROFILE
@@ -10,6 +11,7 @@ SYSTEMS: dict[str, System] = {
     "mmprofile": MMPROFILE,
     "flan_t5": FLAN_T5,
     "bart": BART,
+    "coopnet": COOPNET,
     "select_att": SELECT_ATT,
 }
 
