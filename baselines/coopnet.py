@@ -1,7 +1,7 @@
 """COOPNet (Li et al., ICASSP 2021, "COOPNet: Multi-Modal Cooperative Gender Prediction in Social Media User
-Profiling"): a classifier of texts and photos, which are mapped into one space, exchange there what they know, and decide
-together. Texts are read by the hierarchical attention network of Yang et al. (NAACL 2016): a GRU and an attention over
-the words of each section, and again over the sections.
+Profiling"): a classifier of texts and photos, which are mapped into one space, exchange there what they know, and
+decide together. Texts are read by the hierarchical attention network of Yang et al. (NAACL 2016): a GRU and an
+attention over the words of each section, and again over the sections.
 
 What differs from the source, of which no code is public: it predicts a user's gender, this one every attribute of a
 schema, by one logit a value (softmax for an attribute of one value, sigmoids and the top `count` for others). Photos
@@ -61,7 +61,7 @@ class CoopNetConfig(PreTrainedConfig):
 
 
 class AttentiveGru(nn.Module):
-    """A bidirectional GRU, and the mean of its states by an attention to what is informative (Yang et al., Eq. 1 to 7).
+    """A bidirectional GRU, and the mean of its states by an attention to what is informative (Yang et al., 2016).
 
     Args:
         size: of an input.
@@ -277,8 +277,8 @@ class CoopNet(SystemModel, PreTrainedModel):
 
 
 def class_losses(schema: ProfileSchema, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """(batch,), of one head, summed over attributes: the cross entropy of the softmax where an attribute has one value,
-    else the sum of the values' binary cross entropies.
+    """(batch,), of one head, summed over attributes: the cross entropy of the softmax where an attribute has one
+    value, else the sum of the values' binary cross entropies.
 
     Args:
         logits, classes: (batch, values).

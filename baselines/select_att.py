@@ -4,7 +4,7 @@ the patches of photos, and a sigmoid gate, between a text encoder and its decode
 What differs from the source: T5 and ViT are trained further, where the source trains a small Transformer of its own
 beside a frozen ViT; a user has several photos, whose patches are attended to side by side; patch states are projected
 to the text's width first, as mmprofile's, and no layer has a bias (a key's can change no softmax). A user without
-photos keeps the text unfused. As the source's, the gate starts at a half, so that a pre-trained T5 does not start out as it was.
+photos keeps the text unfused. As the source's, the gate starts at a half, and a pre-trained T5 not as it was.
 """
 
 from typing import Any
@@ -48,8 +48,9 @@ class SelectiveFusion(Fusion):
         sums to 1, or is 0 for a user without photos."""
         query, key, value = self.query(text), self.key(visual), self.value(visual)
         scores = query * key.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         there = visual_mask[:, None]
-        scores = scores.float().masked_fill(~there, torch.finfo(torch.float32).min)
+        scores = scores.masked_fill(~there, torch.finfo(scores.dtype).min)
         weights = (scores.softmax(dim=-1) * there).to(value.dtype)
         return self.output(weights @ value), weights
 
@@ -85,9 +86,7 @@ class SelectAtt(MMProfileForConditionalGeneration):
 
 def tiny(processor) -> SelectAtt:
     text, vision = tiny_t5_config(len(processor.tokenizer)), tiny_vision_config()
-    return SelectAtt(
-        SelectAttConfig(text_config=text, vision_config=vision, profile_schema=processor.profile_schema)
-    )
+    return SelectAtt(SelectAttConfig(text_config=text, vision_config=vision, profile_schema=processor.profile_schema))
 
 
 def pretrained(text_model: str, vision_model: str) -> Any:
