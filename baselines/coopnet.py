@@ -27,6 +27,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers import initialization as init
+from transformers.configuration_utils import SubConfigSpec
 
 from baselines.value_sets import best_profiles, split_values, value_probabilities
 from mmprofile import SECTION_MARKS, Profile, ProfileSchema
@@ -47,7 +48,7 @@ class CoopNetConfig(PreTrainedConfig):
     """
 
     model_type = "mmprofile_coopnet"
-    sub_configs_defaults = {"vision_config": ViTConfig}
+    sub_configs_defaults = {"vision_config": SubConfigSpec(ViTConfig)}
 
     vision_config: Any = None
     vocab_size: int = 32128
@@ -313,9 +314,13 @@ def pretrained(text_model: str, vision_model: str) -> CoopNet:
     vision_config = AutoConfig.from_pretrained(vision_model)
     if vision_config.model_type != "vit":
         raise ValueError(f"{vision_model!r} must be of a ViT, it is of the type {vision_config.model_type!r}")
-    embedding = AutoModel.from_pretrained(text_model, dtype=torch.float32).get_input_embeddings()
+    text: Any = AutoModel.from_pretrained(text_model, dtype=torch.float32)
+    embedding = text.get_input_embeddings()
     if not isinstance(embedding, nn.Embedding):
-        raise ValueError(f"{text_model!r} must be of a text model, whose words have embeddings")
+        kind = text.config.model_type
+        raise ValueError(
+            f"{text_model!r} must be of a text model, with embeddings of words, it is of the type {kind!r}"
+        )
     tower: Any = ViTModel.from_pretrained(vision_model, add_pooling_layer=False, dtype=torch.float32)
     vocab_size, size = embedding.weight.shape
     model = CoopNet(CoopNetConfig(vision_config=tower.config, vocab_size=vocab_size, embedding_size=size))
