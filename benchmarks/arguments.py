@@ -34,6 +34,18 @@ def seeds_parser(description: str | None) -> ArgumentParser:
     return parser
 
 
+def systems_parser(description: str | None) -> ArgumentParser:
+    """Of systems.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/systems"), help="where the trained models go")
+    parser.add_argument("--dataset", default="outputs/corpus", help="the demo's corpus")
+    parser.add_argument("--systems", nargs="+", help="which are trained, if they are not yet; default: all")
+    parser.add_argument("--readme", type=Path, help="a Markdown file whose table is replaced")
+    parser.add_argument("--flags", nargs=REMAINDER, default=[], help="of train.py, last of all")
+    return parser
+
+
 def inference_parser(description: str | None) -> ArgumentParser:
     """Of inference.py."""
     parser = _parser(description)

@@ -1,0 +1,36 @@
+"""A system is added as the documentation says."""
+
+import re
+import sys
+from types import ModuleType
+
+import pytest
+
+import predict
+from baselines.table import SYSTEMS
+from files.output_files import read_json
+from tests import ROOT
+from tests.tiny_corpus import write_corpus
+from tests.training.test_train import main
+
+
+@pytest.fixture
+def pegasus(monkeypatch):
+    """The documentation's system, in the table."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "PegasusConfig" in block)
+    module = ModuleType("baselines.pegasus")
+    monkeypatch.setitem(sys.modules, "baselines.pegasus", module)
+    exec(compile(code, "docs/extending.md", "exec"), vars(module))
+    monkeypatch.setitem(SYSTEMS, "pegasus", module.PEGASUS)
+    return module.PEGASUS
+
+
+def test_the_documentations_system_is_trained_and_predicts(pegasus, tmp_path):
+    corpus, output = tmp_path / "corpus", tmp_path / "model"
+    write_corpus(corpus)
+    results = main(corpus, output, system="pegasus")
+    assert "pegasus" in results["test_f1"] and read_json(output / "config.json")["system"] == "pegasus"
+    assert "PEGASUS" in (output / "README.md").read_text(encoding="utf-8")
+    asked = ["--model", str(output), "--dataset", str(corpus), "--split", "test", "--output", str(tmp_path / "out")]
+    assert predict.main([*asked, "--evaluate", "true"])["predicted"] == 4
