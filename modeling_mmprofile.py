@@ -32,7 +32,7 @@ from transformers.utils.generic import ModelOutput, TransformersKwargs
 from transformers.utils.hub import cached_file
 
 from .configuration_mmprofile import MMProfileConfig
-from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, MMProfileOutput
+from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, Fusion, FusingEncoder, MMProfileOutput
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 
@@ -153,8 +153,13 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.text_config.d_model, bias=False)
         # Others fit their positions to the photo unasked, as DINOv2 does.
         self._fixed_size = "interpolate_pos_encoding" in signature(self.vision_model.forward).parameters
-        self.fusion = FUSIONS[config.fusion](config.text_config)
+        self.fusion = self.fusion_class(config)(config.text_config)
         self.post_init()
+
+    @staticmethod
+    def fusion_class(config: MMProfileConfig) -> type[Fusion]:
+        """How photos join the text, by the configuration; a subclass may have one that is not in the table."""
+        return FUSIONS[config.fusion]
 
     @classmethod
     def from_text_vision_pretrained(cls, text: str, vision: str, dtype: str | torch.dtype = "auto", **config):
@@ -176,7 +181,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         vision_class, options = _vision_class(vision_config)
         text_model = _load_tower(text_class, text, dtype=dtype)
         vision_model = _load_tower(vision_class, vision, config=vision_config, dtype=dtype, **options)
-        model: Any = cls(MMProfileConfig(text_config=text_model.config, vision_config=vision_model.config, **config))
+        made: Any = cls.config_class  # a subclass may have its own
+        model: Any = cls(made(text_config=text_model.config, vision_config=vision_model.config, **config))
         model = model.to(text_model.dtype)
         model.fusion.soften()
         model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)

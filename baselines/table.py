@@ -1,8 +1,10 @@
 """The systems that `--system` takes; one line more is one system more."""
 
 from baselines.bart import BART
+from baselines.coopnet import COOPNET
 from baselines.flan_t5 import FLAN_T5
 from baselines.od_tup import OD_TUP
+from baselines.select_att import SELECT_ATT
 from systems.own import MMPROFILE
 from systems.system import System
 
@@ -12,6 +14,8 @@ SYSTEMS: dict[str, System] = {
     "flan_t5": FLAN_T5,
     "bart": BART,
     "od_tup": OD_TUP,
+    "coopnet": COOPNET,
+    "select_att": SELECT_ATT,
 }
 
 
