@@ -1,7 +1,9 @@
 """The systems that `--system` takes; one line more is one system more."""
 
+from baselines.aom import AOM
 from baselines.bart import BART
 from baselines.flan_t5 import FLAN_T5
+from baselines.vlp_mabsa import VLP_MABSA
 from systems.own import MMPROFILE
 from systems.system import System
 
@@ -9,6 +11,8 @@ SYSTEMS: dict[str, System] = {
     "mmprofile": MMPROFILE,
     "flan_t5": FLAN_T5,
     "bart": BART,
+    "vlp_mabsa": VLP_MABSA,
+    "aom": AOM,
 }
 
 

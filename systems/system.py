@@ -67,6 +67,18 @@ class SystemModel:
     config: Any
     generate: Callable[..., Any]
 
+    def prepare(self, processor) -> None:
+        """Called once on a new model, after its embeddings have the processor's tokens: a system that has to know words
+        of the schema, or tokens of the tokenizer, writes them into its configuration here, where a checkpoint keeps
+        them. Most need none.
+
+        Args:
+            processor: the model's `MMProfileProcessor`.
+
+        Raises:
+            ValueError: if the model cannot take the processor's schema or texts.
+        """
+
     def target_losses(self, inputs: Inputs, targets: Inputs) -> torch.Tensor:
         """The loss of each user's target, summed over what it is made of (Eq. 4: the tokens of a profile).
 
