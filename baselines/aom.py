@@ -39,8 +39,8 @@ class AomConfig(VlpMabsaConfig):
 
 
 class A3M(nn.Module):
-    """The aspect-aware attention module (the paper's Eq. 2 to 5). Its name does not end in Attention: transformers takes
-    such a class for one that lacks its attention interface."""
+    """The aspect-aware attention module. Its name does not end in Attention: transformers takes such a class for one
+    that lacks its attention interface."""
 
     def __init__(self, d_model: int):
         super().__init__()
@@ -74,8 +74,8 @@ class GraphConvolution(nn.Module):
 def associate(states: torch.Tensor, mask: torch.Tensor, photos: int, aspects: int) -> torch.Tensor:
     """The links between nodes (batch, nodes, nodes), float32, in 0..1: the cosines of states, where they are positive.
 
-    Photos' states are linked with aspects and themselves alone; what is not there with itself alone. As in the source's
-    code, no gradient passes through the links.
+    Photos' states are linked with aspects and each with itself alone, what is not there with itself alone. As in the
+    source's code, no gradient passes through the links.
 
     Args:
         states: (batch, nodes, d_model).
@@ -150,7 +150,7 @@ class Aom(VlpMabsa):
 
 
 def tiny(processor) -> Aom:
-    towers: Any = tiny_towers(processor)
+    towers = tiny_towers(processor)
     towers["text_config"].max_position_embeddings += 16 * len(processor.profile_schema.attributes)
     model = Aom(AomConfig(**towers))
     model.prepare(processor)

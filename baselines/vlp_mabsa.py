@@ -1,11 +1,13 @@
-"""VLP-MABSA (Ling, Yu and Xia, "Vision-Language Pre-Training for Multimodal Aspect-Based Sentiment Analysis", ACL 2022,
-arXiv:2204.07955) without its pre-training: BART reads photos and text as one sequence and writes profiles.
+"""VLP-MABSA (Ling, Yu and Xia, "Vision-Language Pre-Training for Multimodal Aspect-Based Sentiment Analysis",
+ACL 2022, arXiv:2204.07955) without its pre-training: BART reads photos and text as one sequence and writes profiles.
 
-What differs from the source: the visual states are a ViT's, [CLS] and every patch of each photo, in the place of the 36
-regions of a detector; a bias of their projection marks them, in the place of tokens around them; they take none of
-BART's positions, so that a text has the same ones with photos and without, and the order of photos changes nothing;
-BART's own language model head writes, in the place of pointers to spans of the text. The source's five pre-training
-tasks on posts, and the checkpoints that they made, are not to be had.
+What differs from the source:
+- Visual states are a ViT's, [CLS] and every patch of each photo, in the place of a detector's 36 regions.
+- A bias of their projection marks them, in the place of tokens around them.
+- They take none of BART's positions: a text has the same ones with photos and without, the order of photos changes
+  nothing, and there may be more states than BART has positions.
+- BART's own language model head writes, in the place of pointers to spans of the text.
+- The source's pre-training tasks, and the checkpoints that they made, are not to be had.
 
 Shapes: batch users, seq text tokens, images photos a user, states of all of a user's photos together, d_model the
 encoder's width.
@@ -20,7 +22,6 @@ from transformers import (
     AutoConfig,
     BartConfig,
     BartForConditionalGeneration,
-    GenerationConfig,
     GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
@@ -28,6 +29,7 @@ from transformers import (
     ViTModel,
 )
 from transformers import initialization as init
+from transformers.configuration_utils import SubConfigSpec
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
@@ -46,7 +48,7 @@ class VlpMabsaConfig(PreTrainedConfig):
     """
 
     model_type = "mmprofile_vlp_mabsa"
-    sub_configs = {"text_config": BartConfig, "vision_config": ViTConfig}
+    sub_configs_defaults = {"text_config": SubConfigSpec(BartConfig), "vision_config": SubConfigSpec(ViTConfig)}
 
     text_config: Any = None
     vision_config: Any = None
@@ -57,10 +59,6 @@ class VlpMabsaConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = None
 
     def __post_init__(self, **kwargs):
-        for name, its_class in self.sub_configs.items():
-            given = getattr(self, name)
-            if not isinstance(given, PreTrainedConfig):
-                setattr(self, name, its_class(**(given or {})))
         super().__post_init__(**kwargs)
         for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
             setattr(self, name, getattr(self.text_config, name))
@@ -168,8 +166,8 @@ class VlpMabsa(SequenceToSequence, PreTrainedModel, GenerationMixin):
     def visual_states(
         self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The projected states of a user's photos, one photo behind another, (batch, states, d_model), 0 where there is
-        no photo, and which are there, (batch, states). The vision tower runs on the photos that are there."""
+        """The projected states of a user's photos, one photo behind another, (batch, states, d_model), 0 where there
+        is no photo, and which are there, (batch, states). The vision tower runs on the photos that are there."""
         if image_mask is None:
             image_mask = torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
         photos = pixel_values[image_mask.bool()]
@@ -223,7 +221,7 @@ class VlpMabsa(SequenceToSequence, PreTrainedModel, GenerationMixin):
         )
 
     @classmethod
-    def from_towers(cls, text_model: str, vision_model: str, **config) -> "VlpMabsa":
+    def from_towers(cls, text_model: str, vision_model: str) -> "VlpMabsa":
         """A model from a BART and a ViT checkpoint, by Hub names or folders, and fresh weights for what joins them.
 
         Raises:
@@ -231,14 +229,9 @@ class VlpMabsa(SequenceToSequence, PreTrainedModel, GenerationMixin):
         """
         text = load_tower(BartForConditionalGeneration, text_model)
         vision = load_tower(ViTModel, vision_model, add_pooling_layer=False)
-        model = cls(cls.config_class(text_config=text.config, vision_config=vision.config, **config))
+        config_class: Any = cls.config_class
+        model = cls(config_class(text_config=text.config, vision_config=vision.config))
         model.text_model, model.vision_model = text, vision
-        # BART's own are for summaries: no three tokens twice, and `<s>` first.
-        model.generation_config = GenerationConfig(
-            pad_token_id=model.config.pad_token_id,
-            eos_token_id=model.config.eos_token_id,
-            decoder_start_token_id=model.config.decoder_start_token_id,
-        )
         return model
 
 
@@ -253,13 +246,11 @@ def load_tower(tower: Any, checkpoint: str, **options) -> Any:
         raise ValueError(f"{str(checkpoint)!r} must be of the type {expected!r}, it is {found!r}")
     model, loaded = tower.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True, **options)
     if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(
-            f"{str(checkpoint)!r} lacks {len(missing)} weights of {tower.__name__}, e.g. {missing[0]!r}"
-        )
+        raise ValueError(f"{str(checkpoint)!r} lacks {len(missing)} weights of {tower.__name__}, e.g. {missing[0]!r}")
     return model
 
 
-def tiny_towers(processor) -> dict[str, PreTrainedConfig]:
+def tiny_towers(processor) -> dict[str, Any]:
     """`text_config` and `vision_config` of about a million parameters together."""
     vision = tiny_vision_config(image_size=processor.image_processor.size["height"])
     return {"text_config": tiny_bart_config(processor), "vision_config": vision}

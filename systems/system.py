@@ -68,9 +68,9 @@ class SystemModel:
     generate: Callable[..., Any]
 
     def prepare(self, processor) -> None:
-        """Called once on a new model, after its embeddings have the processor's tokens: a system that has to know words
-        of the schema, or tokens of the tokenizer, writes them into its configuration here, where a checkpoint keeps
-        them. Most need none.
+        """Called once on a new model, after its embeddings have the processor's tokens: a system that has to know
+        words of the schema, or tokens of the tokenizer, writes them into its configuration here, where a checkpoint
+        keeps them. Most need none.
 
         Args:
             processor: the model's `MMProfileProcessor`.
