@@ -152,16 +152,14 @@ class Aom(VlpMabsa):
 def tiny(processor) -> Aom:
     towers = tiny_towers(processor)
     towers["text_config"].max_position_embeddings += 16 * len(processor.profile_schema.attributes)
-    model = Aom(AomConfig(**towers))
-    model.prepare(processor)
-    return model
+    return Aom(AomConfig(**towers))
 
 
 AOM = System(
     name="aom",
     title="AoM without its lexicon and parser",
     about="A BART encoder-decoder reads the states of a ViT, projected, the attributes' names and the text as one"
-    " sequence; attention to the names and a graph convolution refine what it has read.",
+    " sequence; attention to the names and a graph convolution refine what it has read",
     model_class=Aom,
     tiny=tiny,
     pretrained=Aom.from_towers,

@@ -3,14 +3,17 @@
 from baselines.aom import AOM
 from baselines.bart import BART
 from baselines.flan_t5 import FLAN_T5
+from baselines.od_tup import OD_TUP
 from baselines.vlp_mabsa import VLP_MABSA
 from systems.own import MMPROFILE
 from systems.system import System
 
+DEFAULT_SYSTEM = MMPROFILE.name
 SYSTEMS: dict[str, System] = {
     "mmprofile": MMPROFILE,
     "flan_t5": FLAN_T5,
     "bart": BART,
+    "od_tup": OD_TUP,
     "vlp_mabsa": VLP_MABSA,
     "aom": AOM,
 }

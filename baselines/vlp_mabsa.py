@@ -263,7 +263,7 @@ def tiny(processor) -> VlpMabsa:
 VLP_MABSA = System(
     name="vlp_mabsa",
     title="VLP-MABSA without its pre-training",
-    about="A BART encoder-decoder reads the states of a ViT, projected, and the text as one sequence.",
+    about="A BART encoder-decoder reads the states of a ViT, projected, and the text as one sequence",
     model_class=VlpMabsa,
     tiny=tiny,
     pretrained=VlpMabsa.from_towers,

@@ -24,6 +24,7 @@ def photo_model(system, processor, seed: int = 0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = system.tiny(processor).eval()
+    model.prepare(processor)
     model.config.system, model.config.profile_schema = system.name, processor.profile_schema.to_list()
     model.config.paradigm, model.config.objectives = "multimodal", ["fusion"]
     return model

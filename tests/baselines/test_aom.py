@@ -116,4 +116,4 @@ def test_texts_and_names_that_need_more_positions_than_bart_has_are_refused(proc
     needed = "11 tokens of attributes' names and max_text_tokens=2000 .* max_position_embeddings="
     with pytest.raises(ValueError, match=needed):
         model.prepare(long)
-    assert AOM.tiny(long).target_losses(*users(long)).isfinite().all()
+    assert photo_model(AOM, long).target_losses(*users(long)).isfinite().all()
