@@ -113,9 +113,8 @@ class Aom(VlpMabsa):
         Raises:
             ValueError: if BART has too few positions for them and the longest text.
         """
-        names = [attribute.name for attribute in processor.profile_schema.attributes]
-        rows = processor.tokenizer(names, add_special_tokens=False).input_ids
-        aspects = [token for row in rows for token in row]
+        names = " ".join(attribute.name for attribute in processor.profile_schema.attributes)
+        aspects = processor.tokenizer(names, add_special_tokens=False).input_ids
         needed, positions = len(aspects) + processor.max_text_tokens, self.config.text_config.max_position_embeddings
         if needed > positions:
             raise ValueError(
