@@ -1,7 +1,10 @@
 """The systems that `--system` takes; one line more is one system more."""
 
 from baselines.bart import BART
+from baselines.chatglm import CHATGLM
 from baselines.flan_t5 import FLAN_T5
+from baselines.llama import LLAMA
+from baselines.llava import LLAVA
 from systems.own import MMPROFILE
 from systems.system import System
 
@@ -9,6 +12,9 @@ SYSTEMS: dict[str, System] = {
     "mmprofile": MMPROFILE,
     "flan_t5": FLAN_T5,
     "bart": BART,
+    "llama": LLAMA,
+    "chatglm": CHATGLM,
+    "llava": LLAVA,
 }
 
 
