@@ -1,6 +1,6 @@
 """Causal language models of transformers as systems: a prompt, and the profile as what follows it.
 
-The prompt is the text of a view without its `</s>` and a line that asks for the profile. Prompts are padded on the left
+The prompt is a view's text without its `</s>`, and a line that asks for the profile. Prompts are padded on the left
 and profiles on the right, so that a profile begins at one column in all rows of a batch, right behind its prompt:
 
     - - [opening] [photos] reviews the line | profile </s>
@@ -8,7 +8,7 @@ and profiles on the right, so that a profile begins at one column in all rows of
 
 Only the profile carries loss. A token's position counts what is there before it, so padding changes nothing.
 
-Shapes: batch users, seq text tokens, prompt those of the longest prompt, target label tokens, hidden the model's width.
+Shapes: batch users, seq text tokens, prompt tokens of the longest prompt, target label tokens, hidden the width.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class CausalSystem(SystemModel):
 
 
 def padded_left(rows: torch.Tensor) -> torch.Tensor:
-    """(batch, any), with each row's `NOTHING` moved to its beginning and all else in its order; no wider than needed."""
+    """(batch, any), with each row's `NOTHING` moved to its beginning, all else in its order; no wider than needed."""
     there = rows != NOTHING
     order = there.long().argsort(dim=1, stable=True)
     return rows.gather(1, order)[:, rows.shape[1] - int(there.sum(dim=1).max()) :]

@@ -1,8 +1,9 @@
-"""ChatGLM (GLM: Du et al., 2022, ACL; ChatGLM to GLM-4: arXiv:2406.12793), by `GlmForCausalLM` of transformers.
+"""ChatGLM (GLM: Du et al., 2022, ACL; ChatGLM to GLM-4: arXiv:2406.12793), by transformers' `GlmForCausalLM`.
 
-The class of ChatGLM-6B, which the paper's cites' blank infilling is in, is not in transformers and came as code of its
-own; what stands there is GLM-4's, a causal decoder of the same family: rotary positions over half of a head's channels,
-a few key and value heads for many queries, and texts that begin with `[gMASK]<sop>`. Otherwise as `baselines.llama`.
+What differs from the source: ChatGLM-6B, which the paper probably means, has a class of its own that is not in
+transformers, with GLM's attention both ways within the prompt. What transformers has is GLM-4's, a causal decoder of
+the same family: rotary positions in half of a head's channels, a few heads of keys and values for many of queries, and
+texts that begin with `[gMASK]<sop>`. The prompt is that of `baselines.causal`, without a chat template.
 """
 
 import torch

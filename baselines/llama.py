@@ -1,7 +1,7 @@
 """LLaMA (Touvron et al., 2023, arXiv:2302.13971; its second version, which the paper cites, arXiv:2307.09288).
 
-As the source has it, but for what it is asked: fine-tuned to write the profile behind a prompt, see `baselines.causal`.
-No chat template is used. The paper does not say how it asked LLaMA; this prompt is ours.
+As the source has it, but for what it is asked: it is fine-tuned to write the profile behind a prompt, see
+`baselines.causal`, without a chat template. The paper does not say how it asked LLaMA; this prompt is ours.
 """
 
 import torch

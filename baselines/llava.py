@@ -11,7 +11,7 @@ At real size a photo is 576 tokens, of the 4096 that LLaMA was trained on.
 import torch
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from baselines.causal import CausalSystem, checkpoint_config
+from baselines.causal import NOTHING, CausalSystem, checkpoint_config
 from baselines.llama import tiny_llama_config
 from systems.system import Inputs, System
 
