@@ -10,6 +10,7 @@ At real size a photo is 576 tokens, of the 4096 that LLaMA was trained on.
 
 import torch
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
 from baselines.causal import NOTHING, CausalSystem, checkpoint_config
 from baselines.llama import tiny_llama_config
@@ -24,10 +25,10 @@ class Llava(CausalSystem, LlavaForConditionalGeneration):
 
     trained_whole = ("model.multi_modal_projector",)
 
-    def __init__(self, config: LlavaConfig):
-        super().__init__(config)
+    def prepare(self, processor) -> None:
+        super().prepare(processor)
         layers = self.vision_model.encoder.layers
-        read = config.vision_feature_layer % (len(layers) + 1)  # of the layers' states, those of the embeddings first
+        read = self.config.vision_feature_layer % (len(layers) + 1)  # of all layers' states, the embeddings' first
         for part in (*layers[read:], self.vision_model.post_layernorm):  # no gradient comes there
             part.requires_grad_(False)
 
@@ -49,6 +50,10 @@ class Llava(CausalSystem, LlavaForConditionalGeneration):
             embeds = embedded["inputs_embeds"]
             embedded["inputs_embeds"] = embeds.masked_scatter(is_photo[..., None], tokens.to(embeds.dtype))
         return embedded
+
+
+# Checkpoints name weights in an older way, which transformers knows of its own classes alone.
+register_checkpoint_conversion_mapping("Llava", get_checkpoint_conversion_mapping("llava"), overwrite=True)
 
 
 def tiny(processor) -> Llava:

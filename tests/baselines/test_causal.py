@@ -54,7 +54,9 @@ def test_a_prompt_is_the_text_without_its_end_and_the_line(name):
         assert row[-1] != NOTHING
 
 
-@pytest.mark.parametrize(("name", "added"), [("llama", ["<s>"]), ("chatglm", ["[gMASK]", "<sop>"]), ("llava", ["<s>"])])
+@pytest.mark.parametrize(
+    ("name", "added"), [("llama", ["<s>"]), ("chatglm", ["[gMASK]", "<sop>"]), ("llava", ["<s>"])]
+)
 def test_a_prompt_opens_as_texts_did_in_pre_training(name, added):
     processor = deepcopy(PROCESSOR)
     processor.tokenizer.add_special_tokens({"extra_special_tokens": added}, replace_extra_special_tokens=False)
