@@ -8,6 +8,8 @@ first step on, where it trains its projector first and its vision tower never (`
 At real size a photo is 576 tokens, of the 4096 that LLaMA was trained on.
 """
 
+from typing import Any
+
 import torch
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
@@ -46,31 +48,32 @@ class Llava(CausalSystem, LlavaForConditionalGeneration):
         embedded, is_photo = super().embed(rows, inputs), rows == PHOTO
         if "image_mask" in inputs and inputs["image_mask"].any():
             photos = inputs["pixel_values"][inputs["image_mask"]]
-            tokens = torch.cat(self.get_image_features(photos).pooler_output)  # (patches of all photos, hidden)
+            found: Any = self.get_image_features(photos)
+            tokens = torch.cat(found.pooler_output)  # (patches of all photos, hidden)
             embeds = embedded["inputs_embeds"]
             embedded["inputs_embeds"] = embeds.masked_scatter(is_photo[..., None], tokens.to(embeds.dtype))
         return embedded
 
 
 # Checkpoints name weights in an older way, which transformers knows of its own classes alone.
-register_checkpoint_conversion_mapping("Llava", get_checkpoint_conversion_mapping("llava"), overwrite=True)
+register_checkpoint_conversion_mapping("Llava", get_checkpoint_conversion_mapping("llava") or [], overwrite=True)
 
 
-def tiny(processor) -> Llava:
-    """About a million parameters, for the processor's tokenizer and photos of 64x64 pixels; 16 tokens a photo."""
+def tiny(processor, image_size: int = 64, patch_size: int = 16) -> Llava:
+    """About a million parameters, for the processor's tokenizer and photos; 16 tokens a photo."""
     vision = CLIPVisionConfig(
         hidden_size=96,
         intermediate_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
-        image_size=64,
-        patch_size=16,
+        image_size=image_size,
+        patch_size=patch_size,
         initializer_range=96**-0.5,  # as of `systems.presets.tiny_vision_config`
     )
     config = LlavaConfig(
         vision_config=vision,
         text_config=tiny_llama_config(processor),
-        image_seq_length=(vision.image_size // vision.patch_size) ** 2,
+        image_seq_length=(image_size // patch_size) ** 2,
         vision_feature_layer=-1,
         tie_word_embeddings=True,
     )
@@ -80,7 +83,7 @@ def tiny(processor) -> Llava:
 
 
 def pretrained(text_model: str, vision_model: None) -> Llava:
-    config: LlavaConfig = checkpoint_config(text_model, "llava")
+    config: Any = checkpoint_config(text_model, "llava")
     if (kind := config.vision_config.model_type) != CLIP:
         raise ValueError(f"the vision tower of {text_model!r} must be of type {CLIP!r}, it is of type {kind!r}")
     return Llava.from_pretrained(text_model, config=config, dtype=torch.float32)
