@@ -50,7 +50,7 @@ from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import ProfileSchema, Sees, profile_users, seen_by
+from mmprofile import ProfileSchema, Sees, seen_by
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -65,7 +65,7 @@ from prediction.linear import fast_linears
 from prediction.side_by_side import side_by_side
 from prediction.store import RESULTS, PredictionFolder
 from prediction.text import describe
-from scoring.evaluation import profile_f1
+from scoring.evaluation import answers_of, profile_f1
 from scoring.plots import calibration, plot_calibration, plot_confusion
 from scoring.reporting import format_table
 
@@ -148,7 +148,7 @@ def predict_rows(
             return []
         inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
         with fast_linears(model.device):  # in this thread: `side_by_side` has several
-            return profile_users(model, tokenizer, inputs, **search)
+            return answers_of(model, tokenizer, inputs, **search)
 
     for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
         for user, answer in zip(batch.users, answers, strict=True):

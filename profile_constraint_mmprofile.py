@@ -1,4 +1,4 @@
-"""A schema's trie as `generate` takes it, for `prefix_allowed_tokens_fn`: what it writes is a profile of the schema."""
+"""A schema's trie as `generate`'s `prefix_allowed_tokens_fn`: what is written is a profile of the schema."""
 
 import torch
 

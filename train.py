@@ -25,10 +25,10 @@ from contextlib import nullcontext
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from transformers import AutoModelForSeq2SeqLM
 
 from cli.logs import set_log_level, told
 from cli.progress import log_progress
+from files.checkpoint_code import load_model
 from files.output_files import WriteFailure, only_run
 from scoring.reporting import best_epoch
 from training.agreement import saved_when_stopped
@@ -93,7 +93,7 @@ def report(run: Run) -> dict:
     accelerator, arguments, corpus, seconds = run.accelerator, run.arguments, run.corpus, run.state.seconds
     accelerator.wait_for_everyone()
     cache, agreement = run.photo_cache, run.agreement
-    best = AutoModelForSeq2SeqLM.from_pretrained(run.output, trust_remote_code=True)  # the code is this checkout's
+    best = load_model(str(run.output), None, trusted=True)  # the code is that of the model that was trained
     tests, rows = evaluate_saved(best, run.processor, corpus["test"], arguments, accelerator, cache, agreement)
     results = {
         **summarise_tests(tests, rows, corpus, run.processor, arguments),

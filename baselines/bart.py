@@ -48,7 +48,7 @@ def pretrained(text_model: str, vision_model: None) -> Bart:
 BART = System(
     name="bart",
     title="BART",
-    about="A BART encoder-decoder reads the text.",
+    about="A BART encoder-decoder reads the text",
     model_class=Bart,
     tiny=tiny,
     pretrained=pretrained,

@@ -10,7 +10,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from mmprofile import FusedEncoderOutput
-from systems.system import SequenceToSequence
+from systems.system import Inputs, SequenceToSequence
 
 
 class TextEncoderDecoder(SequenceToSequence):
@@ -27,6 +27,12 @@ class TextEncoderDecoder(SequenceToSequence):
     ) -> FusedEncoderOutput:
         """What the decoder attends to: the text as it is, (batch, seq, d_model), with its mask (batch, seq)."""
         return FusedEncoderOutput(last_hidden_state=text, attention_mask=attention_mask)
+
+    def model_inputs(self, inputs: Inputs) -> Inputs:
+        if "encoder_outputs" in inputs:
+            return inputs
+        encoded: Any = self.encode(**inputs)
+        return {"encoder_outputs": encoded, "attention_mask": encoded.attention_mask}
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> FusedEncoderOutput:
         """As `text_features`, with the mask."""

@@ -27,7 +27,7 @@ def pretrained(text_model: str, vision_model: None) -> FlanT5:
 FLAN_T5 = System(
     name="flan_t5",
     title="Flan-T5",
-    about="A T5 encoder-decoder reads the text.",
+    about="A T5 encoder-decoder reads the text",
     model_class=FlanT5,
     tiny=tiny,
     pretrained=pretrained,

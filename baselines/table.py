@@ -5,13 +5,16 @@ from baselines.chatglm import CHATGLM
 from baselines.flan_t5 import FLAN_T5
 from baselines.llama import LLAMA
 from baselines.llava import LLAVA
+from baselines.od_tup import OD_TUP
 from systems.own import MMPROFILE
 from systems.system import System
 
+DEFAULT_SYSTEM = MMPROFILE.name
 SYSTEMS: dict[str, System] = {
     "mmprofile": MMPROFILE,
     "flan_t5": FLAN_T5,
     "bart": BART,
+    "od_tup": OD_TUP,
     "llama": LLAMA,
     "chatglm": CHATGLM,
     "llava": LLAVA,

@@ -1,4 +1,4 @@
-"""Checkpoints by this package's classes; by the code that came with them only where that is asked for."""
+"""Checkpoints by this package's classes, of any system; by code that came with them only where that is asked for."""
 
 import filecmp
 import os
@@ -14,8 +14,9 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor, PreTrainedConfig
 
+from baselines.table import DEFAULT_SYSTEM, find_system
 from files.checkpoint_files import checkpoint_folder
-from mmprofile import MMProfileConfig, MMProfileForConditionalGeneration, MMProfileProcessor
+from mmprofile import MMProfileConfig, MMProfileProcessor
 
 ROOT = Path(__file__).parent.parent
 TYPE = MMProfileConfig.model_type
@@ -42,6 +43,7 @@ def load_processor(name: str, revision: str | None, trusted: bool = False):
         ValueError: if there is none of this package's, or it needs code of its own and is not trusted.
     """
     try:
+        trusted = trusted and saved_system(name, revision) == DEFAULT_SYSTEM  # others have no code of their own
         return _trusted_processor(name, revision) if trusted else _own_processor(name, revision)
     except OSError as error:
         raise ValueError(f"there is no model {name!r}: {error}") from error
@@ -57,10 +59,11 @@ def load_model(name: str, revision: str | None, trusted: bool = False, dtype: to
         ValueError: if its weights or its code are not there or not whole, or not those of this package's model.
     """
     try:
-        if trusted:
+        system = find_system(saved_system(name, revision))
+        if trusted and system.name == DEFAULT_SYSTEM:
             return AutoModelForSeq2SeqLM.from_pretrained(name, revision=revision, trust_remote_code=True, dtype=dtype)
         with _by_own_classes(name, revision):
-            own: Any = MMProfileForConditionalGeneration  # with loading info it returns two things
+            own: Any = system.model_class  # with loading info it returns two things
             model, found = own.from_pretrained(
                 name, revision=revision or "main", trust_remote_code=False, dtype=dtype, output_loading_info=True
             )
@@ -69,6 +72,20 @@ def load_model(name: str, revision: str | None, trusted: bool = False, dtype: to
         return model
     except (OSError, SafetensorError) as error:
         raise ValueError(f"the model {name!r} cannot be loaded: {error}") from error
+
+
+def saved_system(name: str, revision: str | None) -> str:
+    """Which system a checkpoint is of, as it says itself.
+
+    Raises:
+        OSError: if there is no checkpoint.
+    """
+    return str(PreTrainedConfig.get_config_dict(name, revision=revision or "main")[0].get("system", DEFAULT_SYSTEM))
+
+
+def system_of(config: Any) -> str:
+    """Likewise of a configuration that was loaded."""
+    return getattr(config, "system", DEFAULT_SYSTEM)
 
 
 def _trusted_processor(name: str, revision: str | None):
@@ -84,10 +101,11 @@ def _trusted_processor(name: str, revision: str | None):
 def _own_processor(name: str, revision: str | None):
     at = revision or "main"
     with _by_own_classes(name, revision):
+        system = find_system(saved_system(name, revision))
         kind = PreTrainedConfig.get_config_dict(name, revision=at)[0].get("model_type")
-        if kind != TYPE:
-            raise ValueError(f"it must be a checkpoint of type {TYPE!r}, it is {kind!r}")
-        config = MMProfileConfig.from_pretrained(name, revision=at)
+        if kind != TYPE and system.name == DEFAULT_SYSTEM:
+            raise ValueError(f"it must be a checkpoint of type {TYPE!r} or of another system, it is {kind!r}")
+        config = system.model_class.config_class.from_pretrained(name, revision=at)
         processor = MMProfileProcessor.from_pretrained(name, revision=at, trust_remote_code=False, config=config)
     if (foreign := foreign_code(name, revision)) and os.environ.get("RANK", "0") == "0":
         print(f"{name}: {', '.join(foreign)} came with it and is not run, see --trust_remote_code", file=sys.stderr)

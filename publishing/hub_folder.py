@@ -33,7 +33,7 @@ def save_hub_folder(model, processor, folder: str | os.PathLike) -> None:
             model = without_lora(model, merge=True)
         model.save_pretrained(unfinished)
         processor.save_pretrained(unfinished)
-        for name in COMPANIONS:
+        for name in getattr(model, "companions", COMPANIONS):
             shutil.copyfile(ROOT / NAMES_HERE.get(name, name), unfinished / name)
         files = [path for path in unfinished.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: path.suffix == ".safetensors"):

@@ -26,7 +26,7 @@ class System:
     Args:
         name: of `--system`, of `baselines.table.SYSTEMS`, and in a checkpoint's configuration.
         title: what tables and model cards call it, e.g. "Flan-T5".
-        about: a sentence for the model card, how it works: "A T5 encoder-decoder reads the text."
+        about: for the model card, how it works: "A T5 encoder-decoder reads the text"; "" where the card says more.
         model_class: a `PreTrainedModel` with `target_losses` and `write_profiles`, which loads its own checkpoints.
         tiny: (processor of `presets.tiny_processor`, options of `takes` by name) -> a small model of random weights.
         pretrained: (text_model, vision_model, options of `takes` by name) -> a model of these checkpoints' weights.
@@ -49,6 +49,16 @@ class System:
     takes: tuple[str, ...] = ()
     needs_classes: bool = False
 
+    @property
+    def own_paradigm(self) -> str:
+        """That which it is trained by where none is asked for."""
+        return self.paradigms[0]
+
+    @property
+    def sees_photos(self) -> bool:
+        """Whether it ever can."""
+        return self.paradigms != ("unimodal",)
+
     def check_paradigm(self, paradigm: str) -> str:
         """The paradigm, if the system can be trained by it; else a `ValueError` that names both."""
         if paradigm not in self.paradigms:
@@ -66,6 +76,12 @@ class SystemModel:
 
     config: Any
     generate: Callable[..., Any]
+    companions = ("requirements.txt", "LICENSE")  # files beside its checkpoints
+    trained_whole: tuple[str, ...] = ()  # modules that are trained beside LoRA's matrices, by name
+
+    def prepare(self, processor) -> None:
+        """Takes from the processor what the model needs beside its weights, into its configuration, once, before
+        training; by default nothing."""
 
     def target_losses(self, inputs: Inputs, targets: Inputs) -> torch.Tensor:
         """The loss of each user's target, summed over what it is made of (Eq. 4: the tokens of a profile).
@@ -185,11 +201,15 @@ def _row(schema: ProfileSchema, profile: Profile) -> list[float]:
 
 
 class SequenceToSequence(SystemModel):
-    """The two methods for a model whose `forward` and `generate` take the inputs as they are."""
+    """The two methods by `forward` and `generate` of transformers."""
+
+    def model_inputs(self, inputs: Inputs) -> Inputs:
+        """A view's inputs as `forward` and `generate` take them; by default as they are."""
+        return inputs
 
     def target_losses(self, inputs: Inputs, targets: Inputs) -> torch.Tensor:
         model: Any = self
-        logits = model(**inputs, labels=targets["labels"], use_cache=False).logits
+        logits = model(**self.model_inputs(inputs), labels=targets["labels"], use_cache=False).logits
         return sum_target_losses(logits, targets["labels"])
 
     def write_profiles(self, inputs: Inputs, processor, num_beams: int, constrained: bool = False) -> list[Profile]:
@@ -197,10 +217,10 @@ class SequenceToSequence(SystemModel):
         if constrained:
             search["prefix_allowed_tokens_fn"] = allowed_tokens(self, processor.tokenizer)
         with torch.no_grad():
-            return processor.decode_profiles(self.generate(**inputs, **search))
+            return processor.decode_profiles(self.generate(**self.model_inputs(inputs), **search))
 
     def explore_profiles(self, inputs: Inputs, tokenizer, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return beam_search(self, inputs, tokenizer, number, start=1)
+        return beam_search(self, self.model_inputs(inputs), tokenizer, number, start=1)
 
 
 def allowed_tokens(model: Any, tokenizer, start: int = 1) -> AllowedTokens:

@@ -16,13 +16,15 @@ ARROWS = {
     "library": [],
     "handler": [],
     "mmprofile": ["library"],
+    "systems": ["mmprofile"],
+    "baselines": ["mmprofile", "systems"],
     "cli": [],
-    "files": ["mmprofile"],
+    "files": ["baselines", "mmprofile"],
     "corpora": ["mmprofile"],
     "publishing": ["files", "mmprofile"],
     "prediction": ["cli", "corpora", "files", "mmprofile"],
     "scoring": ["files", "mmprofile", "prediction"],
-    "training": ["cli", "corpora", "files", "mmprofile", "publishing", "scoring"],
+    "training": ["baselines", "cli", "corpora", "files", "mmprofile", "publishing", "scoring", "systems"],
     "web": [],
     "dataset_script/synthetic": [],
     "dataset_script/captions": ["cli", "mmprofile"],
@@ -32,7 +34,10 @@ ARROWS = {
     "predict": ["cli", "files", "mmprofile", "prediction", "scoring"],
     "app": ["files", "handler", "prediction", "web"],
     "upload": ["app", "cli", "files", "publishing"],
-    "benchmarks": ["dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "train", "training"],
+    "benchmarks": [
+        *("dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "systems", "train"),
+        "training",
+    ],
 }
 
 

@@ -21,6 +21,8 @@ LR_SCHEDULERS = (
 )
 # Flags of a new model; a checkpoint has its own.
 TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "vision_feature")
+# Flags whose default is the system's -> what of a `System` it is.
+OF_SYSTEM = {"text_model": "text_model", "vision_model": "vision_model", "paradigm": "own_paradigm"}
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_revision", "dataset_name", "language", "publish_example", "output_dir"),
@@ -69,16 +71,27 @@ class JointTrainingArguments:
         " that a download of the repository can be resumed; end: at the end alone",
     )
 
-    model: str | None = flag(None, "an mmprofile checkpoint to go on with, instead of two towers")
+    system: str = flag("mmprofile", "which of baselines/table.py is trained: mmprofile, or one of the paper's others")
+    model: str | None = flag(None, "a checkpoint of the system to go on with, instead of new towers")
     model_revision: str | None = flag(None, "branch, tag or commit of a --model of the Hub; default: main")
     trust_remote_code: bool = flag(False, "run the code that came with --model, instead of this checkout's")
-    text_model: str = flag("google/flan-t5-base", "T5, mT5 or umT5 checkpoint, by Hub name or folder, or 'tiny'")
-    vision_model: str = flag("google/vit-base-patch16-224", "ViT, DINOv2, SigLIP, ... checkpoint, likewise, or 'tiny'")
+    text_model: str | None = flag(
+        None,
+        "T5, mT5 or umT5 checkpoint, or what the system is made of, by Hub name or folder, or 'tiny'; default:"
+        " google/flan-t5-base, or the system's",
+    )
+    vision_model: str | None = flag(
+        None,
+        "ViT, DINOv2, SigLIP, ... checkpoint, likewise; default: google/vit-base-patch16-224, or the system's, if it"
+        " has a vision tower of its own",
+    )
     vocab_size: int = flag(4000, "of the tokenizer that the tiny preset trains on the corpus")
     fusion: str = flag("gated", "gated (Eq. 6-8) or concat (Eq. 3)")
     vision_feature: str = flag("cls", "cls or patches")
 
-    paradigm: str = flag("combined", "multimodal, unimodal or combined (section 5)")
+    paradigm: str | None = flag(
+        None, "multimodal, unimodal or combined (section 5); default: combined, or the system's"
+    )
     objectives: list[str] = flag(
         ["fusion", "text", "mask_image", "mask_profile"], "which, of configuration_mmprofile.py's table"
     )
@@ -163,6 +176,7 @@ class JointTrainingArguments:
 
     eval_batch_size: int = flag(32, "users a batch in evaluation")
     num_beams: int = flag(5, "of the beam search in evaluation")
+    constrained_beams: bool = flag(False, "let it write profiles of the schema alone, by the schema's trie")
     max_train_users: int | None = flag(None, "use the first so many users of the training split")
     max_eval_users: int | None = flag(None, "use the first so many users of the other splits")
     do_train: bool = flag(
@@ -173,7 +187,8 @@ class JointTrainingArguments:
     test_split: str = flag("test", "split that is evaluated where nothing is trained")
 
     def __post_init__(self):
-        from mmprofile import FUSIONS, VISION_FEATURES
+        from baselines.table import find_system
+        from mmprofile import FUSIONS, PARADIGMS, VISION_FEATURES
         from training.launcher import LAUNCHED, launched
         from training.objectives import SCHEDULES, check_probability, select_views
         from training.trackers import chosen_trackers
@@ -182,7 +197,12 @@ class JointTrainingArguments:
         for name in LAUNCHED:
             if getattr(self, name) is None:
                 setattr(self, name, launched(name))
-        self.views = select_views(self.paradigm, self.objectives)
+        system = find_system(self.system)
+        for name, of_system in OF_SYSTEM.items():
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(system, of_system))
+        check_choice(self, "paradigm", PARADIGMS)
+        self.views = select_views(system.check_paradigm(str(self.paradigm)), self.objectives)
         self._check_weights()
         check_probability("mask_probability", self.mask_probability)
         check_probability("profile_mask_probability", self.profile_mask_probability)
@@ -230,7 +250,9 @@ class JointTrainingArguments:
         self._check_what_is_run()
         if self.model_revision and not self.model or self.trust_remote_code and not self.model and self.do_train:
             raise ValueError("--model_revision and --trust_remote_code are of use with --model only")
-        if (self.text_model == "tiny") != (self.vision_model == "tiny"):
+        if unfit := sorted(set(changed) - set(system.takes)):
+            raise ValueError(f"{', '.join(unfit)} is no choice of {self.system}: leave these flags out")
+        if system.vision_model and (self.text_model == "tiny") != (self.vision_model == "tiny"):
             raise ValueError(
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"
                 f" vision_model={self.vision_model!r}"

@@ -12,6 +12,7 @@ from datasets import List as ListFeature
 
 from corpora.checks import review_fields
 from mmprofile import EncodedText, Profile, ProfileSchema, Sees, join_padded
+from systems.system import target_classes
 from training.forged_lines import LEADS, forge
 from training.objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
 from training.photo_cache import PhotoCache
@@ -253,6 +254,13 @@ def _rng_of(example: Example) -> np.random.Generator:
     return example.rng
 
 
+def encode_targets(processor, examples: Sequence[Example], with_classes: bool) -> dict[str, torch.Tensor]:
+    """`labels` and, if asked for, `classes` of `systems.system.target_classes`."""
+    profiles = [example.profile for example in examples]
+    targets = {"labels": processor.encode_targets(profiles)}
+    return targets | ({"classes": target_classes(processor.profile_schema, profiles)} if with_classes else {})
+
+
 class JointCollator:
     """Examples to the batch of `JointStep`: each text and each set of photos that a view names, once.
 
@@ -263,6 +271,7 @@ class JointCollator:
         profile_mask_probability: of an attribute, under `mask_profile`.
         drawn_by: objective -> weight: each batch is of one objective, drawn with a probability that is in proportion
             to its weight, so that the expected loss is the weighted mean. None: of all.
+        with_classes: make targets of classes too.
 
     Raises:
         ValueError: if a probability is not from 0 to 1.
@@ -275,15 +284,17 @@ class JointCollator:
         mask_probability: float,
         profile_mask_probability: float,
         drawn_by: Mapping[str, float] | None = None,
+        with_classes: bool = False,
     ):
         self.processor = processor
+        self.with_classes = with_classes
         self.views = views
         self.drawn_by = drawn_by
         self.mask_probability = check_probability("mask_probability", mask_probability)
         self.profile_mask_probability = check_probability("profile_mask_probability", profile_mask_probability)
 
     def __call__(self, examples: Sequence[Example]) -> dict:
-        batch = {"labels": self.processor.encode_targets([example.profile for example in examples])}
+        batch: dict[str, Any] = dict(encode_targets(self.processor, examples, self.with_classes))
         views = self.views
         if self.drawn_by is not None:
             batch["objectives"] = [_draw_objective(list(self.views), self.drawn_by, _rng_of(examples[0]))]
@@ -347,14 +358,15 @@ class JointCollator:
 class EvaluationCollator:
     """Examples to the inputs of `generate`, with what of a user the model sees, and their labels."""
 
-    def __init__(self, processor, sees: Sees):
+    def __init__(self, processor, sees: Sees, with_classes: bool = False):
         self.processor = processor
         self.sees = sees
+        self.with_classes = with_classes
 
     def __call__(self, examples: Sequence[Example]) -> dict:
         texts = [self.processor.encode_text(example.reviews, self._captions(example)) for example in examples]
         batch = dict(self.processor.pad_text(texts))
-        batch["labels"] = self.processor.encode_targets([example.profile for example in examples])
+        batch |= encode_targets(self.processor, examples, self.with_classes)
         if self.sees.images and any(example.images for example in examples):
             batch |= encode_photos(self.processor, examples)
         return batch

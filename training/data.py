@@ -10,6 +10,7 @@ from accelerate import Accelerator, PartialState
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
+from baselines.table import find_system
 from corpora.checks import COLUMNS, check_content, check_rows, labels_schema
 from corpora.digest import corpus_digest
 from corpora.opening import open_beside_stream, open_corpus, photo_folder
@@ -157,7 +158,8 @@ def open_caches(
         raise
     if PartialState().is_main_process and (problems := known_problems(corpus, cache)):
         _say_what_is_left_out(problems)
-    return cache, VisionStates(cache, model, device) if arguments.freeze_vision else None
+    keeps_states = arguments.freeze_vision and hasattr(model, "photo_states")
+    return cache, VisionStates(cache, model, device) if keeps_states else None
 
 
 def _say_what_is_left_out(problems: str) -> None:
@@ -214,6 +216,7 @@ def training_loader(
             arguments.mask_probability,
             arguments.profile_mask_probability,
             drawn_by=weights if arguments.objective_schedule == "sampled" else None,
+            with_classes=find_system(arguments.system).needs_classes,
         ),
         **worker_options(arguments),
     )
@@ -231,7 +234,7 @@ def evaluation_loader(
     schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
     readable = readable_photos(processor, arguments, cache)
     examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos, readable=readable)
-    collator = EvaluationCollator(processor, seen_by(arguments))
+    collator = EvaluationCollator(processor, seen_by(arguments), find_system(arguments.system).needs_classes)
     return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, **worker_options(arguments))
 
 

@@ -115,7 +115,9 @@ def seconds_of_evaluation(run: Run) -> float:
     first = list(islice(run.dev_loader, 1))
     began = time.monotonic()
     with run.evaluated_model() as whole:
-        evaluate_model(whole, first, run.processor, run.accelerator, run.arguments.num_beams, "one batch")
+        flags = run.arguments
+        how = flags.num_beams, "one batch", flags.constrained_beams
+        evaluate_model(whole, first, run.processor, run.accelerator, *how)
     return time.monotonic() - began
 
 

@@ -18,7 +18,7 @@ from cli.logs import told
 from corpora.checks import check_content, labels_schema
 from corpora.opening import NotStreamable, open_corpus
 from corpora.shards import Shards
-from files.checkpoint_code import load_model, load_processor
+from files.checkpoint_code import load_model, load_processor, system_of
 from files.checkpoint_files import LOADED, exact_revision
 from files.output_files import UNFINISHED, read_json, replacing
 from mmprofile import MMProfileProcessor, ProfileSchema, seen_by
@@ -190,6 +190,7 @@ def _as_made(
     weights = arguments.objective_weights if objectives == arguments.objectives else []
     return dataclasses.replace(
         arguments,
+        system=system_of(config),
         paradigm=config.paradigm,
         objectives=objectives,
         objective_weights=weights,

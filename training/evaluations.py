@@ -32,7 +32,9 @@ def evaluate_period(run: Run) -> None:
     record = state.training_record(accelerator, list(arguments.views), run.epoch_done)
     with run.evaluated_model() as whole:
         loader = CheckedLoader(run.dev_loader, run.agreement)
-        evaluation = evaluate_model(whole, loader, run.processor, accelerator, arguments.num_beams, "development")
+        evaluation = evaluate_model(
+            whole, loader, run.processor, accelerator, arguments.num_beams, "development", arguments.constrained_beams
+        )
         state.end_period(record | development_record(evaluation, run.schema), run.ends_epoch)
         accelerator.log(state.flat_record, step=state.step)
         # The checkpoint first: from it the folder's files can be written again.

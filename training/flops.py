@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from mmprofile import MMProfileForConditionalGeneration
+
 # Dense 16-bit products with 32-bit sums, in FLOP/s, as the makers state them; a part of the device's name -> peak. The
 # first that fits counts.
 PEAKS = {
@@ -31,6 +33,34 @@ def peak_flops(device: torch.device, mixed_precision: str) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for part, peak in PEAKS.items() if part in name), None)
+
+
+class StepTokens:
+    """Counts the tokens of a training step, of a model of whose arithmetic nothing is known.
+
+    Args:
+        views: objective -> what it shows, of `objectives.select_views`.
+    """
+
+    def __init__(self, views: Mapping[str, Any]):
+        self._views = views
+
+    def of(self, batches: Sequence[Mapping]) -> tuple[torch.Tensor, torch.Tensor]:
+        """0 FLOPs, and the tokens of all views' texts and targets; as of `StepFlops`."""
+        device = batches[0]["labels"].device
+        tokens = torch.zeros((), device=device)
+        for batch in batches:
+            names = batch.get("objectives") or list(self._views)
+            tokens += (batch["labels"] >= 0).sum() * len(names)
+            for name in names:
+                tokens += batch["texts"][self._views[name].text]["attention_mask"].sum()
+        return torch.zeros((), dtype=torch.float64, device=device), tokens
+
+
+def step_flops(model, views: Mapping[str, Any]) -> "StepFlops | StepTokens":
+    """What counts a training step's arithmetic, of a model with the parts that it knows, or else its tokens."""
+    counted = isinstance(model, MMProfileForConditionalGeneration)
+    return StepFlops(model, views) if counted else StepTokens(views)
 
 
 class StepFlops:

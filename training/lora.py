@@ -1,4 +1,4 @@
-"""LoRA: low-rank matrices beside frozen weights of the towers are trained, by `peft`, and the fusion."""
+"""LoRA: low-rank matrices beside frozen weights of the towers are trained, by `peft`, and what joins them."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 from training.arguments import JointTrainingArguments
 from training.public_names import portable_name
 
-TOWERS = ("text_model", "vision_model")
+TEXT, VISION = "text_model.", "vision_model."  # how names of the towers' modules begin, in a model composed of them
 
 
 def add_lora(model: Any, arguments: JointTrainingArguments) -> None:
@@ -22,7 +22,7 @@ def add_lora(model: Any, arguments: JointTrainingArguments) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    linears = _linear_layers(model, TOWERS[:1] if arguments.freeze_vision else TOWERS)
+    linears = _linear_layers(model, arguments.freeze_vision)
     names = {name.rpartition(".")[2] for name in linears}
     if unknown := sorted(set(arguments.lora_targets) - names):
         raise ValueError(f"lora_targets are linear layers of the towers, of {sorted(names)}, got {unknown}")
@@ -38,15 +38,24 @@ def add_lora(model: Any, arguments: JointTrainingArguments) -> None:
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="|".join(patterns))
     config.base_model_name_or_path = arguments.model and portable_name(arguments.model)  # it is published
     inject_adapter_in_model(config, model)  # not add_adapter: transformers may ask for a peft that is not out yet
-    for part in (model.fusion, model.visual_projection):
+    for part in trained_whole(model):
         part.requires_grad_(True)
 
 
-def _linear_layers(model: nn.Module, towers: tuple[str, ...]) -> dict[str, bool]:
+def trained_whole(model: Any) -> list[nn.Module]:
+    """What is trained beside the matrices: all but the towers of a model composed of them, else what it names."""
+    if hasattr(model, "text_model"):
+        return [part for name, part in model.named_children() if f"{name}." not in (TEXT, VISION)]
+    return [model.get_submodule(name) for name in model.trained_whole]
+
+
+def _linear_layers(model: Any, vision_is_frozen: bool) -> dict[str, bool]:
     """The towers' linear layers by name, and whether an attention has them; its class is called so in transformers."""
+    whole = {layer for part in trained_whole(model) for layer in part.modules()}
+    frozen = set(model.vision_model.modules()) if vision_is_frozen else set()
     attentions = [name for name, module in model.named_modules() if type(module).__name__.endswith("Attention")]
     return {
         name: any(name.startswith(f"{attention}.") for attention in attentions)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.split(".")[0] in towers
+        if isinstance(module, nn.Linear) and module not in whole | frozen
     }

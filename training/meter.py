@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from training.flops import StepFlops
+from training.flops import StepFlops, StepTokens
 from training.state import TrainingState
 
 SECONDS = 10.0  # from one log to the next, unless steps are asked for
@@ -22,7 +22,7 @@ class Meter:
         accelerator: of the run.
         state: `recent` has the losses, so that they survive a stop.
         names: of the objectives.
-        flops: of a batch.
+        flops: of a batch, where they are known.
         log_steps: a log after so many steps. None: after about 10 seconds, by the pace of the steps before.
         peak: FLOP/s of the device, if known.
     """
@@ -32,7 +32,7 @@ class Meter:
         accelerator: Accelerator,
         state: TrainingState,
         names: Sequence[str],
-        flops: StepFlops,
+        flops: StepFlops | StepTokens,
         log_steps: int | None,
         peak: float | None,
     ):
@@ -76,7 +76,7 @@ class Meter:
         Returns:
             `loss`, the mean over the target tokens, `loss_<objective>` of each that was drawn, what was given,
             `grad_norm` of the last step, `users_per_second` and `tokens_per_second` of all processes together, `mfu`
-            from 0 to 1 where the devices' peak is known, and `skipped_steps` so far.
+            from 0 to 1 where the devices' peak and the model's arithmetic are known, and `skipped_steps` so far.
         """
         seconds = max(time.monotonic() - self._began - self._idle, 1e-9)
         reduced: Any = self._accelerator.reduce(self._work.float(), "sum")
@@ -93,7 +93,7 @@ class Meter:
             "tokens_per_second": tokens / seconds,
             "skipped_steps": self._state.skipped,
         }
-        if self._peak:
+        if self._peak and flops:
             values["mfu"] = flops / seconds / (self._peak * self._accelerator.num_processes)
         # Each process has a clock of its own: their sum decides in all.
         self._next = max(1, round(SECONDS * self._accelerator.num_processes / pace.item()))

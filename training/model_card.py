@@ -12,15 +12,16 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from baselines.table import DEFAULT_SYSTEM, find_system
 from files.output_files import replacing
 from mmprofile import ProfileSchema, seen_by
 from scoring.reporting import format_table, table_order
-from training.arguments import OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
+from training.arguments import OF_SYSTEM, OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 from training.launcher import LAUNCHED
 from training.public_names import is_on_hub, link, public_name
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
-MODEL_ROW, REVIEWS_ROW, MAJORITY_ROW = "mmprofile", "reviews alone", "majority class"
+REVIEWS_ROW, MAJORITY_ROW = "reviews alone", "majority class"
 EXAMPLE_CHARACTERS, EXAMPLE_COLUMNS = 400, 100  # of a review, and of a line
 # What a sentence calls a tower, by its `model_type`.
 TOWER_NAMES = {
@@ -62,14 +63,16 @@ def write_model_card(
         flags_known: whether `arguments` are those that made the model; the card tells none of them otherwise.
 
     Raises:
-        ValueError: if a row of the results lacks an attribute, or there is no row "mmprofile".
+        ValueError: if a row of the results lacks an attribute, or there is no row of the system's name.
     """
     rows = results["test_f1"]
-    if MODEL_ROW not in rows:
-        raise ValueError(f"the results need a row {MODEL_ROW!r}, got {list(rows)}")
-    f1, majority, attributes = rows[MODEL_ROW], rows.get(MAJORITY_ROW), table_order(schema)
+    own, system = arguments.system, find_system(arguments.system)
+    if own not in rows:
+        raise ValueError(f"the results need a row {own!r}, got {list(rows)}")
+    f1, majority, attributes = rows[own], rows.get(MAJORITY_ROW), table_order(schema)
     towers = _tower_types(output_dir)
-    text_tower, vision_tower = (TOWER_NAMES.get(kind, f"a vision tower of type `{kind}`") for kind in towers)
+    names = (TOWER_NAMES.get(kind, f"a vision tower of type `{kind}`") for kind in towers)
+    text_tower, vision_tower = names if own == DEFAULT_SYSTEM else ("", "")
     tested, trained = results["test_corpus"], results.get("train_corpus")
     card = ModelCard.from_template(
         _metadata(output_dir, arguments, schema, results, example, towers, flags_known),
@@ -88,7 +91,9 @@ def write_model_card(
         example=_example_text(example) if example else None,
         right=example["right"] if example else None,
         gain=results["test_average_f1"] - results.get("test_text_only_average_f1", results["test_average_f1"]),
-        costs=_costs(results, schema),
+        costs=_costs(results, own, schema),
+        system=system,
+        own_code=own == DEFAULT_SYSTEM,
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         forged=[(a.name, results["test_forged_agreement"][a.key]) for a in attributes],
@@ -105,10 +110,11 @@ def write_model_card(
         card.save(temporary)
 
 
-def _costs(results: Mapping, schema: ProfileSchema) -> list[tuple[str, float, float, Sequence[float]]]:
+def _costs(results: Mapping, own_row: str, schema: ProfileSchema) -> list[tuple[str, float, float, Sequence[float]]]:
     """Of each attribute in which the reviews alone do better its name, the Macro-F1 of all and of the reviews alone,
     and the interval of the difference."""
-    own, alone = results["test_f1"][MODEL_ROW], results["test_f1"].get(REVIEWS_ROW, results["test_f1"][MODEL_ROW])
+    own = results["test_f1"][own_row]
+    alone = results["test_f1"].get(REVIEWS_ROW, own)
     found = [a for a in table_order(schema) if alone[a.key] > own[a.key]]
     return [(a.name, own[a.key], alone[a.key], results["test_differences"][REVIEWS_ROW][a.key]) for a in found]
 
@@ -127,7 +133,7 @@ def _metadata(
     flags_known: bool,
 ) -> ModelCardData:
     columns = {attribute.key: attribute.name for attribute in table_order(schema)} | {"average": "average"}
-    f1, tested, trained = results["test_f1"][MODEL_ROW], results["test_corpus"], results.get("train_corpus")
+    f1, tested, trained = results["test_f1"][arguments.system], results["test_corpus"], results.get("train_corpus")
     eval_results = [
         EvalResult(
             task_type="user-profiling",
@@ -143,6 +149,7 @@ def _metadata(
         )
         for key, column in columns.items()
     ]
+    sees_photos = find_system(arguments.system).sees_photos
     base_models = [model for model in _start_models(arguments) if flags_known and is_on_hub(model)] or None
     widget = None
     if example:
@@ -152,8 +159,8 @@ def _metadata(
         language=arguments.language,
         license="apache-2.0",
         library_name="transformers",
-        pipeline_tag="image-text-to-text",
-        tags=["mmprofile", "user-profiling", "multimodal", *towers],
+        pipeline_tag="image-text-to-text" if sees_photos else "text-generation",
+        tags=["mmprofile", "user-profiling", *(["multimodal"] if sees_photos else []), *towers],
         datasets=[trained["dataset"]] if trained and is_on_hub(trained["dataset"]) else None,
         metrics=["f1"],
         base_model=base_models,
@@ -166,9 +173,11 @@ def _metadata(
 
 
 def _tower_types(output_dir: str | os.PathLike) -> list[str]:
-    """The `model_type` of the text and of the vision tower; of a model's vision part, the model's."""
+    """The `model_type` of the text and of the vision tower, as far as a model is composed of them, else its own; of a
+    model's vision part, the model's."""
     config = json.loads((Path(output_dir) / "config.json").read_text(encoding="utf-8"))
-    towers = (config[tower]["model_type"] for tower in ("text_config", "vision_config"))
+    towers = [config[tower]["model_type"] for tower in ("text_config", "vision_config") if tower in config]
+    towers = towers or [config["model_type"]]
     return [tower.removesuffix("_vision_model") for tower in towers]
 
 
@@ -193,15 +202,18 @@ def _start_models(arguments: JointTrainingArguments) -> list[str]:
     """The checkpoints that the training started from, none for the tiny preset."""
     if arguments.model:
         return [arguments.model]
-    return [] if arguments.text_model == "tiny" else [arguments.text_model, arguments.vision_model]
+    towers = [str(name) for name in (arguments.text_model, arguments.vision_model) if name]
+    return [] if arguments.text_model == "tiny" else towers
 
 
 def _changed_flags(arguments: JointTrainingArguments) -> list[tuple[str, str, str]]:
     """Name, value and default of the flags that say how the model was trained and are not at their defaults."""
     changed, elsewhere = [], OUTSIDE_THE_RUN + (TOWERS if arguments.model else ())
+    system = find_system(arguments.system)
     for flag in dataclasses.fields(arguments):
         default = flag.default if flag.default_factory is dataclasses.MISSING else flag.default_factory()
         default = LAUNCHED[flag.name][1] if flag.name in LAUNCHED else default  # of no launcher's word either
+        default = getattr(system, OF_SYSTEM[flag.name]) if flag.name in OF_SYSTEM else default
         value = getattr(arguments, flag.name)
         if flag.name not in elsewhere and value != default:
             changed.append((flag.name, _shown(value), _shown(default)))

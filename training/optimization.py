@@ -12,7 +12,9 @@ from transformers import get_scheduler
 
 from training.arguments import JointTrainingArguments
 
-TOWERS = {"text": "model.text_model.", "vision": "model.vision_model."}  # part -> how its parameters' names begin
+# How names of parameters of vision towers begin; those of LLaVA's as transformers has it.
+VISION = re.compile(r"model\.(vision_model|model\.vision_tower)\.")
+TEXT = "model.text_model."  # of a model that has more; one that is a text tower calls its parts otherwise
 # Parameters of two dimensions or more that, as all others of one (norms and biases), are not decayed: T5's relative
 # positions (transformers' Trainer leaves them out), learned positions, [CLS] and registers (timm does).
 UNDECAYED = re.compile(r"relative_attention_bias|position_embedding|_tokens?$")
@@ -27,10 +29,11 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
     Args:
         joint: holds the model as `model`; not prepared yet.
     """
+    composed = any(name.startswith(TEXT) for name, _ in joint.named_parameters())
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in joint.named_parameters():
         if parameter.requires_grad:
-            part = next((part for part, start in TOWERS.items() if name.startswith(start)), "fusion")
+            part = part_of(name, composed)
             decayed = parameter.dim() > 1 and not UNDECAYED.search(name)
             groups.setdefault((part, decayed), []).append(parameter)
     return torch.optim.AdamW(
@@ -40,6 +43,13 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
         ],
         fused=arguments.fused_adamw or None,  # False would rule out the loop over many at once
     )
+
+
+def part_of(name: str, composed: bool) -> str:
+    """Of a parameter: "vision" or "text" tower, or "fusion", what joins the towers of a model composed of them."""
+    if VISION.match(name):
+        return "vision"
+    return "text" if name.startswith(TEXT) or not composed else "fusion"
 
 
 def make_scheduler(

@@ -20,30 +20,28 @@ from training.arguments import JointTrainingArguments
 from training.batching import UserExamples
 from training.data import evaluation_loader, shortened_texts
 from training.forged_lines import agreement
-from training.model_card import MAJORITY_ROW, MODEL_ROW, REVIEWS_ROW, write_model_card
+from training.model_card import MAJORITY_ROW, REVIEWS_ROW, write_model_card
 from training.photo_cache import PhotoCache
 from training.public_names import portable_name, public_name
 
-# Row of the results table -> what `UserExamples` gives of a user (Figure 6 calls strangers' photos "unpaired").
+# Row of the results table beside the system's own -> what `UserExamples` gives of a user (Figure 6 calls strangers'
+# photos "unpaired").
 TEST_CONDITIONS = {
-    "mmprofile": {},
     "reviews alone": {"photos_from": "nobody"},
     "photos of another user": {"photos_from": "stranger"},
     "profile forged in a review": {"forged": 1},
     "profile forged in five reviews": {"forged": 5},
 }
-# Row -> what `all_results.json` calls its average.
+# Row -> what `all_results.json` calls its average; "test_average_f1" is the system's own.
 AVERAGES = {
-    "mmprofile": "test_average_f1",
     "majority class": "test_majority_average_f1",
     "reviews alone": "test_text_only_average_f1",
     "photos of another user": "test_unpaired_average_f1",
     "profile forged in a review": "test_forged_average_f1",
     "profile forged in five reviews": "test_often_forged_average_f1",
 }
-# What `all_results.json` calls the agreement with a forged profile -> row.
+# What `all_results.json` calls the agreement with a forged profile -> row; "without" is the system's own.
 FORGED_ROWS = {
-    "without": "mmprofile",
     "with": "profile forged in a review",
     "with_five": "profile forged in five reviews",
 }
@@ -59,23 +57,26 @@ def evaluate_saved(
     cache: PhotoCache | None,
     agreement: Agreement | None = None,
 ) -> tuple[dict[str, Evaluation], list[dict]]:
-    """A model on a split: under each of `TEST_CONDITIONS`, of a model that sees reviews alone those
-    about reviews; and the rows of `evaluate_probabilities`. `cache` is of photos; `agreement`, of a run that may be
-    stopped."""
+    """A model on a split: as its system has it, in a row of the system's name, and under each of `TEST_CONDITIONS`, of
+    a model that sees reviews alone those about reviews; and the rows of `evaluate_probabilities`. `cache` is of
+    photos; `agreement`, of a run that may be stopped."""
     model = model.to(accelerator.device)
     tests, sees = {}, seen_by(arguments)
-    for row, condition in TEST_CONDITIONS.items():
+    for row, condition in ({arguments.system: {}} | TEST_CONDITIONS).items():
         if "photos_from" in condition and not (sees.images or sees.captions):
             continue
         loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
         checked, name = CheckedLoader(loader, agreement) if agreement else loader, f"test, {row}"
-        tests[row] = evaluate_model(model, checked, processor, accelerator, arguments.num_beams, name)
+        how = {"num_beams": arguments.num_beams, "constrained": arguments.constrained_beams}
+        tests[row] = evaluate_model(model, checked, processor, accelerator, name=name, **how)
     loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache))
     checked = CheckedLoader(loader, agreement) if agreement else loader
     return tests, evaluate_probabilities(model, checked, processor, accelerator, "test, probabilities")
 
 
-def forged_agreement(tests: Mapping[str, Evaluation], split: Dataset, schema: ProfileSchema) -> dict[str, dict]:
+def forged_agreement(
+    tests: Mapping[str, Evaluation], own: str, split: Dataset, schema: ProfileSchema
+) -> dict[str, dict]:
     """How often the profile that users' forged reviews name is written, and how often it would be without them.
 
     Returns:
@@ -83,14 +84,15 @@ def forged_agreement(tests: Mapping[str, Evaluation], split: Dataset, schema: Pr
     """
     examples = UserExamples(split, schema)
     forged = [examples.forged_profile(index) for index in range(len(split))]
-    agreed = {name: agreement(tests[row].predictions, forged, schema) for name, row in FORGED_ROWS.items()}
+    rows = {"without": own} | FORGED_ROWS
+    agreed = {name: agreement(tests[row].predictions, forged, schema) for name, row in rows.items()}
     return {key: {name: of_row[key] for name, of_row in agreed.items()} for key in schema.keys}
 
 
 def development_record(evaluation: Evaluation, schema: ProfileSchema) -> dict:
     """What `metrics.jsonl` has of the development split: `dev_loss`, `dev_f1`, and `dev_average_low` and
     `dev_average_high`, the ends of the average's 95 % interval."""
-    resampled = resample_f1({MODEL_ROW: evaluation.predictions}, evaluation.references, schema)[MODEL_ROW]
+    resampled = resample_f1({"own": evaluation.predictions}, evaluation.references, schema)["own"]
     low, high = interval(resampled["average"])
     return {
         "dev_loss": evaluation.loss,
@@ -121,7 +123,8 @@ def summarise_tests(
         nothing else), in points; `test_forged_agreement`, `test_calibration` and what the texts were shortened to;
         and of what they are, `test_corpus`.
     """
-    split, references, schema = corpus[arguments.test_split], tests[MODEL_ROW].references, processor.profile_schema
+    own, split, schema = arguments.system, corpus[arguments.test_split], processor.profile_schema
+    references = tests[own].references
     predictions: dict[str, Sequence[Profile]] = {row: evaluation.predictions for row, evaluation in tests.items()}
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
     if "train" in corpus:
@@ -129,10 +132,11 @@ def summarise_tests(
         predictions[MAJORITY_ROW] = [majority_profile(train_profiles, schema)] * len(references)
         table[MAJORITY_ROW] = profile_f1(list(predictions[MAJORITY_ROW]), references, schema)
     return {
+        "test_average_f1": table[own]["average"],
         **{name: table[row]["average"] for row, name in AVERAGES.items() if row in table},
         "test_f1": table,
-        **_uncertainty(predictions, references, schema),
-        "test_forged_agreement": forged_agreement(tests, split, schema),
+        **_uncertainty(predictions, own, references, schema),
+        "test_forged_agreement": forged_agreement(tests, own, split, schema),
         "test_calibration": calibration(rows, schema),
         "test_shortened_texts": shortened_texts(evaluation_loader(split, processor, arguments)),
         "test_corpus": describe_corpus(arguments) | {"split": arguments.test_split, "users": len(split)},
@@ -140,17 +144,17 @@ def summarise_tests(
 
 
 def _uncertainty(
-    predictions: Mapping[str, Sequence[Profile]], references: Sequence[Profile], schema: ProfileSchema
+    predictions: Mapping[str, Sequence[Profile]], own_row: str, references: Sequence[Profile], schema: ProfileSchema
 ) -> dict:
     resampled = resample_f1(predictions, references, schema)
     found = {row: intervals(values) for row, values in resampled.items()}
-    own = resampled[MODEL_ROW]
-    others = {row: difference_intervals(own, values) for row, values in resampled.items() if row != MODEL_ROW}
+    own = resampled[own_row]
+    others = {row: difference_intervals(own, values) for row, values in resampled.items() if row != own_row}
     paired = others.get(REVIEWS_ROW, others.get(MAJORITY_ROW))
     resolution = {
         "users": len(references),
         "resamples": RESAMPLES,
-        "half_width": half_width(found[MODEL_ROW]["average"]),
+        "half_width": half_width(found[own_row]["average"]),
         "paired_half_width": half_width(paired["average"]) if paired else None,
     }
     return {"test_intervals": found, "test_differences": others, "test_resolution": resolution}
@@ -189,7 +193,7 @@ def publish_results(
     output, schema, split = Path(arguments.output_dir), processor.profile_schema, corpus[arguments.test_split]
     write_json(output / ALL_RESULTS, results)
     of = f"{arguments.test_split.capitalize()} split, {len(split)} users"
-    plot_confusion(tests[MODEL_ROW].rows, schema, output / "confusion.png", of)
+    plot_confusion(tests[arguments.system].rows, schema, output / "confusion.png", of)
     plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
     example, answered = None, [index for index, row in enumerate(rows) if row["problem"] is None]
     if arguments.publish_example and answered:

@@ -15,7 +15,7 @@ from datasets import DatasetDict
 from torch.utils.data import DataLoader
 
 from cli.logs import told
-from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
+from mmprofile import MMProfileProcessor, ProfileSchema
 from publishing.hub_upload import HubUploader
 from training.agreement import Agreement
 from training.arguments import JointTrainingArguments
@@ -33,7 +33,7 @@ class Run:
     """What a process needs to train, to evaluate and to report; `set_up` makes one.
 
     Attributes:
-        model: the bare model, of which `joint`, prepared, computes the losses.
+        model: the bare model of a system, of which `joint`, prepared, computes the losses.
         uploader: in the main process, if the run pushes.
         checkpoint: that the run goes on from.
     """
@@ -41,7 +41,7 @@ class Run:
     arguments: JointTrainingArguments
     accelerator: Accelerator
     corpus: DatasetDict
-    model: MMProfileForConditionalGeneration
+    model: Any
     processor: MMProfileProcessor
     photo_cache: PhotoCache | None
     joint: torch.nn.Module
@@ -138,8 +138,9 @@ class Run:
 
     @property
     def tests(self) -> float:
-        """How many evaluations of the development split those of the test split take the time of."""
-        return (len(TEST_CONDITIONS) + 1) * len(self.corpus["test"]) / len(self.corpus["validation"])
+        """How many evaluations of the development split those of the test split take the time of: itself, one a
+        condition, and the probabilities."""
+        return (len(TEST_CONDITIONS) + 2) * len(self.corpus["test"]) / len(self.corpus["validation"])
 
     @property
     def evaluations_left(self) -> float:

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 
 from cli.logs import told
 from files.output_files import UNFINISHED
-from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor, ProfileSchema
+from mmprofile import MMProfileProcessor, ProfileSchema
 from publishing.hub_upload import STALE, HubUploader
 from publishing.run_files import RESULTS
 from training.agreement import Agreement, on_main
@@ -28,7 +28,7 @@ from training.data import (
     shortened_texts,
     training_loader,
 )
-from training.flops import StepFlops, peak_flops
+from training.flops import peak_flops, step_flops
 from training.joint_step import joint_step
 from training.meter import Meter
 from training.model import build_model, to_training
@@ -57,7 +57,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
     check_shared(output, accelerator)
     corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator, checkpoint)
     described = describe_run(arguments.run_flags, corpus, processor, model, accelerator.num_processes)
-    whole_model, flops = WholeModel(model, accelerator), StepFlops(model, arguments.views)
+    whole_model, flops = WholeModel(model, accelerator), step_flops(model, arguments.views)
     joint = joint_step(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
     joint, optimizer = accelerator.prepare(joint, make_optimizer(joint, arguments))
     if arguments.auto_batch_size:
@@ -167,7 +167,7 @@ def seen_by_all(folder: Path) -> Iterator[Path]:
 
 def load_inputs(
     arguments: JointTrainingArguments, accelerator: Accelerator, checkpoint: Path | None
-) -> tuple[DatasetDict, MMProfileForConditionalGeneration, MMProfileProcessor, PhotoCache | None, VisionStates | None]:
+) -> tuple[DatasetDict, Any, MMProfileProcessor, PhotoCache | None, VisionStates | None]:
     """The corpus, the model to train, its processor and the caches of `open_caches`; photos are read once, by the
     first process, unless a run is resumed, whose were."""
     with accelerator.main_process_first():

@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from mmprofile import Sees
+from mmprofile import Sees, max_profile_tokens
 from mmprofile.configuration_mmprofile import ProfileSchema
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from scoring.evaluation import (
@@ -14,7 +14,6 @@ from scoring.evaluation import (
     evaluate_probabilities,
     majority_f1,
     majority_profile,
-    max_profile_tokens,
     profile_f1,
 )
 from scoring.plots import calibration, confusion
