@@ -69,6 +69,30 @@ def test_a_prompt_opens_as_texts_did_in_pre_training(name, added):
     assert all(row[row != NOTHING][: len(opening)].tolist() == opening for row in rows)
 
 
+@by_name
+def test_a_tokens_position_counts_what_is_there_before_it(name):
+    model, (inputs, targets) = causal_model(name), users(name)
+    seen = []
+    rotary = model.get_decoder().rotary_emb
+    rotary.register_forward_pre_hook(lambda _, args, given: seen.append(given["position_ids"]), with_kwargs=True)
+    model.target_losses(inputs, targets)
+    rows = model.prompts(inputs)
+    for row, places in zip(rows, seen[0], strict=True):
+        start = int((row == NOTHING).sum())
+        assert places[start:].tolist() == list(range(len(places) - start))
+
+
+@by_name
+def test_padding_and_the_end_are_the_tokenizers(name):
+    model = causal_model(name)
+    for config in (model.config, model.config.get_text_config(), model.generation_config):
+        config.pad_token_id, config.eos_token_id = None, [5, 6]  # as checkpoints have them
+    model.prepare(PROCESSOR)
+    found = {(c.pad_token_id, c.eos_token_id) for c in (model.config, model.config.get_text_config())}
+    assert found == {(PROCESSOR.tokenizer.pad_token_id, PROCESSOR.tokenizer.eos_token_id)}
+    assert (model.generation_config.pad_token_id, model.generation_config.eos_token_id) in found
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Losses
 
