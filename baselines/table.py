@@ -2,8 +2,11 @@
 
 from baselines.aom import AOM
 from baselines.bart import BART
+from baselines.chatglm import CHATGLM
 from baselines.coopnet import COOPNET
 from baselines.flan_t5 import FLAN_T5
+from baselines.llama import LLAMA
+from baselines.llava import LLAVA
 from baselines.od_tup import OD_TUP
 from baselines.select_att import SELECT_ATT
 from baselines.vlp_mabsa import VLP_MABSA
@@ -16,6 +19,9 @@ SYSTEMS: dict[str, System] = {
     "flan_t5": FLAN_T5,
     "bart": BART,
     "od_tup": OD_TUP,
+    "llama": LLAMA,
+    "chatglm": CHATGLM,
+    "llava": LLAVA,
     "coopnet": COOPNET,
     "select_att": SELECT_ATT,
     "vlp_mabsa": VLP_MABSA,
