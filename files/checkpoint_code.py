@@ -104,7 +104,7 @@ def _own_processor(name: str, revision: str | None):
         system = find_system(saved_system(name, revision))
         kind = PreTrainedConfig.get_config_dict(name, revision=at)[0].get("model_type")
         if kind != TYPE and system.name == DEFAULT_SYSTEM:
-            raise ValueError(f"it must be a checkpoint of type {TYPE!r} or of another system, it is {kind!r}")
+            raise ValueError(f"it must be a checkpoint of type {TYPE!r}, it is {kind!r} and names no other system")
         config = system.model_class.config_class.from_pretrained(name, revision=at)
         processor = MMProfileProcessor.from_pretrained(name, revision=at, trust_remote_code=False, config=config)
     if (foreign := foreign_code(name, revision)) and os.environ.get("RANK", "0") == "0":
