@@ -34,15 +34,17 @@ from PIL import Image
 from starlette.middleware import Middleware
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
+from cli.progress import log_progress
 from prediction.linear import by_fast_linears
-from web.about import read_card, render_about, save_thumbnail
+from web.about import read_card, read_train_corpus, render_about, save_thumbnail
 from web.requests import UPLOAD_BYTES, Gate, Page, read_upload, shown_name
 from web.results import EMPTY, render_answers, render_error, thumbnail
 
 ROOT = Path(__file__).parent
 SPACE_FILES = (
-    *("app.py", "prediction/__init__.py", "prediction/linear.py", "web/__init__.py", "web/about.py"),
-    *("web/arguments.py", "web/requests.py", "web/results.py", "web/page.css", "web/examples.json"),
+    *("app.py", "cli/__init__.py", "cli/progress.py", "prediction/__init__.py", "prediction/linear.py"),
+    *("web/__init__.py", "web/about.py", "web/arguments.py", "web/requests.py", "web/results.py"),
+    *("web/page.css", "web/examples.json"),
 )
 EXAMPLES = json.loads((ROOT / "web" / "examples.json").read_text(encoding="utf-8"))
 SESSIONS = 1000  # kept at a time
@@ -201,7 +203,8 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
     """
     uploads = upload_folder()
     profiler, examples = Profiler(model_id, uploads, revision, trusted), _example_users()
-    about = render_about(model_id, revision, read_card(model_id, revision))
+    card, train_corpus = read_card(model_id, revision), read_train_corpus(model_id, revision)
+    about = render_about(model_id, revision, card, train_corpus)
     with Page(uploads, title=TITLE, analytics_enabled=False, delete_cache=DELETED) as app:
         gr.HTML(HEAD + about, elem_id="head", js_on_load=None)
         with gr.Row():
@@ -311,6 +314,7 @@ def save_space(folder: str | os.PathLike, model_id: str, space_id: str | None = 
 
 
 def main(argv: list[str] | None = None) -> None:
+    log_progress()
     parser = argument_parser(__doc__)
     options = parser.parse_args(argv)
     if not options.model:

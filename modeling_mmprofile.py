@@ -32,7 +32,7 @@ from transformers.utils.generic import ModelOutput, TransformersKwargs
 from transformers.utils.hub import cached_file
 
 from .configuration_mmprofile import MMProfileConfig
-from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, Fusion, FusingEncoder, MMProfileOutput
+from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion, MMProfileOutput
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 

@@ -3,8 +3,8 @@
     python -m benchmarks.systems --output benchmarks/results/systems_cpu.json --readme baselines/README.md
 
 Trains `recipes/quickstart.yaml --system NAME` (`make demo` builds the corpus) into `--folder`/NAME, each in a process
-of its own; started again it goes on where it stopped, and a system whose folder is complete is not trained again. Several
-may be trained side by side, by commands with other `--systems`; FILE and table hold what is complete.
+of its own; started again it goes on where it stopped, and a system whose folder is complete is not trained again.
+Several may be trained side by side, by commands with other `--systems`; FILE and table hold what is complete.
 """
 
 import sys

@@ -7,6 +7,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LIBRARIES = ("transformers", "datasets", "huggingface_hub", "accelerate", "torch", "training", "publishing", "scoring")
 
 told = logging.getLogger("mmprofile")
+told_anywhere = told.getChild("anywhere")  # in each process, of what that one alone has met
 
 
 class _Lines(logging.Handler):
@@ -22,8 +23,10 @@ def set_log_level(level: str, here: bool = True) -> None:
     good as "warning".
 
     Args:
-        here: whether this is the process that tells; of others only errors are told.
+        here: whether this is the process that tells; of others only errors are told, and what goes to
+            `told_anywhere`.
     """
+    told_anywhere.setLevel(level.upper())
     number = logging.getLevelName(level.upper()) if here else logging.ERROR
     told.setLevel(number)
     told.propagate = False

@@ -45,7 +45,9 @@ def unified_columns(table: pa.Table, folder: str | os.PathLike = "") -> dict[str
         raise ValueError(f"the dataset needs the columns user_id and reviews, {sorted(missing)} missing")
     ids, reviews = (table.column(name) for name in ("user_id", "reviews"))
     if not _is_text(ids.type):
-        raise ValueError(f"a user_id is a text, got {_kind(ids.type)}; convert the column (astype(str) in pandas)")
+        raise ValueError(
+            f"a user_id is a text, got {type_in_words(ids.type)}; convert the column (astype(str) in pandas)"
+        )
     _check_reviews(reviews.type)
     chunks = [_reviews(chunk, os.fspath(folder)) for chunk in reviews.chunks]
     unified_reviews = pa.chunked_array(chunks, chunks[0].type) if chunks else reviews
@@ -62,18 +64,18 @@ def is_text_profile(kind: pa.DataType) -> bool:
 def _check_reviews(kind: pa.DataType) -> None:
     what = "reviews are a list of structs of text, images and captions, for each user"
     if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
-        raise ValueError(f"{what}, got {_kind(kind)}")
+        raise ValueError(f"{what}, got {type_in_words(kind)}")
     fields = {field.name: field.type for field in kind.value_type}
     if missing := [name for name in REVIEW_COLUMNS if name not in fields]:
         raise ValueError(f"{what}, {', '.join(missing)} missing (null where there is none)")
     if not _is_text(fields["text"]):
-        raise ValueError(f"the text of a review is a text, got {_kind(fields['text'])}")
+        raise ValueError(f"the text of a review is a text, got {type_in_words(fields['text'])}")
     if not _is_null_or_list(fields["captions"], _is_text):
-        raise ValueError(f"the captions of a review are a list of texts, got {_kind(fields['captions'])}")
+        raise ValueError(f"the captions of a review are a list of texts, got {type_in_words(fields['captions'])}")
     if not _is_null_or_list(fields["images"], _is_photo):
         raise ValueError(
             "the images of a review are a list of photos, each its file's bytes, its path or a struct of bytes and"
-            f" path, got {_kind(fields['images'])}"
+            f" path, got {type_in_words(fields['images'])}"
         )
 
 
@@ -166,7 +168,7 @@ def _is_photo(kind: pa.DataType) -> bool:
     return bool(known) and (_is_bytes(content) or pa.types.is_null(content)) and _is_text(path)
 
 
-def _kind(kind: pa.DataType) -> str:
+def type_in_words(kind: pa.DataType) -> str:
     """A type in words."""
     if pa.types.is_null(kind):
         return "nothing but nulls"
@@ -175,7 +177,7 @@ def _kind(kind: pa.DataType) -> str:
     if _is_bytes(kind):
         return "bytes"
     if _is_list(kind):
-        return f"lists of {_kind(kind.value_type)}"
+        return f"lists of {type_in_words(kind.value_type)}"
     if pa.types.is_struct(kind):
         return f"structs of {', '.join(field.name for field in kind) or 'no field'}"
     return f"values of type {kind}"

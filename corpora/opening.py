@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict, Features, load_dataset, load_dataset_
 from datasets.data_files import DataFilesDict, get_data_patterns
 from datasets.exceptions import DatasetGenerationError
 
-from corpora.columns import unified
+from corpora.columns import type_in_words, unified
 
 # How a file begins -> the builder of datasets that reads it.
 BUILDERS = {b"PAR1": "parquet", b"ARROW1": "arrow"}
@@ -133,7 +133,8 @@ def table_kind(path: Path) -> str | None:
 
 
 def check_parquet(paths: Iterable[Path]) -> None:
-    """Raises a `ValueError` that names the first file which is not whole, or does not fit those before it."""
+    """Raises a `ValueError` that names the first file which is not whole, has a column that `datasets` cannot read, or
+    does not fit those before it."""
     columns, labels, kinds = {}, {}, {}  # -> the first file that has them
     for path in paths:
         table_kind(path)
@@ -143,6 +144,7 @@ def check_parquet(paths: Iterable[Path]) -> None:
             raise ValueError(f"{str(path)!r} is not a whole Parquet file") from None
         if metadata.num_row_groups and not metadata.num_rows:  # which `datasets` cannot read
             raise ValueError(f"{str(path)!r} has no rows; a corpus is without it")
+        _check_types(schema, path)
         if kind := _photo_kind(schema):
             kinds.setdefault(kind, path)
         if len(kinds) > 1:
@@ -160,11 +162,22 @@ def check_parquet(paths: Iterable[Path]) -> None:
             raise ValueError(f"the files of a corpus have the same class labels, those of {found} differ")
 
 
+def _check_types(schema: pa.Schema, path: Path) -> None:
+    for field in schema:
+        try:
+            Features.from_arrow_schema(pa.schema([field]))
+        except ValueError:
+            raise ValueError(
+                f"{str(path)!r}: the column {field.name} has {type_in_words(field.type)}, for which datasets has no"
+                " type; leave it out, or write it as text"
+            ) from None
+
+
 def _photo_kind(schema: pa.Schema) -> str | None:
     """How a file has its photos; None where it has none, or no column of reviews."""
     try:
         photo = schema.field("reviews").type.value_type.field("images").type.value_type
-    except (KeyError, AttributeError):
+    except (KeyError, AttributeError, TypeError):  # the last of a list of what has no fields
         return None
     if pa.types.is_null(photo):
         return None

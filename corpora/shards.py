@@ -17,11 +17,12 @@ from fsspec.core import url_to_fs
 
 from corpora.checks import check_profiles, labels_schema, review_problems
 from corpora.columns import unified_columns
+from files.unreadable_photos import Unreadable
 
 AT_ONCE = 16  # files whose footers and labels are read
 
 
-class UnreadableRow(ValueError):
+class UnreadableRow(Unreadable):
     """A user's row, or the file that has it, that cannot be read in the middle of a run."""
 
 

@@ -8,7 +8,7 @@ import re
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 import ibis
 import pyarrow as pa
-from ibis import _
+from ibis import Deferred, _
 from ibis.backends import BaseBackend
 
 from . import derivation
@@ -147,8 +147,28 @@ class _Plan:
             self.rules, splits, self.album, medians, self.ledger, self.lines, self._dates(histories), written
         )
 
-    def _lines(self, path: Path, fields: Mapping[str, str]) -> ibis.Table:
-        return read_lines(self.backend, plain_lines(path, self.scratch, MAX_LINE_BYTES, self.ledger), fields)
+    def _read(
+        self,
+        path: Path,
+        fields: Mapping[str, str],
+        made_of: Callable[[ibis.Table], ibis.Table],
+        is_none: Deferred,
+    ) -> tuple[ibis.Table, ibis.Table]:
+        """A file's lines, and what is made of them, kept.
+
+        Args:
+            is_none: of what is made, which rows are of lines that may be no records.
+        """
+
+        def read(copied: bool) -> tuple[ibis.Table, ibis.Table]:
+            plain = plain_lines(path, self.scratch, MAX_LINE_BYTES, self.ledger, copied)
+            lines = read_lines(self.backend, plain, fields)
+            return lines, self._kept(made_of(lines))
+
+        lines, made = read(copied=False)
+        # One such line may have taken others with it. To copy each file costs more than all else.
+        may_lack = self.backend.name == "duckdb" and path.suffix != ".gz"
+        return read(copied=True) if may_lack and any(_numbers(made.filter(is_none).count())) else (lines, made)
 
     def _kept(self, table: ibis.Table) -> ibis.Table:
         return keep(self.backend, table)
@@ -156,8 +176,10 @@ class _Plan:
     def _histories(self, photos: ibis.Table, ties: Sequence[int]) -> ibis.Table:
         """The reviews of a fitting length, of the users who wrote enough of them; texts only where photos are tied."""
         config, least = self.config, self.config.min_reviews
-        lines = self._lines(self.raw.review, dict.fromkeys(derivation.REVIEW_FIELDS, TEXT))
-        counts = self._kept(derivation.count_lines(lines, least))
+        fields: dict[str, str] = dict.fromkeys(derivation.REVIEW_FIELDS, TEXT)
+        lines, counts = self._read(
+            self.raw.review, fields, lambda lines: derivation.count_lines(lines, least), ~_.has_user
+        )
         active = counts.filter(_.user_id.notnull()).select("user_id", "lines")
         users = counts.filter(_.has_user)
         read, with_id, of_active = (_total(table, "lines") for table in (counts, users, active))
@@ -207,8 +229,8 @@ class _Plan:
 
     def _photos(self) -> tuple[ibis.Table, list[int]]:
         """The photos that are listed well, and which ties there are."""
-        lines = self._lines(self.raw.photos, dict.fromkeys(derivation.PHOTO_FIELDS, TEXT))
-        judged = self._kept(derivation.judge_photos(lines))
+        fields: dict[str, str] = dict.fromkeys(derivation.PHOTO_FIELDS, TEXT)
+        _lines, judged = self._read(self.raw.photos, fields, derivation.judge_photos, _.photo_id == "")
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
         (self.lines["photos"],) = _numbers(judged.count())
         counts = photos.group_by("tie").agg(photos=photos.count()).to_pyarrow().to_pydict()
@@ -252,7 +274,7 @@ class _Plan:
         """What each business tells. Python parses each different text of an attribute once."""
         fields = {"business_id": TEXT, "attributes": ATTRIBUTES}
         fields |= {rule.of[0]: TEXT for rule in self.rules if rule.kind == "top"}
-        lines = self._kept(self._lines(self.raw.business, fields))
+        _lines, lines = self._read(self.raw.business, fields, lambda lines: lines, _.business_id.isnull())
         good = lines.filter(_.business_id.fill_null("") != "")
         read, kept, different = _numbers(lines.count(), good.count(), good.business_id.nunique())
         self.lines["business"] = read

@@ -42,7 +42,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCa
 from huggingface_hub import utils as hub_utils
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
-from publishing.hub_answers import REFUSED, check_name, refusal
+from publishing.hub_answers import REFUSED, check_name, check_writer, refusal
 
 from .captions.store import corpus_files, open_shard
 from .corpus_card import CARD, SYNTHETIC, metadata_of
@@ -107,7 +107,7 @@ def check_repository(name: str, private: bool | None) -> None:
     check_name(name)
     api = HfApi()
     try:
-        _check_writer(api.whoami(), name.split("/")[0])
+        check_writer(api.whoami(), name.split("/")[0])
         _check_visibility(name, not api.repo_info(name, repo_type="dataset").private, private)
     except RepositoryNotFoundError:
         return  # the push makes it
@@ -117,14 +117,6 @@ def check_repository(name: str, private: bool | None) -> None:
         if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED:
             raise ValueError(f"{name} cannot be pushed to: {REFUSED[error.response.status_code]}") from None
         print(f"The Hub does not answer now, so {name} was not looked at: {refusal(error)}", file=sys.stderr)
-
-
-def _check_writer(user: dict, namespace: str) -> None:
-    namespaces = [user["name"], *(organization["name"] for organization in user.get("orgs", ()))]
-    if namespace not in namespaces:
-        raise ValueError(f"the token is of {user['name']}, who may write to {', '.join(namespaces)}, not {namespace}")
-    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise ValueError(f"the token of {user['name']} may only read, and a push needs one that may write")
 
 
 def _check_visibility(name: str, is_public: bool, private: bool | None) -> None:

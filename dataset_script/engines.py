@@ -13,7 +13,8 @@ their spelling: 4.10 may be 4.1.
 
 That is how DuckDB reads; Spark, laxer here and stricter there, is brought to it in `_spark_rows`. But for this: Spark
 takes a line for none that nests 1,000 deep or has a key of 50,000 characters; DuckDB may take one of up to twice
-`MAX_LINE_BYTES`, by where it stands.
+`MAX_LINE_BYTES`, by where it stands, and one behind a line that ends where a value is to come for none, if
+`raw_files.plain_lines` does not change that.
 """
 
 # PySpark is there where somebody asks for it.

@@ -7,7 +7,6 @@ is opened, not even through a symbolic link. What cannot be used is dropped and 
 import gzip
 import json
 import re
-import shutil
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
@@ -16,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import IO
 
 FILE_PATTERNS = {
     "business": ("*business.json",),
@@ -36,6 +36,8 @@ OTHER_FORMS = {
     b"\0": "UTF-16 or no text",
 }
 NEEDED = "an object a line is needed"
+BLANKS = b"\t\n\x0b\x0c\r "
+NO_RECORD = b"0\n"
 
 
 @dataclass
@@ -95,13 +97,17 @@ def _inside(root: Path, path: Path) -> Path:
     return path
 
 
-def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path:
+def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied: bool = False) -> Path:
     """The file itself, or, of a .gz, its lines unpacked into `scratch`, for an engine to read with all its threads.
 
     A mark at the beginning that says that it is UTF-8 is left out; such a file is copied.
 
     A .gz that is cut short gives the lines before the cut; of a line with more than `longest` bytes, which could fill
     memory and disk, nothing is kept. Both are counted.
+
+    Args:
+        copied: copy any file. In a copy, and what is unpacked, a line that ends with no object is `NO_RECORD`: behind
+            one that ends where a value is to come, as `{"text":`, DuckDB takes the next line for none as well.
 
     Raises:
         ValueError: if `scratch` has not the space, or the file does not begin with lines of an object each: it is one
@@ -110,7 +116,7 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
     packed = path.suffix == ".gz"
     start = _beginning(path, packed)
     _check_beginning(path.name, start.removeprefix(BOM_UTF8))
-    if not packed and not start.startswith(BOM_UTF8):
+    if not packed and not copied and not start.startswith(BOM_UTF8):
         return path
     plain = scratch / (path.stem if packed else path.name)
     try:
@@ -118,8 +124,8 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger) -> Path
             _unpack(path, plain, longest, ledger)
         else:
             with path.open("rb") as marked, plain.open("wb") as lines:
-                marked.seek(len(BOM_UTF8))
-                shutil.copyfileobj(marked, lines)
+                marked.seek(len(BOM_UTF8) * start.startswith(BOM_UTF8))
+                _copy_lines(marked, lines, longest)
     except OSError as error:
         raise ValueError(f"{path.name} cannot be unpacked into {scratch}: {error}") from None
     return plain
@@ -180,6 +186,21 @@ def _behind_object(line: bytes) -> bytes:
     return text[end:].lstrip(" \t").encode() if text[end:].lstrip()[:1] in ("{", ",") else b""
 
 
+def _harmless(line: bytes) -> bytes:
+    """See `plain_lines`."""
+    end = line.rstrip(BLANKS)[-1:]
+    return line if end in (b"", b"}") else NO_RECORD
+
+
+def _copy_lines(source: IO[bytes], lines: IO[bytes], longest: int) -> None:
+    """A line of more than `longest` bytes as it is."""
+    is_part = False
+    while line := source.readline(longest):
+        goes_on = len(line) == longest and not line.endswith(b"\n")
+        lines.write(line if is_part or goes_on else _harmless(line))
+        is_part = goes_on
+
+
 def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
     from datasets.utils import tqdm  # which takes seconds, and is for a build alone
 
@@ -187,7 +208,7 @@ def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
         size = path.stat().st_size
         with tqdm(total=size, unit="B", unit_scale=True, desc=f"unpacking {path.name}") as bar:
             for number, line in enumerate(_bounded_lines(unpacked, path.name, longest, ledger)):
-                lines.write(line if number else line.removeprefix(BOM_UTF8))
+                lines.write(_harmless(line if number else line.removeprefix(BOM_UTF8)))
                 if number % 1000 == 0:
                     bar.update(packed.tell() - bar.n)
             bar.update(size - bar.n)

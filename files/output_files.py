@@ -114,7 +114,7 @@ def only_run(folder: str | os.PathLike) -> Iterator[None]:
         ValueError: if another process holds it, or it cannot be a folder.
     """
     folder = Path(folder)
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = _locked(folder / LOCK)
@@ -128,9 +128,9 @@ def only_run(folder: str | os.PathLike) -> Iterator[None]:
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)
-            if made:
-                with suppress(OSError):  # not empty
-                    folder.rmdir()
+            with suppress(OSError):  # not empty
+                for path in made:
+                    path.rmdir()
 
 
 def remove_unfinished(folder: str | os.PathLike, seconds: float = 0.0) -> None:

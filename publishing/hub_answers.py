@@ -22,14 +22,28 @@ def check_name(name: str) -> None:
     hub_utils.validate_repo_id(name)
 
 
-def check_access(api: HfApi, name: str, kind: str = "model", private: bool | None = None) -> None:
-    """Asks the Hub whether the token may write to a repository. One that is not there is created: of what a token may
-    create, the Hub tells no more.
+def check_writer(user: dict, namespace: str) -> None:
+    """Raises a `ValueError` if a token may not write in a namespace, as far as the Hub tells without being asked to.
+
+    Args:
+        user: what `HfApi.whoami` returns.
+    """
+    namespaces = [user["name"], *(organization["name"] for organization in user.get("orgs", ()))]
+    if namespace not in namespaces:
+        raise ValueError(f"the token is of {user['name']}, who may write to {', '.join(namespaces)}, not {namespace}")
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise ValueError(f"the token of {user['name']} may only read, and a push needs one that may write")
+
+
+def check_access(api: HfApi, name: str, kind: str = "model", private: bool | None = None, create: bool = True) -> None:
+    """Asks the Hub whether the token may write to a repository, which need not be there.
 
     Args:
         name: `user/name`, or `name` for the token's user.
         kind: model, or space: of Gradio.
         private: of a repository that is created; None: as its namespace has it.
+        create: make one that is not there: of what a token with permissions of its own may create, the Hub tells no
+            more.
 
     Raises:
         ValueError: if there is no token, or it may not write there.
@@ -43,7 +57,9 @@ def check_access(api: HfApi, name: str, kind: str = "model", private: bool | Non
         try:
             api.auth_check(name, repo_type=kind, write=True)
         except RepositoryNotFoundError:
-            api.create_repo(name, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True)
+            check_writer(api.whoami(), name.split("/")[0])
+            if create:
+                api.create_repo(name, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True)
     except HfHubHTTPError as error:
         if is_passing(error):
             raise

@@ -104,15 +104,18 @@ class HubUploader:
         self._deadline: float | None = None  # set by finish
         self._error: BaseException | None = None
 
-    def check_access(self) -> None:
-        """Asks the Hub, before there is anything to push, whether that will be taken; creates the repository. Of a Hub
-        that is away it only warns: that may pass.
+    def check_access(self, create: bool = False) -> None:
+        """Asks the Hub, before there is anything to push, whether that will be taken. Of a Hub that is away it only
+        warns: that may pass.
+
+        Args:
+            create: make the repository, too, which tells more: see `publishing.hub_answers.check_access`.
 
         Raises:
             ValueError: if there is no token, or it may not write there.
         """
         try:
-            check_access(self._api, self.hub_model_id, private=self.hub_private_repo)
+            check_access(self._api, self.hub_model_id, private=self.hub_private_repo, create=create)
         except (hub_utils.httpx.HTTPError, OSError, json.JSONDecodeError) as error:
             logger.warning("Whether %s can be pushed to is not known yet: %s", self.hub_model_id, _one_line(error))
 

@@ -20,7 +20,7 @@ ARROWS = {
     "baselines": ["mmprofile", "systems"],
     "cli": [],
     "files": ["baselines", "mmprofile"],
-    "corpora": ["mmprofile"],
+    "corpora": ["files", "mmprofile"],
     "publishing": ["files", "mmprofile"],
     "prediction": ["cli", "corpora", "files", "mmprofile"],
     "scoring": ["files", "mmprofile", "prediction"],
@@ -32,7 +32,7 @@ ARROWS = {
     "metrics/profile_f1": [],
     "train": ["cli", "files", "scoring", "training"],
     "predict": ["cli", "files", "mmprofile", "prediction", "scoring"],
-    "app": ["files", "handler", "prediction", "web"],
+    "app": ["cli", "files", "handler", "prediction", "web"],
     "upload": ["app", "cli", "files", "publishing"],
     "benchmarks": [
         *("dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "systems", "train"),

@@ -9,8 +9,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
-from corpora.shards import UnreadableRow
-from files.unreadable_photos import UnreadablePhoto
+from files.unreadable_photos import Unreadable
 from training.failures import OtherProcessFailed, TrainingStopped
 
 
@@ -81,7 +80,7 @@ class Agreement:
             failure: of this process.
 
         Raises:
-            UnreadablePhoto: or what else failed here.
+            Unreadable: or what else failed here.
             OtherProcessFailed: if something failed in another process.
             TrainingStopped: if one of the processes got a signal.
         """
@@ -104,7 +103,7 @@ class Agreement:
             batch, failure = None, None
             try:
                 batch = next(batches, None)
-            except (UnreadablePhoto, UnreadableRow) as error:
+            except Unreadable as error:
                 failure = error
             self.check(failure)
             if batch is None:
@@ -136,7 +135,7 @@ def saved_when_stopped(agreement: Agreement, save: Callable[[], object]) -> Iter
     with agreement:
         try:
             yield
-        except (UnreadablePhoto, UnreadableRow, OtherProcessFailed):
+        except (Unreadable, OtherProcessFailed):
             save()
             raise
         except TrainingStopped as error:

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from files.output_files import UNFINISHED, read_json, unfinished_folder, write_json
 from publishing.hub_upload import LAST_CHECKPOINT
 from training.failures import TrainingFailure
-from training.optimization import WeightAverage
+from training.optimization import WeightAverage, averaged_weights
 from training.state import TrainingState
 
 PREFIX = "checkpoint-"
@@ -114,6 +114,14 @@ class Checkpoints:
             self.average.load_state_dict(found)
         state.load_state_dict(_merged_states(checkpoint, accelerator))
         state.to(accelerator.device)
+
+    def put_average(self, checkpoint: Path, model: torch.nn.Module) -> None:
+        """Gives a model the averaged weights of a checkpoint of a run that had such and has them no more: its scores
+        are theirs."""
+        path = checkpoint / AVERAGE_FILE
+        if self.average is None and path.exists():
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            model.load_state_dict(averaged_weights(found))
 
     def _check_finite(self, state: TrainingState) -> None:
         accelerator: Any = self.accelerator  # whose lists of what it has prepared have no public names

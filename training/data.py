@@ -1,7 +1,6 @@
 """The corpus that train.py reads, and the loaders that draw batches from it."""
 
 import copy
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
 from baselines.table import find_system
+from cli.logs import told_anywhere
 from corpora.checks import COLUMNS, check_content, check_rows, labels_schema
 from corpora.digest import corpus_digest
 from corpora.opening import open_beside_stream, open_corpus, photo_folder
@@ -163,7 +163,7 @@ def open_caches(
 
 
 def _say_what_is_left_out(problems: str) -> None:
-    print(f"{problems}. Left out with the captions (--on_bad_photo skip)", file=sys.stderr)
+    told_anywhere.warning(f"{problems}. Left out with the captions (--on_bad_photo skip)")
 
 
 def readable_photos(

@@ -9,9 +9,8 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
 from cli.logs import told
-from corpora.shards import UnreadableRow
 from files.output_files import WriteFailure
-from files.unreadable_photos import UnreadablePhoto
+from files.unreadable_photos import Unreadable
 from training.arguments import JointTrainingArguments
 from training.checkpoints import list_checkpoints
 from training.failures import OtherProcessFailed, TrainingFailure
@@ -57,9 +56,8 @@ def explained_failures(arguments: JointTrainingArguments, output: Path) -> Itera
             f" {arguments.learning_rate:g}, a --max_grad_norm below {arguments.max_grad_norm:g}, a --mixed_precision"
             f" other than {arguments.mixed_precision}"
         ) from None
-    except (UnreadablePhoto, UnreadableRow) as failure:  # of a loader's worker a row has the traceback in its words
-        words = str(failure).rpartition(f"{type(failure).__name__}: ")[2].strip()
-        raise TrainingFailure(f"{words}; {_last_checkpoint(output)}") from None
+    except Unreadable as failure:
+        raise TrainingFailure(f"{failure}; {_last_checkpoint(output)}") from None
     except OtherProcessFailed:
         raise SystemExit(1) from None
     except WriteFailure as failure:

@@ -1,7 +1,7 @@
 """How weights are updated: AdamW in groups of parameters, learning rates by step, and the weights' average."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from accelerate import Accelerator
@@ -130,6 +130,12 @@ class WeightAverage:
     def gathered(self) -> torch.nn.Module:
         """The model with the average as its weights, as `WholeModel` gives that with the trained ones."""
         return self._average.module
+
+
+def averaged_weights(state: Mapping) -> dict[str, torch.Tensor]:
+    """The weights in what `WeightAverage.state_dict` gave, by their names in the model."""
+    own = "module."
+    return {name.removeprefix(own): weight for name, weight in state.items() if name.startswith(own)}
 
 
 def check_spreading(arguments: JointTrainingArguments, accelerator: Accelerator) -> None:

@@ -2,7 +2,6 @@
 are."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -12,6 +11,7 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from cli.logs import told_anywhere
 from files.unreadable_photos import UnreadablePhoto
 from training.photo_cache import PhotoCache, digest
 
@@ -114,7 +114,7 @@ class ReadablePhotos:
             return
         self._told.add(problem)
         rest = f"photos that cannot be read are left out without a word after the first {NAMED}; --check_photos counts"
-        print(f"left out: {problem}" if len(self._told) <= NAMED else rest, file=sys.stderr, flush=True)
+        told_anywhere.warning(f"left out: {problem}" if len(self._told) <= NAMED else rest)
 
 
 def _different_photos(splits: Mapping[Any, Dataset]) -> Iterator[tuple[str, bytes | str]]:

@@ -13,7 +13,7 @@ from mmprofile import Profile, ProfileSchema, seen_by
 from publishing.run_files import ALL_RESULTS, CURVES
 from scoring.bootstrap import RESAMPLES, difference_intervals, half_width, interval, intervals, resample_f1
 from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_profile, profile_f1
-from scoring.plots import calibration, plot_calibration, plot_confusion
+from scoring.plots import calibration, plot_calibration, plot_confusion, values_of
 from scoring.reporting import format_table, plot_curves
 from training.agreement import Agreement, CheckedLoader
 from training.arguments import JointTrainingArguments
@@ -191,7 +191,6 @@ def publish_results(
         flags_known: see `write_model_card`.
     """
     output, schema, split = Path(arguments.output_dir), processor.profile_schema, corpus[arguments.test_split]
-    write_json(output / ALL_RESULTS, results)
     of = f"{arguments.test_split.capitalize()} split, {len(split)} users"
     plot_confusion(tests[arguments.system].rows, schema, output / "confusion.png", of)
     plot_calibration(results["test_calibration"], schema, output / "calibration.png", of)
@@ -201,6 +200,7 @@ def publish_results(
     if history:
         plot_curves(history, schema, output / CURVES)
     write_model_card(output, arguments, schema, results, history, example, flags_known)
+    write_json(output / ALL_RESULTS, results)  # the last, by which a run is known to have ended
     table = format_table(results["test_f1"], schema, results["test_intervals"])
     told.info(f"\nMacro-F1 on the {arguments.test_split} split, in percent, and 95 % intervals:\n\n{table}\n")
     told.info("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
@@ -208,14 +208,27 @@ def publish_results(
 
 
 def typical_user(rows: Sequence[Mapping]) -> tuple[int, int]:
-    """The first user of whose profile as many attributes are right as of the median user's, and how many these are.
+    """A user of whose profile as many attributes are right as of the median user's, and how many these are. Of several
+    the first with as many right values as their median: of an attribute of two values one alone may be right.
 
     Args:
         rows: of `evaluate_probabilities`.
     """
     right = [sum(row["profile"][key] == value for key, value in row["truth"].items()) for row in rows]
-    median = sorted(right)[(len(right) - 1) // 2]
-    return right.index(median), median
+    median = _lower_median(right)
+    alike = {index: _right_values(row) for index, row in enumerate(rows) if right[index] == median}
+    values = _lower_median(list(alike.values()))
+    return next(index for index, number in alike.items() if number == values), median
+
+
+def _right_values(row: Mapping) -> int:
+    return sum(
+        value in values_of(row["profile"], key) for key in row["truth"] for value in values_of(row["truth"], key)
+    )
+
+
+def _lower_median(numbers: Sequence[int]) -> int:
+    return sorted(numbers)[(len(numbers) - 1) // 2]
 
 
 def example_of_use(

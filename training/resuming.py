@@ -105,6 +105,7 @@ def resume(
     if best is not None and best.exists():
         checkpoints.load(best, TrainingState())
         with evaluated_model() as whole:
+            checkpoints.put_average(best, whole)
             if accelerator.is_main_process:
                 save_hub_folder(whole, processor, folder)
         checkpoints.load(checkpoint, state)

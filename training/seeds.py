@@ -22,10 +22,13 @@ from scoring.reporting import format_table
 from training.agreement import StoppedRun, on_main
 from training.arguments import JointTrainingArguments
 from training.checkpoints import list_checkpoints
+from training.results import describe_corpus
 from training.resuming import EARLY
 from training.run_recipe import read_saved_recipe, run_recipe
+from training.set_up import make_uploader
 
 SEEDS = "seeds.json"
+IN_SPLIT = ("dataset", "config", "split", "users")  # what of `test_corpus` says which users were evaluated
 
 
 def run_seeds(arguments: JointTrainingArguments, run: Callable[[JointTrainingArguments], dict]) -> dict:
@@ -48,6 +51,8 @@ def run_seeds(arguments: JointTrainingArguments, run: Callable[[JointTrainingArg
     with only_run(output) if state.is_main_process else nullcontext():
         ended, begun = on_main(state, lambda: _found(arguments)) if arguments.do_train else ({}, {})
         seeds = _seeds(arguments)
+        for seed in ended if arguments.push_to_hub else ():
+            _push(of_seed(arguments, seed), state)
         found = {}
         for seed in seeds:
             if seed not in ended:
@@ -90,8 +95,14 @@ def of_seed(arguments: JointTrainingArguments, seed: int, **begun) -> JointTrain
 
 def _found(arguments: JointTrainingArguments) -> tuple[dict[int, dict], dict[int, dict]]:
     """The results of the seeds that are trained, and how the runs of the others begin. Of seeds that are to be
-    overwritten the results go."""
+    overwritten the results go.
+
+    Raises:
+        ValueError: as `_check_flags`, `_check_split` and `_beginning`.
+    """
     ended, begun = {}, {}
+    if arguments.overwrite_output_dir:
+        (Path(arguments.output_dir) / SEEDS).unlink(missing_ok=True)
     for seed in _seeds(arguments):
         flags = of_seed(arguments, seed)
         results = Path(flags.output_dir) / ALL_RESULTS
@@ -102,7 +113,29 @@ def _found(arguments: JointTrainingArguments) -> tuple[dict[int, dict], dict[int
             ended[seed] = read_json(results)
         else:
             begun[seed] = _beginning(flags)
+    if begun:
+        for seed, results in ended.items():
+            _check_split(seed, results.get("test_corpus") or {}, arguments)
     return ended, begun
+
+
+def _check_split(seed: int, corpus: Mapping, arguments: JointTrainingArguments) -> None:
+    """Raises a `ValueError`, before others are trained, if a seed was evaluated on another split than these are."""
+    wanted = {"split": arguments.test_split} | describe_corpus(arguments)
+    if [name for name in IN_SPLIT if name in wanted and corpus.get(name) != wanted[name]]:
+        raise ValueError(
+            f"seed {seed} was evaluated on {dict(corpus)}, the others would be on {wanted}; evaluate that seed there"
+            " first, with --do_train false"
+        )
+
+
+def _push(flags: JointTrainingArguments, state: PartialState) -> None:
+    """Has the Hub hold the folder of a run that has ended, which may have been killed before its last push."""
+    uploader = make_uploader(flags, state)
+    if uploader:
+        for checkpoint in list_checkpoints(Path(flags.output_dir))[-1:]:
+            uploader.hold(checkpoint)
+        told.info(str(uploader.finish()))
 
 
 def _beginning(flags: JointTrainingArguments) -> dict[str, Any]:
@@ -155,9 +188,9 @@ def summarise_seeds(found: Mapping[int, Mapping]) -> dict:
     Raises:
         ValueError: if they are of different splits.
     """
-    splits = {seed: results.get("test_corpus") for seed, results in found.items()}
+    splits = {seed: results.get("test_corpus") or {} for seed, results in found.items()}
     first, *others = splits
-    if other := [seed for seed in others if splits[seed] != splits[first]]:
+    if other := [n for n in others if any(splits[n].get(name) != splits[first].get(name) for name in IN_SPLIT)]:
         raise ValueError(
             f"seed {first} was evaluated on {splits[first]}, seed {other[0]} on {splits[other[0]]}; evaluate all of"
             " them on one, with --do_train false"

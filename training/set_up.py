@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 
@@ -34,7 +34,7 @@ from training.meter import Meter
 from training.model import build_model, to_training
 from training.optimization import WeightAverage, check_spreading, make_optimizer, make_scheduler
 from training.photo_cache import PhotoCache
-from training.resuming import check_folder, clear_folder, describe_run, move_to_users, resume
+from training.resuming import changes_since, check_folder, clear_folder, describe_run, move_to_users, resume
 from training.run import Run, log_values
 from training.run_recipe import save_recipe
 from training.state import TrainingState
@@ -57,6 +57,8 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
     check_shared(output, accelerator)
     corpus, model, processor, photo_cache, vision_states = load_inputs(arguments, accelerator, checkpoint)
     described = describe_run(arguments.run_flags, corpus, processor, model, accelerator.num_processes)
+    if checkpoint:
+        changes_since(checkpoint, described)
     whole_model, flops = WholeModel(model, accelerator), step_flops(model, arguments.views)
     joint = joint_step(model, arguments.views, processor.black, arguments.weights, accelerator.is_fsdp2)
     joint, optimizer = accelerator.prepare(joint, make_optimizer(joint, arguments))
@@ -97,6 +99,7 @@ def set_up(arguments: JointTrainingArguments, accelerator: Accelerator) -> Run:
 def begin(run: Run) -> None:
     """Puts a run and its output folder to its checkpoint, or to a beginning without what an earlier run has left."""
     accelerator, described = run.accelerator, run.checkpoints.run
+    on_main(accelerator, lambda: run.uploader and run.uploader.check_access(create=True))
     if checkpoint := run.checkpoint:
         resume(checkpoint, run.checkpoints, run.state, run.evaluated_model, run.processor)
         if again := move_to_users(run.state, checkpoint, described, len(run.corpus["train"])):
@@ -126,7 +129,7 @@ def begin_schedule(run: Run) -> None:
     run.scheduler = make_scheduler(run.optimizer, run.steps, run.arguments, run.state.step)
 
 
-def make_uploader(arguments: JointTrainingArguments, accelerator: Accelerator) -> HubUploader | None:
+def make_uploader(arguments: JointTrainingArguments, accelerator: Accelerator | PartialState) -> HubUploader | None:
     """That of the main process, if the run pushes; in all processes a `ValueError` where it may not."""
     if not arguments.push_to_hub or arguments.dry_run:
         return None

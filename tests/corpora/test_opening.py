@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 import predict
-from corpora.opening import open_corpus
+from corpora.opening import open_beside_stream, open_corpus
 from prediction.inputs import open_users
 from tests.prediction.test_predict import model, rows_of, run  # noqa: F401
 from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user, write_corpus
@@ -193,6 +193,41 @@ def test_a_file_that_is_none_is_told_in_a_sentence(tmp_path, name, content, mess
     with pytest.raises(ValueError, match=message) as refused:
         open_all(tmp_path / name)
     assert len(str(refused.value)) < 300
+
+
+MAP = pa.map_(pa.string(), pa.string())
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (pa.list_(pa.null()), [], "reviews are a list of structs of .*, got lists of nothing but nulls$"),
+        (pa.list_(pa.string()), ["good"], "reviews are a list of structs of .*, got lists of texts$"),
+        (pa.list_(pa.list_(pa.string())), [["good"]], "reviews are a list of structs of .*, got lists of lists of"),
+        (pa.list_(pa.binary(3)), [b"ann"], "reviews are a list of structs of .*, got lists of bytes$"),
+        (pa.struct([("text", pa.list_(pa.string()))]), {"text": ["good"]}, "got structs of text$"),
+        (MAP, [("text", "good")], "users.parquet': the column reviews has values of .*map"),
+    ],
+)
+def test_reviews_of_another_type_in_a_file_are_told_in_a_sentence(tmp_path, kind, values, message):
+    table = pa.table({"user_id": ["a"], "reviews": pa.array([values], kind)})
+    for path in (tmp_path / "users.parquet", tmp_path / "corpus" / "users.parquet"):
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(table, path)
+        with pytest.raises(ValueError, match=message) as refused:
+            open_corpus(str(path if path.parent == tmp_path else path.parent))
+        assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("kind", [MAP, pa.list_(pa.struct([("monday", MAP)]))])
+def test_a_column_that_datasets_has_no_type_for_is_named_wherever_it_is_opened(tmp_path, kind):
+    table = pa.Table.from_pylist([{"user_id": "a", "reviews": REVIEWS}])
+    pq.write_table(table.append_column("hours", pa.nulls(1, kind)), tmp_path / "train.parquet")
+    for opened in (open_corpus, open_beside_stream):
+        with pytest.raises(
+            ValueError, match="train.parquet': the column hours has .*, for which datasets has no type; leave"
+        ):
+            opened(str(tmp_path))
 
 
 def test_types_that_differ_between_files_are_told_in_a_sentence(tmp_path):

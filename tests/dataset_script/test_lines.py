@@ -122,6 +122,10 @@ NONE = [
     b'{"id": "?", "text": "a\xc0\xafb"}',
     b'{"id": "?", "text": "a\xf5\x80\x80\x80b"}',
     b'{"id": "?", "text": "a\xe2\x82"}',
+    # Cut where a value is to come, at the end, where what comes next must be read as if they were not there.
+    b'{"id": "?", "list": [1,',
+    b"NaN",
+    b'{"id": "?", "text":',
 ]
 BLANK = [b"", b" \t ", b"\r", b"\x0b\x0c"]
 ENGINES = ["duckdb", pytest.param("local[1]", marks=pytest.mark.slow)]
@@ -177,7 +181,7 @@ def test_the_engines_count_alike_what_is_no_line(tmp_path):
     folder = raw.write(tmp_path / "raw")
     for name in ("business", "review", "photos"):
         path = folder / f"yelp_{name}.json"
-        path.write_bytes(b"\n".join([*NONE[:20], path.read_bytes(), *NONE[20:], *BLANK]))
+        path.write_bytes(b"\n".join([*NONE[20:], path.read_bytes(), *NONE[:20], *BLANK]))
     ducks, sparks = plan(folder), plan(folder, engine="local[1]")
     assert ducks.ledger.dropped["review", "malformed JSON, or user_id is missing, null or empty"] == len(NONE)
     assert ducks.ledger.dropped["review", "date is a number, such as milliseconds"] == 4

@@ -113,6 +113,39 @@ def test_a_first_line_that_is_broken_costs_that_line_alone(tmp_path, first):
     assert malformed == (first != b"")
 
 
+# Behind each of these DuckDB reads the next line wrongly too.
+CUT_LINES = [
+    b'{"review_id":',
+    b'{"review_id": "x", "text": ',
+    b'{"review_id": "x", "list": [1,\r',
+    b'{"review_id": "x", "list": [',
+    b"[1, ",
+    b"NaN",
+    b"-Infinity",
+    b"1e400",
+]
+
+
+@pytest.mark.parametrize("form", ["plain", "packed", "marked"])
+def test_a_line_that_is_cut_costs_no_line_behind_it(tmp_path, form):
+    folder = hand_written().write(tmp_path / "raw")
+    for name in ("business", "review", "photos"):
+        path = folder / f"yelp_{name}.json"
+        lines = path.read_bytes().splitlines()
+        for number, cut in enumerate(CUT_LINES):
+            lines.insert(2 * number % len(lines), cut)
+        content = (b"\xef\xbb\xbf" if form == "marked" else b"") + b"\n".join([*lines, CUT_LINES[0]])
+        path.write_bytes(content)
+        if form == "packed":
+            path.with_suffix(".json.gz").write_bytes(gzip.compress(content))
+            path.unlink()
+    corpus = plan(folder)
+    assert {row.user_id: row.profile for rows in corpus.splits.values() for row in rows} == PROFILES
+    malformed = {where: count for (where, why), count in corpus.ledger.dropped.items() if "missing, null or" in why}
+    assert malformed == dict.fromkeys(("business", "review", "photos"), len(CUT_LINES) + 1)
+    assert corpus.lines["review"] == len(hand_written().reviews) + len(CUT_LINES) + 1
+
+
 def test_what_macos_leaves_beside_a_raw_file_is_none(tmp_path):
     folder = hand_written().write(tmp_path / "raw")
     for name in ("._yelp_review.json", ".DS_Store", "._photos.json", "photos/._pizzeria-0.jpg"):

@@ -1,10 +1,12 @@
 """Code that came with a checkpoint is run where that is asked for, and nowhere else."""
 
 import json
+import os
 import re
 import shutil
 
 import pytest
+import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
@@ -12,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 from files.checkpoint_code import foreign_code, load_model, load_processor
 from files.checkpoint_files import exact_revision
 from mmprofile import MMProfileForConditionalGeneration, MMProfileProcessor
+from tests import ROOT
 from tests.prediction.test_predict import rows_of, run
 from tests.tiny_corpus import SCHEMA
 from tests.tiny_folder import save_tiny_folder
@@ -77,6 +80,33 @@ def test_a_folders_own_code_is_not_run_unless_it_is_trusted(folder, ran, capsys,
     assert ran.exists() and modules == {"transformers_modules"}
 
 
+def test_code_of_the_same_length_and_age_is_foreign_too_and_the_first_process_alone_says_so(
+    folder, capsys, monkeypatch
+):
+    ours, path = ROOT / "texts_mmprofile.py", folder / "texts_mmprofile.py"
+    path.write_bytes(ours.read_bytes().replace(b"import", b"imporT", 1))
+    os.utime(path, ns=(ours.stat().st_atime_ns, ours.stat().st_mtime_ns))
+    assert path.stat().st_size == ours.stat().st_size
+    monkeypatch.setenv("RANK", "1")
+    load_processor(str(folder), None)
+    assert "not run" not in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    load_processor(str(folder), None)
+    assert "texts_mmprofile.py came with it and is not run" in capsys.readouterr().err
+
+
+def test_processor_and_configuration_of_a_hub_model_are_those_of_its_revision(hub, folder):
+    api = HfApi(hub.endpoint, token=hub.token)
+    api.create_repo("user/settings")
+    first = api.upload_folder(repo_id="user/settings", folder_path=folder).oid
+    set_fields(folder / "processor_config.json", max_text_tokens=33)
+    set_fields(folder / "config.json", paradigm="unimodal")
+    second = api.upload_folder(repo_id="user/settings", folder_path=folder).oid
+    found = [load_processor("user/settings", revision) for revision in (first, second)]
+    assert [processor.max_text_tokens for processor, _ in found] == [64, 33]
+    assert [config.paradigm == "unimodal" for _, config in found] == [False, True]
+
+
 def test_a_folder_with_this_packages_code_is_loaded_as_the_auto_classes_load_it_and_nothing_is_said(saved, capsys):
     processor, _, model = load(saved)
     assert "not run" not in capsys.readouterr().err and foreign_code(str(saved), None) == []
@@ -134,6 +164,15 @@ def test_weights_that_are_not_the_models_are_refused(folder, change):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"other weights than the model, e.g. of 'fusion.gate_(text|other).weight'"):
         load_model(str(folder), None)
+
+
+def test_weights_of_sixteen_bits_are_trained_in_thirty_two_unless_they_are_wanted_as_they_are(folder):
+    halved = {name: weight.bfloat16() for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(halved, folder / "model.safetensors", {"format": "pt"})
+    set_fields(folder / "config.json", dtype="bfloat16")
+    for trusted in (False, True):
+        assert load_model(str(folder), None, trusted).dtype == torch.float32
+        assert load_model(str(folder), None, trusted, dtype="auto").dtype == torch.bfloat16
 
 
 def test_a_model_of_another_type_is_refused_where_it_is_trusted_and_has_no_code(folder):

@@ -110,9 +110,13 @@ def test_what_a_killed_run_left_unfinished_is_removed(tmp_path):
 
 
 def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="no such checkpoint"), only_run(tmp_path / "new"):
+    with pytest.raises(ValueError, match="no such checkpoint"), only_run(tmp_path / "deep" / "new"):
         raise ValueError("no such checkpoint")
     assert os.listdir(tmp_path) == []
+    (tmp_path / "deep").mkdir()
+    with only_run(tmp_path / "deep" / "new"):
+        pass
+    assert os.listdir(tmp_path) == ["deep"]  # which was there
 
 
 def test_without_locks_a_run_goes_on(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Photos' files: which way is up, whatever the EXIF data are, and nothing read that could cost any memory or time."""
 
 import io
+import re
 import struct
 import time
 import tracemalloc
@@ -89,6 +90,17 @@ def test_a_hostile_file_costs_little_and_is_refused_or_read_without_its_burden(n
     finally:
         tracemalloc.stop()
     assert peak < 30_000_000 and time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "start", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\x10\0\0\0WEBPVP8X", b"BM", b""]
+)
+def test_an_error_quotes_neither_a_files_bytes_nor_python(start):
+    content = start + b"SECRET" * 40
+    with pytest.raises(ValueError) as error:
+        load_rgb(content, 10_000)
+    said = str(error.value)
+    assert re.fullmatch(rf"the image of {len(content)} bytes [\w ,.:;()-]+", said) and "SECRET" not in said
 
 
 def test_an_image_that_is_opened_and_not_decoded_is_read_as_its_file():

@@ -139,7 +139,7 @@ def test_wrong_names_are_refused_before_anything_is_sent(hub, folder, words, mes
 
 @pytest.mark.parametrize(
     ("token", "name", "message"),
-    [("hf_wrong", "user/model", "does not know the token"), ("hf_other", "user/model", "may not write there")],
+    [("hf_wrong", "user/model", "does not know the token"), ("hf_other", "user/model", "to other, not user")],
 )
 def test_a_token_that_is_refused_ends_in_a_sentence(hub, folder, monkeypatch, token, name, message):
     monkeypatch.setenv("HF_TOKEN", token)

@@ -16,7 +16,10 @@ SCHEMA = ProfileSchema(
         {"name": "Place", "values": list("abcd"), "count": 2},
     )
 )
-ODD = [{"stars": "9", "place": ["a", "a"]}, {"stars": None, "place": None}, {"place": ["a"]}, {"stars": ["1"]}]
+ODD = [
+    *({"stars": "9", "place": ["a", "a"]}, {"stars": None, "place": None}, {"place": ["a"]}, {"stars": ["1"]}),
+    *({"stars": "1", "place": ["a", "b", "a"]}, {"stars": "2", "place": ["a", "b", "z"]}),
+]
 
 
 def profiles(users: int, seed: int) -> list[dict]:
@@ -28,13 +31,13 @@ def profiles(users: int, seed: int) -> list[dict]:
 
 
 def test_each_resample_is_scored_as_the_metric_scores_its_users():
-    references, predictions = profiles(9, seed=0), [*profiles(5, seed=1), *ODD]
+    references, predictions = profiles(11, seed=0), [*profiles(5, seed=1), *ODD]
     found = resample_f1({"one": predictions, "true": references}, references, SCHEMA, resamples=30, seed=3)
-    draws = np.vstack(list(bootstrap._draws(9, 30, 3))).astype(int)
-    assert draws.shape == (30, 9) and (draws.sum(axis=1) == 9).all() and draws.std() > 0.5
+    draws = np.vstack(list(bootstrap._draws(11, 30, 3))).astype(int)
+    assert draws.shape == (30, 11) and (draws.sum(axis=1) == 11).all() and draws.std() > 0.5
     for name, predicted in (("one", predictions), ("true", references)):
         for place, times in enumerate(draws):
-            users = np.repeat(np.arange(9), times)
+            users = np.repeat(np.arange(11), times)
             expected = profile_f1([predicted[u] for u in users], [references[u] for u in users], SCHEMA)
             assert {key: values[place] for key, values in found[name].items()} == pytest.approx(expected, rel=1e-6)
 
@@ -51,8 +54,10 @@ def test_each_resample_is_scored_as_scikit_learn_does():
 
 def test_a_split_of_many_users_is_drawn_in_parts_that_fit_in_memory(monkeypatch):
     references, predictions = profiles(40, seed=0), profiles(40, seed=1)
+    (whole,) = bootstrap._draws(40, 7, 0)
     monkeypatch.setattr(bootstrap, "CELLS", 40 * 3)
-    assert [len(part) for part in bootstrap._draws(40, 7, 0)] == [3, 3, 1]
+    parts = list(bootstrap._draws(40, 7, 0))
+    assert [len(part) for part in parts] == [3, 3, 1] and (np.vstack(parts) == whole).all()
     assert len(resample_f1({"one": predictions}, references, SCHEMA, resamples=7)["one"]["average"]) == 7
 
 

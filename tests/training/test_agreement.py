@@ -1,11 +1,16 @@
 """What ends a run in one process ends it in all."""
 
+import multiprocessing
 import os
 import signal
+from concurrent.futures import ProcessPoolExecutor
+from types import SimpleNamespace
 
 import pytest
+import torch
 from accelerate import Accelerator
 
+from corpora.shards import UnreadableRow
 from files.unreadable_photos import UnreadablePhoto
 from training.agreement import Agreement, CheckedLoader, on_main, saved_when_stopped
 from training.failures import OtherProcessFailed, TrainingStopped
@@ -80,10 +85,53 @@ def test_another_failure_is_raised_as_it_is_and_saves_nothing(agreement):
 
 def test_what_fails_in_another_process_ends_this_one(agreement, monkeypatch):
     monkeypatch.setattr(agreement, "largest", lambda failed, noted: [1, 0])
-    with pytest.raises(OtherProcessFailed):
+    saved = []
+    with pytest.raises(OtherProcessFailed), saved_when_stopped(agreement, saving(saved)):
         list(agreement.batches([{"n": 0}]))
+    assert saved == ["checkpoint-7"]
     with pytest.raises(UnreadablePhoto):
         list(agreement.batches(failing(UnreadablePhoto("user 7"), batches=0)))
+
+
+def ends_as(process, what, path):
+    """How a process' walk over three batches ends, and before which: the second process meets `what` at its third."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=process, world_size=2)
+    agreement, seen = Agreement(SimpleNamespace(num_processes=2)), []
+    own = what if process else None
+    try:
+        with agreement:
+            for _ in agreement.batches(failing(own, 2) if isinstance(own, Exception) else [{}] * 3):
+                seen.append(1)
+                if own == "signal" and len(seen) == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+    except Exception as error:
+        return len(seen), type(error).__name__, str(error)
+    finally:
+        torch.distributed.destroy_process_group()  # the other one would wait
+    return len(seen), None, ""
+
+
+@pytest.mark.parametrize(
+    ("what", "ends"),
+    [
+        (UnreadablePhoto("user 7"), ["OtherProcessFailed", "UnreadablePhoto"]),
+        (UnreadableRow("user 7"), ["OtherProcessFailed", "UnreadableRow"]),
+        ("signal", ["TrainingStopped", "TrainingStopped"]),
+        (None, [None, None]),
+    ],
+)
+def test_two_processes_end_at_the_same_batch(what, ends, tmp_path):
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        both = [pool.submit(ends_as, process, what, tmp_path / "store") for process in (0, 1)]
+        try:
+            found = [one.result(timeout=60) for one in both]
+        finally:
+            for child in multiprocessing.active_children():  # one may wait for the other
+                child.kill()
+    assert [kind for _, kind, _ in found] == ends
+    assert [seen for seen, *_ in found] == ([2, 2] if what else [3, 3])
+    assert what != "signal" or found[0][2] == "SIGTERM"
 
 
 def test_a_signal_in_another_process_stops_this_one(agreement, monkeypatch):

@@ -38,10 +38,11 @@ def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, 
     assert not (tmp_path / "model").exists()
 
 
-def test_a_dry_run_leaves_an_earlier_run_as_it_is(corpus, base, capsys):  # noqa: F811
+def test_a_dry_run_leaves_an_earlier_run_as_it_is_and_asks_no_hub(corpus, base, hub):  # noqa: F811
     before = {path: path.stat().st_mtime_ns for path in base[0].rglob("*")}
-    main(corpus, base[0], overwrite_output_dir=True, **FLAGS)
+    main(corpus, base[0], overwrite_output_dir=True, push_to_hub=True, hub_model_id="user/dry", **FLAGS)
     assert {path: path.stat().st_mtime_ns for path in base[0].rglob("*")} == before
+    assert not hub.requests and not hub.repos
 
 
 def test_a_dry_run_finds_what_would_end_the_run(corpus, tmp_path, monkeypatch):  # noqa: F811

@@ -126,6 +126,7 @@ def test_the_adapter_beside_makes_of_the_model_that_was_trained_the_one_in_train
     model = adapted()
     with torch.no_grad():
         model.fusion.ffn_in.weight.mul_(2)
+        model.visual_projection.weight.mul_(2)
     for _ in range(2):  # over what is there
         hub_folder.save_hub_folder(model, Processor(), tmp_path)
     loaded = PeftModel.from_pretrained(tiny_model(), tmp_path / "adapter")

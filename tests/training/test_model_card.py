@@ -322,7 +322,8 @@ def test_a_synthetic_corpus_is_called_so(write, name, tested, synthetic):
 
 def test_the_example_shows_reviews_the_profile_written_and_the_true_one(write):
     assert (
-        "the first of the test split with 1 of 3 attributes right, as many as the median person has:\n\n"
+        "A person of the test split of typical accuracy, with 1 of 3 attributes right, as many as the median person"
+        " has:\n\n"
         "```text\nReviews:\n- Nice place.\n- Too loud.\n\n"
         "Generated: Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2\n"
         "True:      Mood: Wild | Stars: 3 | Hobbies: hobby 1, hobby 7\n```" in write(example=EXAMPLE).text

@@ -211,3 +211,5 @@ def test_what_needs_the_weights_whole_is_refused_where_fsdp_spreads_them():
     check_spreading(arguments(ema_decay=0.9), SimpleNamespace(distributed_type=DistributedType.MULTI_GPU))
     with pytest.raises(ValueError, match="ema_decay=0.9 needs the weights whole"):
         check_spreading(arguments(ema_decay=0.9), spread)
+    with pytest.raises(ValueError, match="ema_decay=0.9 and lora_rank=2 needs the weights whole"):
+        check_spreading(arguments(ema_decay=0.9, lora_rank=2), spread)

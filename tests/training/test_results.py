@@ -48,6 +48,17 @@ def test_the_typical_user_is_the_first_with_as_many_right_attributes_as_the_medi
     assert typical_user(rows(*right)) == expected
 
 
+@pytest.mark.parametrize(("both_wrong", "expected"), [((0,), 1), ((1, 2), 1), ((0, 1, 2), 0)])
+def test_of_users_alike_the_typical_one_has_as_many_values_right_as_their_median(both_wrong, expected):
+    found = rows(1, 1, 1, 1)
+    categories = next(attribute for attribute in SCHEMA.attributes if attribute.count == 2)
+    for index in both_wrong:
+        true = found[index]["truth"][categories.key]
+        wrong = [value for value in categories.values if value not in true]
+        found[index]["profile"] = found[index]["profile"] | {categories.key: wrong[:2]}
+    assert typical_user(found) == (expected, 1)
+
+
 def evaluation(users: int, right: float) -> Evaluation:
     """Of users of whose profiles this share is right."""
     generator = np.random.default_rng(round(100 * right))
@@ -139,3 +150,16 @@ def test_figures_are_of_the_development_split_while_training_and_in_the_end_of_t
     assert re.search(
         r"with \d of 6 attributes right, as many as the median", (tmp_path / "model/README.md").read_text()
     )
+
+
+def test_the_results_by_which_a_run_is_known_to_have_ended_are_written_behind_all_else(summary, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    told, tests, splits, processor, arguments = summary
+    arguments.output_dir = str(tmp_path)
+    for last in ("plot_confusion", "plot_calibration", "write_model_card"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(results, last, killed)
+            results.publish_results(told, tests, [], splits, [], processor, arguments)
+        assert not (tmp_path / "all_results.json").exists()

@@ -8,6 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 import train
+from cli.logs import set_log_level
 from mmprofile.configuration_mmprofile import ProfileSchema
 from systems.presets import tiny_config
 from tests.training.test_train import SMALL, corpus, main, run, same, weights  # noqa: F401
@@ -28,8 +29,9 @@ def results(average: float, split: str = "test") -> dict:
         "test_average_f1": average,
         "test_f1": {"mmprofile": F1 | {"average": average}},
         "test_intervals": {"mmprofile": {"stars": [40.0, 60.0]}},
-        "test_corpus": {"name": "x", "split": split},
+        "test_corpus": {"name": "x", "dataset": "./x", "config": None, "split": split},
         "best_epoch": 2,
+        "whole": True,
     }
 
 
@@ -97,6 +99,45 @@ def test_seeds_of_other_flags_are_not_taken_for_these_unless_all_are_to_be_train
     assert [flags.seed for flags in ran.noted] == [5, 6, 7] * 2
 
 
+def test_of_seeds_that_are_to_be_trained_anew_no_figures_are_left(arguments, ran):
+    run_seeds(arguments, ran)
+
+    def killed(arguments):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_seeds(replace(arguments, overwrite_output_dir=True), killed)
+    assert not list(seeds.Path(arguments.output_dir).rglob("*.json"))
+
+
+def test_seeds_are_averaged_whatever_the_corpus_is_called_and_on_another_split_are_refused_at_once(arguments, ran):
+    run_seeds(arguments, ran)
+    folder = seeds.Path(arguments.output_dir)
+    (folder / "seed-6" / "all_results.json").unlink()
+    ran.noted.clear()
+    renamed = replace(arguments, dataset_name="Another name")
+    path = folder / "seed-5" / "all_results.json"
+    path.write_text(json.dumps(results(75.0, "validation")))
+    with pytest.raises(ValueError, match="seed 5 was evaluated on .*'validation'}, the others would be on .*'test'"):
+        run_seeds(renamed, ran)
+    assert not ran.noted
+    named = results(75.0)["test_corpus"] | {"name": "Another"}
+    path.write_text(json.dumps(results(75.0) | {"test_corpus": named}))
+    assert run_seeds(renamed, ran)["seeds"] == [5, 6, 7] and [flags.seed for flags in ran.noted] == [6]
+
+
+def test_a_seed_that_was_killed_before_its_last_push_is_pushed_when_the_others_go_on(arguments, ran, hub):
+    pushed = replace(arguments, push_to_hub=True, hub_model_id="user/x", hub_strategy="checkpoint", seeds=1)
+    run_seeds(pushed, ran)
+    assert not hub.repos
+    checkpoint = seeds.Path(arguments.output_dir) / "seed-5" / "checkpoint-3"
+    checkpoint.mkdir()
+    (checkpoint / "run.json").write_text('{"run": {}, "step": 3, "epoch": null}')
+    run_seeds(replace(pushed, seeds=2), ran)
+    assert [flags.seed for flags in ran.noted] == [5, 6]
+    assert hub.files("user/x-seed-5").keys() == {"all_results.json", "recipe.yaml", "last-checkpoint/run.json"}
+
+
 def test_each_seed_has_its_own_name_on_the_hub(tmp_path):
     flags = {"dataset": "x", "output_dir": str(tmp_path / "runs"), "seeds": 2}
     plain = of_seed(JointTrainingArguments(**flags), 4)
@@ -128,6 +169,15 @@ def test_a_seed_that_is_stopped_says_how_to_go_on_and_goes_on_from_its_checkpoin
     run_seeds(replace(arguments, **flags, overwrite_output_dir=False) if not again else arguments, stopped)
     begun = [(flags.seed, flags.overwrite_output_dir, flags.resume_from_checkpoint) for flags in ran.noted]
     assert begun == [(6, False, "auto"), (7, False, "auto" if "save_steps" in flags else None)]
+
+
+@pytest.mark.parametrize(("save_steps", "replaced"), [(None, [False, True, False]), (2, [False, False, False])])
+def test_a_seed_that_can_go_on_keeps_what_its_trackers_wrote_before_its_first_checkpoint(
+    arguments, ran, save_steps, replaced
+):
+    (seeds.Path(arguments.output_dir) / "seed-6" / "logs").mkdir(parents=True)
+    run_seeds(replace(arguments, save_steps=save_steps), ran)
+    assert [flags.overwrite_output_dir for flags in ran.noted] == replaced
 
 
 def test_the_folder_of_a_seed_that_holds_something_else_is_left_alone(arguments, ran):
@@ -191,6 +241,7 @@ def test_a_run_among_seeds_is_bit_for_bit_the_run_of_that_seed_alone(corpus, tmp
 
 def test_the_table_of_seeds_has_means_their_intervals_and_how_far_a_seed_deviates(arguments, ran, capsys, monkeypatch):
     monkeypatch.undo()  # the report is what is tested
+    set_log_level("info")
     for seed in (5, 6, 7):
         tiny_config(STARS, 100).save_pretrained(f"{arguments.output_dir}/seed-{seed}")
         save_recipe(of_seed(arguments, seed), seeds.Path(f"{arguments.output_dir}/seed-{seed}"))

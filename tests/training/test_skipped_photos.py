@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from cli.logs import set_log_level
 from files.unreadable_photos import UnreadablePhoto
 from mmprofile import MMProfileProcessor, Sees
 from systems.presets import tiny_processor
@@ -186,6 +187,7 @@ def test_users_without_a_photo_left_make_a_batch_of_text(processor):
 
 @pytest.mark.parametrize(("number", "expected"), [(3, 3), (5, 5), (8, 6)])
 def test_each_photo_is_told_once_and_after_the_first_there_is_one_line_more(processor, capsys, number, expected):
+    set_log_level("info")
     bad, readable = [HALF[:-place] for place in range(1, number + 1)], ReadablePhotos(processor)
     for _ in range(2):
         assert readable.of([(photo, None, f"photo {place}") for place, photo in enumerate(bad)]) == ([], [])
@@ -193,6 +195,14 @@ def test_each_photo_is_told_once_and_after_the_first_there_is_one_line_more(proc
     assert [line.split(":")[1] for line in lines[:5]] == [f" photo {place}" for place in range(min(number, 5))]
     assert len(lines) == expected
     assert ("without a word after the first 5" in lines[-1]) == (number > 5)
+
+
+def test_photos_left_out_are_told_in_each_process_and_not_where_errors_alone_are(processor, capsys):
+    for level, here, told in (("warning", True, 1), ("warning", False, 1), ("error", True, 0)):
+        set_log_level(level, here)
+        ReadablePhotos(processor).of([(HALF, None, "photo 1")])
+        assert capsys.readouterr().err.count("left out: photo 1") == told
+    set_log_level("info")
 
 
 def test_a_cache_lists_what_it_could_not_read_and_reads_what_is_mended(processor, tmp_path):

@@ -70,10 +70,10 @@ def test_pushes_happen_while_training_goes_on_unless_the_end_is_asked_for(corpus
         (None, "run", "there is no token to write to 'run' of the Hub: log in with `hf auth login`"),
         ("hf_wrong", "run", "does not know the token: log in with `hf auth login`"),
         ("hf_wrong", "user/there", "does not know the token: log in with `hf auth login`"),
-        ("hf_reader", "user/run", "'user/run' of the Hub: the token may not write there"),
+        ("hf_reader", "user/run", "the token of user may only read, and a push needs one that may write"),
         ("hf_reader", "user/there", "'user/there' of the Hub: the token may not write there"),
         ("hf_other", "user/there", "'user/there' of the Hub: the token may not write there"),
-        ("hf_other", "lab/run", "'lab/run' of the Hub: the token may not write there"),
+        ("hf_other", "lab/run", "the token is of other, who may write to other, not lab"),
     ],
 )
 def test_a_token_that_may_not_write_is_refused_before_anything_is_loaded(  # noqa: PLR0913
@@ -108,14 +108,47 @@ def test_of_a_hub_that_is_away_at_the_start_a_run_is_warned_and_goes_on(
     with pytest.raises(TypeError, match="not callable"):  # it goes on to load
         run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/run")
     assert "Whether user/run can be pushed to is not known yet: " in caplog.messages[0]
+    hub.up()
+    hub.fail_next("whoami", 200, body="<html>A gateway's page</html>")
+    with pytest.raises(TypeError, match="not callable"):
+        run(corpus, tmp_path / "run", push_to_hub=True)
+    assert "Whether run can be pushed to is not known yet: JSONDecodeError" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize("name", ["run", "user/run", "lab/run"])
-def test_a_repository_that_may_be_made_is_there_before_anything_is_loaded(corpus, tmp_path, hub, name, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(set_up, "load_inputs", None)
+def test_a_repository_is_made_before_the_first_step_of_a_run_that_nothing_else_ends(
+    corpus,  # noqa: F811
+    tmp_path,
+    hub,
+    name,
+    monkeypatch,
+):
+    flags = {"push_to_hub": True, "hub_model_id": name, "hub_private_repo": True}
+    with pytest.raises(ValueError, match="there is no corpus"):
+        run(tmp_path / "nowhere", tmp_path / "run", **flags)
+    assert not hub.repos
+    monkeypatch.setattr(set_up, "save_recipe", None)
     with pytest.raises(TypeError, match="not callable"):
-        run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id=name, hub_private_repo=True)
+        run(corpus, tmp_path / "run", **flags)
     assert hub.repos["model", name if "/" in name else "user/run"].private
+
+
+def test_a_run_that_is_not_that_of_its_checkpoint_makes_no_repository_and_one_that_may_not_make_it_loses_nothing(
+    corpus,  # noqa: F811
+    tmp_path,
+    hub,
+):
+    output, flags = tmp_path / "run", {"save_steps": 1, "objectives": ["text"], "max_eval_users": 1}
+    run(corpus, output, **flags)
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    flags |= {"push_to_hub": True, "hub_model_id": "user/run"}
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        run(corpus, output, seed=1, resume_from_checkpoint="auto", **flags)
+    assert not hub.repos
+    hub.fail_next("POST /api/repos/create", 403)  # as of a token with permissions of its own
+    with pytest.raises(ValueError, match="'user/run' of the Hub: the token may not write there"):
+        run(corpus, output, overwrite_output_dir=True, **flags)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
 RESUMED = {"num_epochs": 2, "batch_size": 2, "hub_model_id": "user/run", "push_to_hub": True}

@@ -7,6 +7,7 @@ import torch
 
 from tests.training.test_train import corpus, run, same, train_only, weights  # noqa: F401
 from tests.training.test_train_resume import stopped_run, untimed
+from training import evaluations
 from training.checkpoints import list_checkpoints
 
 FLAGS = {"batch_size": 2, "save_steps": 2, "lr_scheduler": "constant", "learning_rate": 0.003}
@@ -56,6 +57,29 @@ def test_an_average_of_the_weights_may_begin_or_end_within_a_run(corpus, tmp_pat
     assert f"ema_decay was {before}, is {after}" in capsys.readouterr().out
     trained = torch.load(list_checkpoints(tmp_path / "model")[-1] / "pytorch_model.bin", weights_only=True)
     assert len(ended) > 80 and all(ended[name].isfinite().all() for name in ended) and trained
+
+
+def test_the_folder_keeps_the_averaged_weights_that_scored_best_where_the_run_goes_on_without(
+    corpus,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    scores, evaluate = iter([90.0, 1.0]), evaluations.evaluate_model
+
+    def scored(*given):
+        evaluation = evaluate(*given)
+        evaluation.f1["average"] = next(scores)
+        return evaluation
+
+    monkeypatch.setattr(evaluations, "evaluate_model", scored)
+    run(corpus, tmp_path / "model", num_epochs=1, ema_decay=0.9, **FLAGS)
+    best = weights(tmp_path / "model")
+    (trained,) = [path for path in list_checkpoints(tmp_path / "model") if path.name == "checkpoint-4-epoch-1"]
+    results, history = run(corpus, tmp_path / "model", num_epochs=2, **GO_ON)
+    assert results["best_epoch"] == 1 and len(history) == 2
+    assert same(weights(tmp_path / "model"), best)
+    unaveraged = torch.load(trained / "pytorch_model.bin", weights_only=True)
+    assert not unaveraged["model.fusion.ffn_in.weight"].equal(best["fusion.ffn_in.weight"])
 
 
 def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):  # noqa: F811

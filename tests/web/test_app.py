@@ -226,8 +226,8 @@ def test_a_space_holds_the_page_its_header_and_what_it_needs(tmp_path):
     assert link == f"https://huggingface.co/spaces/org/page/resolve/main/{app.PICTURE}"
     needed = (ROOT / "requirements-inference.txt").read_text().split()
     assert set(needed) < set(files["requirements.txt"].split())
-    imported = set(re.findall(r"^from web\.(\w+) import", "".join(files.values()), re.MULTILINE))
-    assert imported and {f"web/{module}.py" for module in imported} <= set(files)
+    imported = set(re.findall(r"^from ((?:cli|prediction|web)\.\w+) import", "".join(files.values()), re.MULTILINE))
+    assert imported and {f"{module.replace('.', '/')}.py" for module in imported} <= set(files)
 
 
 def test_the_page_is_private_and_bounded(model):

@@ -1,6 +1,7 @@
 """Strangers at the page: no file but an upload is opened, no address is looked up, and every answer is a sentence."""
 
 import http.server
+import json
 import os
 import random
 import sys
@@ -10,10 +11,12 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs gradio, see requirements-app.txt")
 
+from starlette.exceptions import HTTPException  # noqa: E402
+
 from tests.malformed_requests import photo  # noqa: E402
 from tests.page_client import FORM, META, photos, sentence, serve  # noqa: E402
 from tests.tiny_folder import save_tiny_folder  # noqa: E402
-from web.requests import BODY_BYTES, NOT_HERE, NOT_READ, NOT_UPLOADED, TOO_LARGE  # noqa: E402
+from web.requests import BODY_BYTES, NOT_HERE, NOT_READ, NOT_UPLOADED, TOO_LARGE, read_body  # noqa: E402
 
 WAYS = (
     *("call", "queue", "private function", "run", "api", "run by number"),
@@ -78,6 +81,7 @@ def secrets(tmp_path, client):
         f"{os.path.dirname(mine)}/../../{tmp_path.name}/secret.png",
         f"{os.path.dirname(mine)}/./{os.path.basename(mine)}",
         os.path.dirname(mine),
+        *(f"{os.path.dirname(os.path.dirname(mine))}/{folder}/secret.png" for folder in ("..", ".", "", "deep_links")),
         "x" * 100_000,
     ]
 
@@ -161,6 +165,16 @@ def test_a_body_that_is_no_request_gets_a_sentence(client):
     assert sentence(client.http.post(route, content=b" " * (BODY_BYTES + 1))) == TOO_LARGE
     wrong = ({"session_hash": 7}, {"session_hash": "../x"}, {"fn_index": "1"}, {"fn_index": -1}, {"event_id": [1]})
     assert {client.post("/gradio_api/queue/join", {"data": FORM, **fields}) for fields in wrong} == {NOT_READ}
+
+
+WRONG = (7, {"path": "a.png"}, [7], [None], [[[]]], [{"video": META}], [{"image": "a.png"}], ["a.png"] * 65)
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_gradio_gets_no_value_of_a_shape_that_the_form_has_not(value):
+    assert read_body(json.dumps({"data": FORM}).encode()) == {"data": FORM}
+    with pytest.raises(HTTPException):
+        read_body(json.dumps({"data": [FORM[0], value, *FORM[2:]]}).encode())
 
 
 def test_functions_and_answers_that_are_not_there_are_not_found(client):

@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import time
+import tracemalloc
 
 import httpx
 import pytest
@@ -53,6 +54,33 @@ def test_what_stands_in_the_place_of_an_upload_is_not_opened(client, tmp_path):
         file.truncate(3_000_000_000)
     assert "is too large: a photo has up to 10 MB." in client.call(photos({"image": {"path": path}}))
     os.unlink(path)
+
+
+def test_a_photo_that_is_too_large_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "folder" / "large.jpg"
+    path.parent.mkdir()
+    with open(path, "wb") as file:
+        file.truncate(30 * UPLOAD_BYTES)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="“large.jpg” is too large"):
+            requests.read_upload(path, tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < UPLOAD_BYTES / 10
+
+
+def test_a_folder_in_the_place_of_an_uploads_is_not_followed(client, tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(photo(random.Random(0)))
+    path = client.upload(photo(random.Random(4)), "secret.jpg")
+    folder = os.path.dirname(path)
+    os.unlink(path)
+    os.rmdir(folder)
+    os.symlink(tmp_path, folder)
+    assert os.path.isfile(path)
+    assert "no longer here" in client.call(photos({"image": {"path": path}}))
+    os.unlink(folder)
 
 
 def test_uploads_are_bounded(client, monkeypatch):
