@@ -1,22 +1,20 @@
 """COOPNet (Li et al., ICASSP 2021, "COOPNet: Multi-Modal Cooperative Gender Prediction in Social Media User
 Profiling"): a classifier of texts and photos, which are mapped into one space, exchange there what they know, and
-decide together. Texts are read by the hierarchical attention network of Yang et al. (NAACL 2016): a GRU and an
-attention over the words of each section, and again over the sections.
+decide together. Texts are read by a hierarchical attention network, see `hierarchical_reader.py`.
 
-What differs from the source, of which no code is public: it predicts a user's gender, this one every attribute of a
-schema, by one logit a value (softmax for an attribute of one value, sigmoids and the top `count` for others). Photos
-are [CLS] states of a ViT that is trained too, and the text says which of them count. What the modalities exchange is
-tanh(W text + V photos), added to both; the three heads (text, photos, merged) have the same weight in the loss.
-The source's sentiment-enriched words are left out. Words are a tokenizer's pieces; at real size they start from the
-embeddings of `--text_model`, scaled to a deviation of 1, and all else of the text's network from random weights.
+Of the source its abstract alone was read: what the modalities exchange is here tanh(W text + V photos), added to both,
+and the three heads (text, photos, merged) have the same weight in the loss. What differs from it: it predicts a user's
+gender, this one every attribute of a schema, by one logit a value (softmax for an attribute of one value, sigmoids and
+the top `count` for others). Photos are [CLS] states of a ViT that is trained too, and the text says which of them
+count. Its sentiment-enriched words are left out. At real size words start from the embeddings of `--text_model`,
+scaled to a deviation of 1, and all else but the ViT from random weights.
 
 A user without photos has no loss of the heads of photos and of both, exchanges nothing, and is answered by the text's
 head; all others by the merged one.
 
 Shapes, beside those of `systems/system.py`:
-    sections  of all users of a batch
-    values    of all attributes, side by side in schema order
-    width     of a state, twice `hidden_size`
+    values  of all attributes, side by side in schema order
+    width   of a state, twice `hidden_size`
 """
 
 from typing import Any, NamedTuple
@@ -24,11 +22,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers import initialization as init
 from transformers.configuration_utils import SubConfigSpec
 
+from baselines.hierarchical_reader import HierarchicalReader
 from baselines.value_sets import best_profiles, split_values, value_probabilities
 from mmprofile import SECTION_MARKS, Profile, ProfileSchema
 from systems.presets import tiny_vision_config
@@ -61,78 +59,6 @@ class CoopNetConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
 
-class AttentiveGru(nn.Module):
-    """A bidirectional GRU, and the mean of its states by an attention to what is informative (Yang et al., 2016).
-
-    Args:
-        size: of an input.
-        hidden_size: of the state of one direction.
-    """
-
-    def __init__(self, size: int, hidden_size: int):
-        super().__init__()
-        self.gru = nn.GRU(size, hidden_size, batch_first=True, bidirectional=True)
-        self.project = nn.Linear(2 * hidden_size, 2 * hidden_size)
-        self.context = nn.Linear(2 * hidden_size, 1, bias=False)
-
-    def forward(self, inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """(rows, steps, size) and (rows,), the steps that there are of each, at least one -> (rows, width)."""
-        # No 16 bits: a GRU adds up over hundreds of steps, and not every device has one in them.
-        with torch.autocast(inputs.device.type, enabled=False):
-            inputs = inputs.to(self.project.weight.dtype)
-            packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-            scores = self.context(torch.tanh(self.project(states))).squeeze(-1)  # (rows, steps)
-            there = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
-            weights = scores.masked_fill(~there, -torch.inf).softmax(dim=-1)
-            return (weights[:, None] @ states).squeeze(1)
-
-
-class HierarchicalReader(nn.Module):
-    """The hierarchical attention network: words -> sections -> a user's text.
-
-    Args:
-        config: of the model.
-    """
-
-    def __init__(self, config: CoopNetConfig):
-        super().__init__()
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size)
-        self.words = AttentiveGru(config.embedding_size, config.hidden_size)
-        self.sections = AttentiveGru(2 * config.hidden_size, config.hidden_size)
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, mark_ids: list[int]) -> torch.Tensor:
-        """(batch, seq) -> (batch, width)."""
-        words, lengths, numbers = cut_sections(input_ids, attention_mask, mark_ids)
-        found = self.words(self.embedding(words), lengths)
-        return self.sections(pad_sequence(found.split(numbers.tolist()), batch_first=True), numbers)
-
-
-def cut_sections(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, mark_ids: list[int]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The sections of users' texts, each from its mark to the next; what stands before the first mark is one too.
-
-    Args:
-        input_ids, attention_mask: (batch, seq), padded on the right, no text empty.
-        mark_ids: the tokens that begin a section.
-
-    Returns:
-        Token ids (sections, longest) padded with 0, lengths (sections,), and how many sections each user has (batch,).
-    """
-    there = attention_mask.bool()
-    place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-    marks = torch.tensor(mark_ids, dtype=input_ids.dtype, device=input_ids.device)
-    begins = there & (torch.isin(input_ids, marks) | (place == 0))
-    numbers = begins.sum(dim=1)
-    section = begins.cumsum(dim=1) - 1 + (numbers.cumsum(0) - numbers)[:, None]
-    first = torch.where(begins, place, 0).cummax(dim=1).values
-    lengths = torch.bincount(section[there])
-    words = input_ids.new_zeros(len(lengths), int(lengths.max()))
-    words[section[there], (place - first)[there]] = input_ids[there]
-    return words, lengths, numbers
-
-
 class Logits(NamedTuple):
     """What the heads say, each (batch, values), and of whom (batch,): users without photos have `text` alone."""
 
@@ -163,7 +89,7 @@ class CoopNet(SystemModel, PreTrainedModel):
     def __init__(self, config: CoopNetConfig):
         super().__init__(config)
         width = 2 * config.hidden_size
-        self.reader = HierarchicalReader(config)
+        self.reader = HierarchicalReader(config.vocab_size, config.embedding_size, config.hidden_size)
         self.vision_model = ViTModel(config.vision_config, add_pooling_layer=False)
         self.visual_projection = nn.Linear(config.vision_config.hidden_size, width)
         self.query = nn.Linear(width, width, bias=False)

@@ -139,8 +139,9 @@ def _grow_vocabulary(model: Any, size: int) -> None:
     """Rows for more tokens; where the head has weights of its own, as mT5's has, its new rows are the mean row. A
     classifier has no head of words."""
     head: Any = model.get_output_embeddings()
-    tied = head is None or head.weight is model.get_input_embeddings().weight
-    own = None if tied else head.weight.detach()
+    own = None
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        own = head.weight.detach()
     model.resize_token_embeddings(size)
     if own is not None:  # resizing gave the head the embeddings
         head = model.get_output_embeddings()
