@@ -75,6 +75,7 @@ class SystemModel:
     """
 
     config: Any
+    generation_config: Any
     generate: Callable[..., Any]
     companions = ("requirements.txt", "LICENSE")  # files beside its checkpoints
     trained_whole: tuple[str, ...] = ()  # modules that are trained beside LoRA's matrices, by name
