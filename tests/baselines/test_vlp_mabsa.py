@@ -25,7 +25,7 @@ def processor():
 def towers(tmp_path_factory, processor):
     """Folders of a BART, whose settings are for summaries as bart-base's, of a ViT and of a T5."""
     folder = tmp_path_factory.mktemp("towers")
-    torch.manual_seed(0)
+    torch.manual_seed(5)  # no test begins so
     bart = BartForConditionalGeneration(tiny_bart_config(processor))
     bart.generation_config.update(forced_bos_token_id=0, no_repeat_ngram_size=3, num_beams=4)
     bart.save_pretrained(folder / "bart")
