@@ -6,6 +6,7 @@ BART's vocabulary gets, and begin with no `<s>`.
 
 from transformers import BartConfig, BartForConditionalGeneration
 
+from baselines.checkpoints import load_checkpoint
 from baselines.encoder_decoders import TextEncoderDecoder
 from systems.system import System
 
@@ -42,7 +43,7 @@ def tiny(processor) -> Bart:
 
 
 def pretrained(text_model: str, vision_model: None) -> Bart:
-    return Bart.from_pretrained(text_model)
+    return load_checkpoint(Bart, text_model)
 
 
 BART = System(

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
 
 from mmprofile import Profile, max_profile_tokens, sum_target_losses
 from systems.system import Inputs, SystemModel, allowed_tokens, beam_search
@@ -88,15 +87,3 @@ def padded_left(rows: torch.Tensor) -> torch.Tensor:
     there = rows != NOTHING
     order = there.long().argsort(dim=1, stable=True)
     return rows.gather(1, order)[:, rows.shape[1] - int(there.sum(dim=1).max()) :]
-
-
-def checkpoint_config(name: str, model_type: str) -> PreTrainedConfig:
-    """A checkpoint's configuration.
-
-    Raises:
-        ValueError: if it is of another type.
-    """
-    config = AutoConfig.from_pretrained(name)
-    if config.model_type != model_type:
-        raise ValueError(f"{name!r} must be a checkpoint of type {model_type!r}, it is of type {config.model_type!r}")
-    return config

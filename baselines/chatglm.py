@@ -6,10 +6,10 @@ the same family: rotary positions in half of a head's channels, a few heads of k
 texts that begin with `[gMASK]<sop>`. The prompt is that of `baselines.causal`, without a chat template.
 """
 
-import torch
 from transformers import GlmConfig, GlmForCausalLM
 
-from baselines.causal import CausalSystem, checkpoint_config
+from baselines.causal import CausalSystem
+from baselines.checkpoints import load_checkpoint
 from systems.system import System
 
 OPENING = ("[gMASK]", "<sop>")
@@ -48,8 +48,7 @@ def tiny(processor) -> ChatGlm:
 
 
 def pretrained(text_model: str, vision_model: None) -> ChatGlm:
-    config = checkpoint_config(text_model, "glm")
-    return ChatGlm.from_pretrained(text_model, config=config, dtype=torch.float32)
+    return load_checkpoint(ChatGlm, text_model)
 
 
 CHATGLM = System(

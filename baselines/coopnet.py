@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers import initialization as init
 from transformers.configuration_utils import SubConfigSpec
 
+from baselines.checkpoints import load_checkpoint
 from baselines.hierarchical_reader import HierarchicalReader
 from baselines.value_sets import best_profiles, split_values, value_probabilities
 from mmprofile import SECTION_MARKS, Profile, ProfileSchema
@@ -237,9 +238,6 @@ def tiny(processor) -> CoopNet:
 
 
 def pretrained(text_model: str, vision_model: str) -> CoopNet:
-    vision_config = AutoConfig.from_pretrained(vision_model)
-    if vision_config.model_type != "vit":
-        raise ValueError(f"{vision_model!r} must be of a ViT, it is of the type {vision_config.model_type!r}")
     text: Any = AutoModel.from_pretrained(text_model, dtype=torch.float32)
     embedding = text.get_input_embeddings()
     if not isinstance(embedding, nn.Embedding):
@@ -247,7 +245,7 @@ def pretrained(text_model: str, vision_model: str) -> CoopNet:
         raise ValueError(
             f"{text_model!r} must be of a text model, with embeddings of words, it is of the type {kind!r}"
         )
-    tower: Any = ViTModel.from_pretrained(vision_model, add_pooling_layer=False, dtype=torch.float32)
+    tower: Any = load_checkpoint(ViTModel, vision_model, add_pooling_layer=False)
     vocab_size, size = embedding.weight.shape
     model = CoopNet(CoopNetConfig(vision_config=tower.config, vocab_size=vocab_size, embedding_size=size))
     model.vision_model = tower

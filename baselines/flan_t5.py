@@ -6,6 +6,7 @@ have marks instead, as those of mmprofile.
 
 from transformers import T5ForConditionalGeneration
 
+from baselines.checkpoints import load_checkpoint
 from baselines.encoder_decoders import TextEncoderDecoder
 from systems.presets import tiny_t5_config
 from systems.system import System
@@ -21,7 +22,7 @@ def tiny(processor) -> FlanT5:
 
 
 def pretrained(text_model: str, vision_model: None) -> FlanT5:
-    return FlanT5.from_pretrained(text_model)
+    return load_checkpoint(FlanT5, text_model)
 
 
 FLAN_T5 = System(

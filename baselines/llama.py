@@ -4,10 +4,10 @@ As the source has it, but for what it is asked: it is fine-tuned to write the pr
 `baselines.causal`, without a chat template. The paper does not say how it asked LLaMA; this prompt is ours.
 """
 
-import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baselines.causal import CausalSystem, checkpoint_config
+from baselines.causal import CausalSystem
+from baselines.checkpoints import load_checkpoint
 from systems.system import System
 
 
@@ -39,8 +39,7 @@ def tiny(processor) -> Llama:
 
 
 def pretrained(text_model: str, vision_model: None) -> Llama:
-    config = checkpoint_config(text_model, "llama")
-    return Llama.from_pretrained(text_model, config=config, dtype=torch.float32)
+    return load_checkpoint(Llama, text_model)
 
 
 LLAMA = System(

@@ -14,7 +14,8 @@ import torch
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
-from baselines.causal import NOTHING, CausalSystem, checkpoint_config
+from baselines.causal import NOTHING, CausalSystem
+from baselines.checkpoints import checkpoint_config, load_checkpoint
 from baselines.llama import tiny_llama_config
 from systems.system import Inputs, System
 
@@ -86,7 +87,7 @@ def pretrained(text_model: str, vision_model: None) -> Llava:
     config: Any = checkpoint_config(text_model, "llava")
     if (kind := config.vision_config.model_type) != CLIP:
         raise ValueError(f"the vision tower of {text_model!r} must be of type {CLIP!r}, it is of type {kind!r}")
-    return Llava.from_pretrained(text_model, config=config, dtype=torch.float32)
+    return load_checkpoint(Llava, text_model)
 
 
 LLAVA = System(

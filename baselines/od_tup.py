@@ -12,6 +12,7 @@ import torch
 from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from baselines.checkpoints import load_checkpoint
 from baselines.encoder_decoders import TextEncoderDecoder
 from mmprofile import ATTRIBUTE_SEPARATOR, FusedEncoderOutput
 from systems.presets import tiny_t5_config
@@ -46,7 +47,7 @@ def tiny(processor) -> OdTup:
 
 
 def pretrained(text_model: str, vision_model: None) -> OdTup:
-    return OdTup.from_pretrained(text_model)
+    return load_checkpoint(OdTup, text_model)
 
 
 OD_TUP = System(

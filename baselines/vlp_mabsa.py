@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     BartConfig,
     BartForConditionalGeneration,
     GenerationMixin,
@@ -34,6 +33,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from baselines.bart import tiny_bart_config
+from baselines.checkpoints import load_checkpoint
 from mmprofile import FusedEncoderOutput
 from systems.presets import tiny_vision_config
 from systems.system import SequenceToSequence, System
@@ -227,27 +227,12 @@ class VlpMabsa(SequenceToSequence, PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if a checkpoint is of another kind or lacks weights.
         """
-        text = load_tower(BartForConditionalGeneration, text_model)
-        vision = load_tower(ViTModel, vision_model, add_pooling_layer=False)
+        text = load_checkpoint(BartForConditionalGeneration, text_model)
+        vision = load_checkpoint(ViTModel, vision_model, add_pooling_layer=False)
         config_class: Any = cls.config_class
         model = cls(config_class(text_config=text.config, vision_config=vision.config))
         model.text_model, model.vision_model = text, vision
         return model
-
-
-def load_tower(tower: Any, checkpoint: str, **options) -> Any:
-    """A model of the class `tower`, in float32.
-
-    Raises:
-        ValueError: if the checkpoint is of another type or lacks weights.
-    """
-    expected, found = tower.config_class.model_type, AutoConfig.from_pretrained(checkpoint).model_type
-    if found != expected:
-        raise ValueError(f"{str(checkpoint)!r} must be of the type {expected!r}, it is {found!r}")
-    model, loaded = tower.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True, **options)
-    if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(f"{str(checkpoint)!r} lacks {len(missing)} weights of {tower.__name__}, e.g. {missing[0]!r}")
-    return model
 
 
 def tiny_towers(processor) -> dict[str, Any]:

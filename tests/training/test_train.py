@@ -189,6 +189,8 @@ CHANGES_ELSE = {
     "publish_example": "test_the_card_names_the_corpus_and_shows_an_example_if_asked",
     "output_dir": "test_a_run_leaves_a_folder_that_is_ready_for_the_hub",
     "overwrite_output_dir": "test_an_output_folder_with_files_is_not_overwritten_unasked",
+    "system": "test_each_system_is_trained_evaluated_described_and_predicts",
+    "constrained_beams": "test_beams_within_the_schema_write_profiles_of_it_alone",
     "model": "test_training_goes_on_from_a_checkpoint",
     "model_revision": "test_a_checkpoint_of_the_hub_is_that_of_its_revision",
     "trust_remote_code": "test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_is_asked_for",
@@ -239,6 +241,7 @@ def test_flag_changes_the_weights(corpus, learned, tmp_path, flag):
 def test_every_flag_has_a_test():
     fields = set(train.JointTrainingArguments.__dataclass_fields__)
     assert fields == set(CHANGES_WEIGHTS) | set(CHANGES_ELSE)
-    files = sorted(Path(__file__).parent.glob("test_*.py"))
+    folders = Path(__file__).parent, Path(__file__).parent.parent / "baselines"
+    files = [path for folder in folders for path in sorted(folder.glob("test_*.py"))]
     here = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)}
     assert set(CHANGES_ELSE.values()) <= here
