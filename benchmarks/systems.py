@@ -3,8 +3,7 @@
     python -m benchmarks.systems --output benchmarks/results/systems_cpu.json --readme baselines/README.md
 
 Trains `recipes/quickstart.yaml --system NAME` (`make demo` builds the corpus) into `--folder`/NAME, each in a process
-of its own; started again it goes on where it stopped, and a system whose folder is complete is not trained again.
-Several may be trained side by side, by commands with other `--systems`; FILE and table hold what is complete.
+of its own. Started again it goes on where it stopped: a system that FILE has is not trained again.
 """
 
 import sys
@@ -99,11 +98,14 @@ def replace_table(path: Path, text: str) -> None:
 
 def main(argv: list[str] | None = None) -> dict:
     options = systems_parser(__doc__).parse_args(argv)
+    known = read_json(options.output)["systems"] if options.output.is_file() else {}
     for name in options.systems or SYSTEMS:
-        train(find_system(name).name, options.folder / name, options.dataset, options.flags)
-    complete = [name for name in SYSTEMS if (options.folder / name / RESULTS).is_file()]
-    found = {name: figures(name, options.folder / name) for name in complete}
-    tell({"cpu": cpu_name(), "systems": found}, options.output)
+        if find_system(name).name in known:
+            continue
+        train(name, options.folder / name, options.dataset, options.flags)
+        known[name] = figures(name, options.folder / name) | {"cpu": cpu_name()}
+        tell({"systems": known}, options.output)
+    found = {name: known[name] for name in SYSTEMS if name in known}
     text = table(found, ProfileSchema())
     print(text)
     if options.readme:

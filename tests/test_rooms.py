@@ -35,8 +35,8 @@ ARROWS = {
     "app": ["cli", "files", "handler", "prediction", "web"],
     "upload": ["app", "cli", "files", "publishing"],
     "benchmarks": [
-        *("dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "systems", "train"),
-        "training",
+        *("baselines", "dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "scoring"),
+        *("systems", "train", "training"),
     ],
 }
 

@@ -67,8 +67,8 @@ def evaluate_saved(
             continue
         loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
         checked, name = CheckedLoader(loader, agreement) if agreement else loader, f"test, {row}"
-        how = {"num_beams": arguments.num_beams, "constrained": arguments.constrained_beams}
-        tests[row] = evaluate_model(model, checked, processor, accelerator, name=name, **how)
+        how = arguments.num_beams, name, arguments.constrained_beams
+        tests[row] = evaluate_model(model, checked, processor, accelerator, *how)
     loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache))
     checked = CheckedLoader(loader, agreement) if agreement else loader
     return tests, evaluate_probabilities(model, checked, processor, accelerator, "test, probabilities")

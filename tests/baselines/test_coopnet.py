@@ -222,7 +222,7 @@ def test_towers_of_another_kind_are_refused(tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=50, **sizes)).save_pretrained(tmp_path / "bert")
     ViTModel(tiny_vit_config(), add_pooling_layer=False).save_pretrained(tmp_path / "vit")
-    with pytest.raises(ValueError, match=r"bert' must be of a ViT, it is of the type 'bert'"):
+    with pytest.raises(ValueError, match=r"bert' must be of the type 'vit', it is 'bert'"):
         COOPNET.pretrained(str(tmp_path / "bert"), str(tmp_path / "bert"))
     with pytest.raises(ValueError, match=r"vit' must be of a text model, .*, it is of the type 'vit'"):
         COOPNET.pretrained(str(tmp_path / "vit"), str(tmp_path / "vit"))

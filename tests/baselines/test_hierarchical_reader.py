@@ -34,7 +34,7 @@ def test_words_are_read_by_a_gru_in_both_directions_and_weighed_by_what_is_infor
     inputs, lengths = torch.randn(3, 6, 5), torch.tensor([6, 1, 4])
     found = block(inputs, lengths).detach().numpy()
     w = {name: p.detach().numpy() for name, p in block.named_parameters()}
-    for row, length in enumerate(lengths.tolist()):
+    for row, length in enumerate((6, 1, 4)):
         steps = inputs[row, :length].numpy()
         states = np.concatenate([reference_gru(w, suffix, steps) for suffix in ("", "_reverse")], axis=1)
         hidden = np.tanh(states @ w["project.weight"].T + w["project.bias"])

@@ -137,7 +137,7 @@ def test_a_checkpoint_with_the_hubs_names_of_weights_is_loaded(tied, tmp_path, m
 def test_a_checkpoint_is_transformers_own(tmp_path, model):
     model.save_pretrained(tmp_path)
     loaded, found = LlavaForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(found.values())
+    assert found and not any(found.values())
     assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in loaded.state_dict().items())
 
 

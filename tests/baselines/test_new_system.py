@@ -26,6 +26,7 @@ def pegasus(monkeypatch):
     return module.PEGASUS
 
 
+@pytest.mark.slow
 def test_the_documentations_system_is_trained_and_predicts(pegasus, tmp_path):
     corpus, output = tmp_path / "corpus", tmp_path / "model"
     write_corpus(corpus)

@@ -12,6 +12,7 @@ from tests.baselines.tiny_systems import (
     OTHERS,
     SEEING,
     batch_of,
+    by_kind,
     examples_of,
     processor_of_users,
     tiny_model,
@@ -60,7 +61,7 @@ def padded(inputs: dict, tokens: int, photos: int) -> dict:
     return found
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_the_naive_step_is_the_sum_of_users_by_themselves(name):
     model, examples = tiny_model(name), examples_of(4, photos=2)
     batch = batch_of(name, examples)
@@ -77,7 +78,7 @@ def test_the_naive_step_is_the_sum_of_users_by_themselves(name):
     assert found.loss.item() == pytest.approx(sum(found.losses.values()).item() / 4, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", SHARING)
+@pytest.mark.parametrize("name", by_kind(SHARING))
 def test_the_shared_step_is_the_naive_one(name):
     model, batch = tiny_model(name), batch_of(name, examples_of(3, photos=2))
     views, black, found = views_of(name), processor_of_users().black, []
@@ -101,10 +102,12 @@ def test_a_system_that_shares_nothing_trains_by_the_naive_step():
     assert {"flan_t5", "bart", "od_tup"} <= set(SHARING)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_padding_changes_no_loss_and_no_profile(name):
     model, processor = tiny_model(name), processor_of_users()
-    for view in of_views(name, model, batch_of(name, examples_of(4, photos=2))):
+    views = of_views(name, model, batch_of(name, examples_of(4, photos=2)))
+    assert len(views) == 4
+    for view in views:
         more = padded(view["inputs"], tokens=7, photos=2)
         with torch.no_grad():
             losses = [model.target_losses(inputs, view["targets"]) for inputs in (view["inputs"], more)]
@@ -113,7 +116,7 @@ def test_padding_changes_no_loss_and_no_profile(name):
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_who_is_in_a_batch_with_whom_changes_no_profile(name):
     model, processor = tiny_model(name), processor_of_users()
     inputs = of_views(name, model, batch_of(name, examples_of(4, photos=2)))[0]["inputs"]
@@ -121,7 +124,7 @@ def test_who_is_in_a_batch_with_whom_changes_no_profile(name):
     assert together == [model.write_profiles(row_of(inputs, row), processor, 2, True)[0] for row in range(4)]
 
 
-@pytest.mark.parametrize("name", [name for name in SEEING if name not in SEQUENCES])
+@pytest.mark.parametrize("name", by_kind([name for name in SEEING if name not in SEQUENCES]))
 def test_the_order_of_photos_changes_no_loss(name):
     model = tiny_model(name)
     view = of_views(name, model, batch_of(name, examples_of(5, photos=2)[1:3]))[0]
@@ -133,7 +136,7 @@ def test_the_order_of_photos_changes_no_loss(name):
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SEEING)
+@pytest.mark.parametrize("name", by_kind(SEEING))
 def test_photos_change_what_a_multimodal_system_makes_of_a_user(name):
     model = tiny_model(name)
     view = of_views(name, model, batch_of(name, examples_of(4, photos=2)))[0]
@@ -150,7 +153,7 @@ def test_photos_change_what_a_multimodal_system_makes_of_a_user(name):
         torch.testing.assert_close(own[~has], changed[~has], rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BLIND)
+@pytest.mark.parametrize("name", by_kind(BLIND))
 def test_a_unimodal_system_is_shown_no_photo_whatever_the_objective(name):
     batch = batch_of(name, examples_of(3, photos=2))
     assert batch.keys() == {"labels", "texts"}
@@ -159,7 +162,7 @@ def test_a_unimodal_system_is_shown_no_photo_whatever_the_objective(name):
             SYSTEMS[name].check_paradigm(paradigm)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_every_weight_learns(name):
     model = tiny_model(name).train()
     paradigm = SYSTEMS[name].own_paradigm
@@ -170,7 +173,7 @@ def test_every_weight_learns(name):
     assert idle == []
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_what_was_saved_answers_as_before(name, tmp_path):
     model, processor = tiny_model(name), processor_of_users()
     inputs = of_views(name, model, batch_of(name, examples_of(4, photos=2)))[0]["inputs"]
@@ -185,13 +188,17 @@ def test_what_was_saved_answers_as_before(name, tmp_path):
     assert [a["log_probability"] for a in one] == pytest.approx([a["log_probability"] for a in other], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_answers_are_profiles_of_the_schema_with_probabilities(name):
     model, processor = tiny_model(name), processor_of_users()
     inputs = of_views(name, model, batch_of(name, examples_of(4, photos=2)))[0]["inputs"]
-    for profile in model.write_profiles(inputs, processor, 2, constrained=True):
+    written = model.write_profiles(inputs, processor, 2, constrained=True)
+    assert len(written) == 4
+    for profile in written:
         assert SCHEMA.validate(profile) == profile
-    for found in model.profile_users(inputs, processor.tokenizer, num_return_profiles=3):
+    answers = model.profile_users(inputs, processor.tokenizer, num_return_profiles=3)
+    assert len(answers) == 4
+    for found in answers:
         assert SCHEMA.parse(found["text"]) == found["profile"] and found["log_probability"] <= 0
         assert len(found["runners_up"]) == 2
         for attribute in SCHEMA.attributes:

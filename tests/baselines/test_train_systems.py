@@ -70,6 +70,7 @@ def test_a_checkpoint_of_another_system_or_schema_is_refused_and_both_are_named(
         main(corpus, tmp_path / "output", system="bart", model=folder)
 
 
+@pytest.mark.slow
 def test_beams_within_the_schema_write_profiles_of_it_alone(corpus, tmp_path, monkeypatch):
     found, evaluate = [], evaluation._evaluate
     monkeypatch.setattr(evaluation, "_evaluate", lambda *args: found.append(evaluate(*args)) or found[-1])

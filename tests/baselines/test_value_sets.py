@@ -66,7 +66,9 @@ def test_the_best_sets_come_first_and_none_is_left_out(count):
     expected = sorted(sums, key=lambda places: -sums[places])
     assert [places for _, places in best_sets(logits, count, 4)] == expected[:4]
     assert [places for _, places in best_sets(logits, count, 100)] == expected
-    for score, places in best_sets(logits, count, 4):
+    best = best_sets(logits, count, 4)
+    assert best
+    for score, places in best:
         assert score == pytest.approx(sums[places])
 
 

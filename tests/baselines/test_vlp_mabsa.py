@@ -103,7 +103,7 @@ def test_what_is_encoded_once_serves_both_methods(system, processor):
     assert torch.equal(model.target_losses(once, targets), model.target_losses(inputs, targets))
     written = model.write_profiles(inputs, processor, num_beams=3, constrained=True)
     assert model.write_profiles(once, processor, num_beams=3, constrained=True) == written
-    assert all(None not in profile.values() for profile in written)
+    assert written and all(None not in profile.values() for profile in written)
 
 
 @SYSTEMS
@@ -157,12 +157,12 @@ def test_towers_of_folders_keep_their_weights_and_write_without_settings_for_sum
         options = {} if name == "text_model" else {"add_pooling_layer": False}
         saved = tower.from_pretrained(towers / {"text_model": "bart", "vision_model": "vit"}[name], **options)
         weights = getattr(model, name).state_dict()
-        assert all(torch.equal(weights[key], value) for key, value in saved.state_dict().items())
+        assert weights and all(torch.equal(value, saved.state_dict()[key]) for key, value in weights.items())
     settings = model.generation_config
     assert (settings.num_beams, settings.no_repeat_ngram_size, settings.forced_bos_token_id) == (None, None, None)
     model.config.profile_schema = processor.profile_schema.to_list()
     written = model.eval().write_profiles(users(processor)[0], processor, num_beams=2, constrained=True)
-    assert all(None not in profile.values() for profile in written)
+    assert written and all(None not in profile.values() for profile in written)
 
 
 @SYSTEMS

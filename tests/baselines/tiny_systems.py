@@ -3,6 +3,7 @@
 import functools
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from baselines.table import SYSTEMS
@@ -15,7 +16,13 @@ from training.objectives import select_views
 OTHERS = [name for name in SYSTEMS if name != "mmprofile"]
 SEEING = [name for name in OTHERS if SYSTEMS[name].sees_photos]
 BLIND = [name for name in OTHERS if not SYSTEMS[name].sees_photos]
+FAST = ("bart", "llava", "coopnet")  # one of each kind, tried at once; all others with the slow tests
 IMAGE_SIZE = 64
+
+
+def by_kind(names: list[str]) -> list:
+    """Parameters of a test."""
+    return [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @functools.cache

@@ -87,9 +87,9 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
     seen = []
     evaluate_model = evaluations.evaluate_model
 
-    def spy(model, loader, processor, accelerator, num_beams, name):
+    def spy(model, loader, processor, accelerator, num_beams, name, constrained):
         seen.append((num_beams, loader.loader.total_batch_size, len(loader.loader.dataset)))
-        return evaluate_model(model, loader, processor, accelerator, num_beams, name)
+        return evaluate_model(model, loader, processor, accelerator, num_beams, name, constrained)
 
     for module in (evaluations, training_results):
         monkeypatch.setattr(module, "evaluate_model", spy)
