@@ -78,7 +78,7 @@ def table(found: Mapping[str, Mapping], schema: ProfileSchema) -> str:
             f"{low:.1f}–{high:.1f}",
             alone,
             f"{of['parameters'] / 1e6:.2f} M",
-            f"{of['seconds'] / 60:.1f}",
+            "" if of["seconds"] is None else f"{of['seconds'] / 60:.1f}",
         ])  # fmt: skip
     if found:
         majority = f"{next(iter(found.values()))['majority']:.1f}"
@@ -104,6 +104,8 @@ def main(argv: list[str] | None = None) -> dict:
             continue
         train(name, options.folder / name, options.dataset, options.flags)
         known[name] = figures(name, options.folder / name) | {"cpu": cpu_name()}
+        if options.untimed:
+            known[name]["seconds"] = None
         tell({"systems": known}, options.output)
     found = {name: known[name] for name in SYSTEMS if name in known}
     text = table(found, ProfileSchema())
