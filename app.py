@@ -115,7 +115,11 @@ def load_handler(model_id: str, revision: str | None, trusted: bool) -> Any:
 
     class Handler(EndpointHandler):
         def load(self, path, revision):
-            return load_processor(path, revision)[0], load_model(path, revision, dtype="auto")
+            processor, model = load_processor(path, revision)[0], load_model(path, revision, dtype="auto")
+            if not hasattr(model, "generate_profiles"):
+                system = model.config.system
+                raise ValueError(f"the page shows models that search for profiles, as mmprofile; {system} does not")
+            return processor, model
 
     return Handler(model_id, exact_revision(model_id, revision))
 

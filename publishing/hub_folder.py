@@ -75,7 +75,9 @@ def save_adapter(model: Any, folder: Path) -> None:
     learned = get_peft_model_state_dict(model, save_embedding_layers=False)  # "auto" asks where the model came from
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     whole = {name: weight for name, weight in trained.items() if "lora_" not in name}
-    config.modules_to_save = sorted({name.partition(".")[0] for name in whole})
+    named = getattr(model, "trained_whole", ())
+    parts = {next((part for part in named if name.startswith(f"{part}.")), name.partition(".")[0]) for name in whole}
+    config.modules_to_save = sorted(parts)
     config.inference_mode = True
     folder.mkdir()
     config.save_pretrained(folder)

@@ -78,7 +78,7 @@ class SystemModel:
     generation_config: Any
     generate: Callable[..., Any]
     companions = ("requirements.txt", "LICENSE")  # files beside its checkpoints
-    trained_whole: tuple[str, ...] = ()  # modules that are trained beside LoRA's matrices, by name
+    trained_whole: tuple[str, ...] = ()  # what joins the towers, by name, where the model has no `text_model`
 
     def prepare(self, processor) -> None:
         """Takes from the processor what the model needs beside its weights, into its configuration, once, before

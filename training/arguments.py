@@ -252,6 +252,11 @@ class JointTrainingArguments:
             raise ValueError("--model_revision and --trust_remote_code are of use with --model only")
         if unfit := sorted(set(changed) - set(system.takes)):
             raise ValueError(f"{', '.join(unfit)} is no choice of {self.system}: leave these flags out")
+        if system.vision_model is None and self.vision_model is not None:
+            if self.vision_model != "tiny":  # of a recipe whose text_model says it all
+                given = f"vision_model={self.vision_model!r}"
+                raise ValueError(f"{self.system} has no vision tower of a checkpoint of its own, got {given}")
+            self.vision_model = None
         if system.vision_model and (self.text_model == "tiny") != (self.vision_model == "tiny"):
             raise ValueError(
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"

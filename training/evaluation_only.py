@@ -14,6 +14,7 @@ from datasets import DatasetDict, Features
 from huggingface_hub import snapshot_download
 from transformers.utils.hub import cached_file
 
+from baselines.table import DEFAULT_SYSTEM
 from cli.logs import told
 from corpora.checks import check_content, labels_schema
 from corpora.opening import NotStreamable, open_corpus
@@ -54,6 +55,8 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
     uploader = make_uploader(arguments, accelerator)
     source, revision = on_main(accelerator, lambda: _source(arguments, output))
     processor, config = load_processor(source, revision, arguments.trust_remote_code)
+    if arguments.system not in (DEFAULT_SYSTEM, made := system_of(config)):
+        raise ValueError(f"{source!r} is a checkpoint of the system {made!r}, got {arguments.system!r}")
     recipe = _beside(source, revision, RECIPE)
     saved = read_saved_recipe(recipe.parent) if recipe else None
     flags = _as_made(arguments, saved, config, processor)

@@ -5,7 +5,13 @@ from typing import Any
 import torch
 from datasets import Dataset
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, ViTImageProcessorPil
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    ViTImageProcessorPil,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from baselines.table import find_system
@@ -114,15 +120,29 @@ def fitting_tokenizer(name: str, model: Any) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     if tokenizer("").input_ids != [tokenizer.eos_token_id]:
-        end = [(tokenizer.eos_token, tokenizer.eos_token_id)]
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"$A {tokenizer.eos_token}", special_tokens=end
-        )
+        tokenizer = ending_each_text(tokenizer)
     add_sentinels(tokenizer, model)
     for config in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
         if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
+
+
+def ending_each_text(tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer with `</s>` behind every text and nothing before it, of the general class: that of BART and others
+    puts its own tokens around texts again whenever it is loaded."""
+    end = [(tokenizer.eos_token, tokenizer.eos_token_id)]
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = TemplateProcessing(single=f"$A {tokenizer.eos_token}", special_tokens=end)
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    special = {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}
+    others = [token for token in tokenizer.all_special_tokens if token not in special.values()]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        **special,
+        extra_special_tokens=others,
+        model_input_names=["input_ids", "attention_mask"],
+    )
 
 
 def add_sentinels(tokenizer, model: Any) -> None:

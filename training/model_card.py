@@ -159,7 +159,7 @@ def _metadata(
         language=arguments.language,
         license="apache-2.0",
         library_name="transformers",
-        pipeline_tag="image-text-to-text" if sees_photos else "text-generation",
+        pipeline_tag="image-text-to-text" if arguments.system == DEFAULT_SYSTEM else None,
         tags=["mmprofile", "user-profiling", *(["multimodal"] if sees_photos else []), *towers],
         datasets=[trained["dataset"]] if trained and is_on_hub(trained["dataset"]) else None,
         metrics=["f1"],

@@ -28,14 +28,21 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
 
     Args:
         joint: holds the model as `model`; not prepared yet.
+
+    Raises:
+        ValueError: if a learning rate is for a part that the model has not.
     """
     composed = any(name.startswith(TEXT) for name, _ in joint.named_parameters())
+    fresh = tuple(f"model.{part}." for part in getattr(joint.model, "trained_whole", ()))
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in joint.named_parameters():
         if parameter.requires_grad:
-            part = part_of(name, composed)
+            part = "fusion" if name.startswith(fresh) else part_of(name, composed)
             decayed = parameter.dim() > 1 and not UNDECAYED.search(name)
             groups.setdefault((part, decayed), []).append(parameter)
+    rates = {"text": arguments.text_learning_rate, "fusion": arguments.fusion_learning_rate}
+    if unused := [part for part, rate in rates.items() if rate is not None and part not in {p for p, _ in groups}]:
+        raise ValueError(f"{arguments.system} has no part for {unused[0]}_learning_rate={rates[unused[0]]}")
     return torch.optim.AdamW(
         [
             {"params": parameters, "part": part, "decayed": decayed} | _settings(part, decayed, arguments)

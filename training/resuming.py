@@ -40,7 +40,7 @@ from training.data import split_digest
 from training.state import TrainingState
 
 # What makes the order of the users, or the shapes of batches and weights.
-FIXED = ("train split", "processor", "weights", "seed", "group_by_length", "streaming", "shuffle_buffer")
+FIXED = ("system", "train split", "processor", "weights", "seed", "group_by_length", "streaming", "shuffle_buffer")
 EARLY = {LOG_FOLDER, RECIPE}  # what a run writes before its first checkpoint
 
 

@@ -5,10 +5,13 @@ import shutil
 
 import pytest
 import torch
+from peft import PeftModel
 
+import app
 import predict
 from baselines.table import SYSTEMS
 from files.output_files import read_json
+from publishing.hub_folder import save_adapter
 from scoring import evaluation
 from tests.baselines.tiny_systems import OTHERS, examples_of, processor_of_users, tiny_model, views_of
 from tests.tiny_corpus import SCHEMA, write_corpus
@@ -16,9 +19,12 @@ from tests.training.test_evaluation_only import other_schema
 from tests.training.test_train import main, run, same, weights
 from tests.training.test_train_processes import launcher, train
 from tests.training.test_train_resume import stopped_run, untimed
+from training.arguments import JointTrainingArguments
 from training.batching import JointCollator
 from training.checkpoints import list_checkpoints
 from training.joint_step import NaiveJointStep, joint_step
+from training.lora import add_lora
+from training.optimization import make_optimizer
 
 KINDS = ("bart", "llama", "coopnet")  # an encoder-decoder, a causal model, a classifier
 
@@ -45,6 +51,12 @@ def bart(corpus, tmp_path_factory):
         ({"system": "bart", "fusion": "concat"}, "fusion is no choice of bart: leave"),
         ({"system": "select_att", "vision_feature": "patches"}, "vision_feature is no choice of select_att"),
         ({"system": "bart", "freeze_vision": True}, "bart has no vision tower, got freeze_vision=True"),
+        (
+            {"system": "bart", "vision_model": "vit"},
+            "bart has no vision tower of a checkpoint of its own",
+        ),
+        ({"system": "bart", "fusion_learning_rate": 0.1}, "bart has no part for fusion_learning_rate=0.1"),
+        ({"system": "coopnet", "text_learning_rate": 0.1}, "coopnet has no part for text_learning_rate=0.1"),
         ({"system": "coopnet", "vision_model": "google/vit-base-patch16-224"}, "the tiny preset makes both towers"),
     ],
 )
@@ -81,6 +93,40 @@ def test_beams_within_the_schema_write_profiles_of_it_alone(corpus, tmp_path, mo
         )
         written = [profile for of_split in found for profile in of_split.predictions]
         assert written and all(None not in profile.values() for profile in written) == constrained
+
+
+def test_parts_of_a_system_have_their_learning_rates():
+    rates = {"text_learning_rate": 0.2, "vision_learning_rate": 0.3, "fusion_learning_rate": 0.4}
+    begins = {
+        "llava": {"text": "language_model", "vision": "vision_tower", "fusion": "multi_modal_projector"},
+        "aom": {"text": "text_model", "vision": "vision_model", "fusion": "graph"},
+        "coopnet": {"vision": "vision_model", "fusion": "reader"},
+    }
+    for name, parts in begins.items():
+        model = tiny_model(name)
+        asked = {f"{part}_learning_rate": rates[f"{part}_learning_rate"] for part in parts}
+        flags = JointTrainingArguments(dataset="x", output_dir="y", system=name, **asked)
+        optimizer = make_optimizer(NaiveJointStep(model, views_of(name), torch.zeros(3)), flags)
+        found = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+        assert parts
+        for part, word in parts.items():
+            its = {found[p] for key, p in model.named_parameters() if word in key.split(".") and p.requires_grad}
+            assert its == {asked[f"{part}_learning_rate"]}
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's
+def test_llavas_adapter_names_its_projector(tmp_path):
+    model = tiny_model("llava")
+    add_lora(model, JointTrainingArguments(dataset="x", output_dir="y", system="llava", lora_rank=2))
+    save_adapter(model, tmp_path / "adapter")
+    found = read_json(tmp_path / "adapter" / "adapter_config.json")["modules_to_save"]
+    assert found == ["model.multi_modal_projector"]
+    PeftModel.from_pretrained(tiny_model("llava"), tmp_path / "adapter")
+
+
+def test_the_page_shows_no_model_that_does_not_search(bart):
+    with pytest.raises(SystemExit, match="cannot be loaded: the page shows models that search.*bart does not"):
+        app.main(["--model", str(bart)])
 
 
 def test_flan_t5_on_text_is_evaluated_on_text(corpus, tmp_path, monkeypatch):

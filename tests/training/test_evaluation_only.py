@@ -113,6 +113,7 @@ def other_schema(folder):
         ({"output_dir": "nothing"}, "nothing holds no model to evaluate: train one"),
         ({"dataset": "other"}, r"the model writes profiles of .*Favorite Category.*, the corpus has \[.*Stars"),
         ({"dataset_revision": "v1"}, "--dataset_revision v1 is for a corpus of the Hub"),
+        ({"system": "bart"}, "model' is a checkpoint of the system 'mmprofile', got 'bart'"),
         ({"test_split": "dev"}, r"has the splits \['test', 'train', 'validation'\], got test_split='dev'"),
         ({"model": "model"}, "model holds files already, .* leave --model out"),
         ({"resume_from_checkpoint": "auto"}, "--do_train false resumes nothing"),

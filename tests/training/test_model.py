@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer, BartTokenizer
 
 from mmprofile import MASK_TOKEN, SECTION_MARKS, MMProfileForConditionalGeneration, MMProfileProcessor
 from tests.tiny_models import D_MODEL, VOCAB_SIZE, random_batch, tiny_model
 from tests.toy_processor import SCHEMA, SENTINELS, toy_image_processor, toy_tokenizer
-from training.model import add_sentinels
+from training.model import add_sentinels, fitting_tokenizer
 
 NEEDED = [MASK_TOKEN, *SECTION_MARKS["sentinels"].values()]
 
@@ -58,3 +59,22 @@ def test_a_tokenizer_that_has_them_stays_as_it_is():
     before = tokenizer.get_vocab()
     add_sentinels(tokenizer, model)
     assert tokenizer.get_vocab() == before and set(SENTINELS) <= set(tokenizer.all_special_tokens)
+
+
+def test_the_tokenizer_of_bart_ends_each_text_and_begins_none_when_it_is_loaded_again_too(tmp_path):
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters])}
+    bart = BartTokenizer(vocab=vocabulary, merges=[])
+    assert bart("a").input_ids[0] == vocabulary["<s>"]
+    bart.save_pretrained(tmp_path / "bart")
+    model = tiny_model()
+    model.resize_token_embeddings(len(bart))
+    fitting = fitting_tokenizer(str(tmp_path / "bart"), model)
+    ids = fitting("Pizza, so good").input_ids
+    assert ids[-1] == vocabulary["</s>"] and vocabulary["<s>"] not in ids
+    assert fitting.decode(ids, skip_special_tokens=True) == "Pizza, so good"
+    MMProfileProcessor(toy_image_processor(), fitting, SCHEMA).save_pretrained(tmp_path / "saved")
+    again = MMProfileProcessor.from_pretrained(tmp_path / "saved").tokenizer
+    assert again("Pizza, so good").input_ids == ids
+    assert again.convert_tokens_to_ids(NEEDED) == fitting.convert_tokens_to_ids(NEEDED)
+    assert fitting.pad_token_id == again.pad_token_id == vocabulary["<pad>"]

@@ -13,6 +13,7 @@ from training.state import TrainingState
 RUN = {
     "gradient_accumulation_steps": 1,
     "seed": 0,
+    "system": "flan_t5",
     "train split": "a",
     "batch_size": 4,
     "processes": 2,
@@ -63,7 +64,7 @@ def test_what_changes_the_order_of_users_is_refused_and_all_else_is_told(tmp_pat
         "processes was 2, is 4",
         "learning_rate was 0.1, is 0.2",
     ]
-    for name in ("seed", "train split"):
+    for name in ("seed", "train split", "system"):
         with pytest.raises(ValueError, match=f"is of another run: {name} was .*; learning_rate was 0.1, is 0.2$"):
             changes_since(path, RUN | {name: 7, "learning_rate": 0.2})
 
