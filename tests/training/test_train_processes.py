@@ -64,9 +64,9 @@ def assert_same_run(history, results, expected_history, expected_results):
     for ours, theirs in zip(history, expected_history, strict=True):
         assert ours["step"] == theirs["step"]
         for name in (name for name in ours if name.startswith("train_loss") or name == "dev_loss"):
-            # Adam turns the last digits of a gradient that is all but zero into steps.
+            # Adam turns the last digits of a gradient that is all but zero into steps: 1.2e-4 on some CPUs.
             first = ours["epoch"] == 1 and name != "dev_loss"
-            assert ours[name] == pytest.approx(theirs[name], rel=2e-6 if first else 1e-4)
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-6 if first else 5e-4)
         assert ours["dev_f1"] == theirs["dev_f1"]
     assert results["test_f1"] == expected_results["test_f1"]
     for key, expected in expected_results["test_calibration"].items():
