@@ -219,7 +219,7 @@ def target_losses(model, inputs: Mapping[str, torch.Tensor], targets: Mapping[st
 
 @torch.no_grad()
 def write_profiles(
-    model, inputs: Mapping[str, torch.Tensor], processor, num_beams: int, constrained: bool = False
+    model, inputs: Mapping[str, torch.Tensor], processor, num_beams: int, constrained: bool = False, start: int = 1
 ) -> list[Profile]:
     """A profile for each user by beam search: an attribute that was not understood is None.
 
@@ -228,11 +228,12 @@ def write_profiles(
         processor: the model's.
         num_beams: at least one.
         constrained: no token is written that no profile of the processor's schema has there.
+        start: tokens that `generate` returns before a profile's.
     """
     search: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_profile_tokens(processor)}
     if constrained:
         trie = profile_trie(processor.profile_schema, processor.tokenizer)
-        search["prefix_allowed_tokens_fn"] = AllowedTokens(trie, processor.tokenizer.pad_token_id)
+        search["prefix_allowed_tokens_fn"] = AllowedTokens(trie, processor.tokenizer.pad_token_id, start)
     return processor.decode_profiles(model.generate(**inputs, **search))
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from mmprofile import Profile, max_profile_tokens, sum_target_losses
-from systems.system import Inputs, SystemModel, allowed_tokens, beam_search
+from mmprofile import Profile, sum_target_losses, write_profiles
+from systems.system import Inputs, SystemModel, beam_search
 
 PROMPT_LINE = "The profile of this user:"
 NOTHING = -100  # in rows of tokens: padding, as in labels
@@ -71,12 +71,11 @@ class CausalSystem(SystemModel):
         logits = self(**embedded, position_ids=positions, logits_to_keep=labels.shape[1], use_cache=False).logits
         return sum_target_losses(logits, labels)
 
+    @torch.no_grad()
     def write_profiles(self, inputs: Inputs, processor, num_beams: int, constrained: bool = False) -> list[Profile]:
-        search: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_profile_tokens(processor)}
-        if constrained:
-            search["prefix_allowed_tokens_fn"] = allowed_tokens(self, processor.tokenizer, start=0)
-        with torch.no_grad():  # of embeddings `generate` returns what comes behind them
-            return processor.decode_profiles(self.generate(**self.embed(self.prompts(inputs), inputs), **search))
+        embedded = self.embed(self.prompts(inputs), inputs)
+        # Of embeddings `generate` returns what comes behind them.
+        return write_profiles(self, embedded, processor, num_beams, constrained, start=0)
 
     def explore_profiles(self, inputs: Inputs, tokenizer, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         return beam_search(self, self.embed(self.prompts(inputs), inputs), tokenizer, number, start=0)

@@ -80,7 +80,11 @@ def saved_system(name: str, revision: str | None) -> str:
     Raises:
         OSError: if there is no checkpoint.
     """
-    return str(PreTrainedConfig.get_config_dict(name, revision=revision or "main")[0].get("system", DEFAULT_SYSTEM))
+    return _saved_config(name, revision).get("system", DEFAULT_SYSTEM)
+
+
+def _saved_config(name: str, revision: str | None) -> dict[str, Any]:
+    return PreTrainedConfig.get_config_dict(name, revision=revision or "main")[0]
 
 
 def system_of(config: Any) -> str:
@@ -101,8 +105,8 @@ def _trusted_processor(name: str, revision: str | None):
 def _own_processor(name: str, revision: str | None):
     at = revision or "main"
     with _by_own_classes(name, revision):
-        system = find_system(saved_system(name, revision))
-        kind = PreTrainedConfig.get_config_dict(name, revision=at)[0].get("model_type")
+        saved = _saved_config(name, revision)
+        system, kind = find_system(saved.get("system", DEFAULT_SYSTEM)), saved.get("model_type")
         if kind != TYPE and system.name == DEFAULT_SYSTEM:
             raise ValueError(f"it must be a checkpoint of type {TYPE!r}, it is {kind!r} and names no other system")
         config = system.model_class.config_class.from_pretrained(name, revision=at)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mmprofile import AllowedTokens, Profile, ProfileSchema, max_profile_tokens, profile_trie, sum_target_losses
+from mmprofile import AllowedTokens, Profile, ProfileSchema, profile_trie, sum_target_losses, write_profiles
 
 Inputs = Mapping[str, torch.Tensor]
 EXPLORED = 5  # profiles of a user that predict.py explores, at least
@@ -213,21 +213,12 @@ class SequenceToSequence(SystemModel):
         logits = model(**self.model_inputs(inputs), labels=targets["labels"], use_cache=False).logits
         return sum_target_losses(logits, targets["labels"])
 
+    @torch.no_grad()
     def write_profiles(self, inputs: Inputs, processor, num_beams: int, constrained: bool = False) -> list[Profile]:
-        search: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_profile_tokens(processor)}
-        if constrained:
-            search["prefix_allowed_tokens_fn"] = allowed_tokens(self, processor.tokenizer)
-        with torch.no_grad():
-            return processor.decode_profiles(self.generate(**self.model_inputs(inputs), **search))
+        return write_profiles(self, self.model_inputs(inputs), processor, num_beams, constrained)
 
     def explore_profiles(self, inputs: Inputs, tokenizer, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         return beam_search(self, self.model_inputs(inputs), tokenizer, number, start=1)
-
-
-def allowed_tokens(model: Any, tokenizer, start: int = 1) -> AllowedTokens:
-    """Of the model's schema; `start` as of `AllowedTokens`."""
-    trie = profile_trie(model.profile_schema, tokenizer)
-    return AllowedTokens(trie, tokenizer.pad_token_id, start)
 
 
 def beam_search(model: Any, inputs: Inputs, tokenizer, number: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from mmprofile import View, join_padded
+from scoring.evaluation import TARGETS
 from training.objectives import blacken
 
 # What the shared step asks of a model.
 SHARED = ("get_input_embeddings", "text_features", "fuse", "prepare_decoder_input_ids_from_labels")
-TARGETS = ("labels", "classes")  # of a batch
 
 
 @dataclass

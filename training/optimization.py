@@ -33,11 +33,11 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
         ValueError: if a learning rate is for a part that the model has not.
     """
     composed = any(name.startswith(TEXT) for name, _ in joint.named_parameters())
-    fresh = tuple(f"model.{part}." for part in getattr(joint.model, "trained_whole", ()))
+    joins = tuple(f"model.{part}." for part in getattr(joint.model, "trained_whole", ()))
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in joint.named_parameters():
         if parameter.requires_grad:
-            part = "fusion" if name.startswith(fresh) else part_of(name, composed)
+            part = part_of(name, composed, joins)
             decayed = parameter.dim() > 1 and not UNDECAYED.search(name)
             groups.setdefault((part, decayed), []).append(parameter)
     rates = {"text": arguments.text_learning_rate, "fusion": arguments.fusion_learning_rate}
@@ -52,11 +52,13 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
     )
 
 
-def part_of(name: str, composed: bool) -> str:
-    """Of a parameter: "vision" or "text" tower, or "fusion", what joins the towers of a model composed of them."""
+def part_of(name: str, composed: bool, joins: tuple[str, ...]) -> str:
+    """Of a parameter: "vision" or "text" tower, or "fusion", what joins them: all else of a model composed of towers,
+    and what begins as `joins` do."""
     if VISION.match(name):
         return "vision"
-    return "text" if name.startswith(TEXT) or not composed else "fusion"
+    others = composed and not name.startswith(TEXT)
+    return "fusion" if others or name.startswith(joins) else "text"
 
 
 def make_scheduler(
