@@ -12,6 +12,7 @@ from torch import nn
 from files.output_files import UNFINISHED, unfinished_folder
 from mmprofile import COMPANIONS
 from publishing.run_files import ADAPTER
+from systems.parts import joining_parts
 
 ROOT = Path(__file__).parent.parent
 # What some of a checkpoint's `COMPANIONS` are called here.
@@ -75,9 +76,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     learned = get_peft_model_state_dict(model, save_embedding_layers=False)  # "auto" asks where the model came from
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     whole = {name: weight for name, weight in trained.items() if "lora_" not in name}
-    named = getattr(model, "trained_whole", ())
-    parts = {next((part for part in named if name.startswith(f"{part}.")), name.partition(".")[0]) for name in whole}
-    config.modules_to_save = sorted(parts)
+    config.modules_to_save = sorted(joining_parts(model))
     config.inference_mode = True
     folder.mkdir()
     config.save_pretrained(folder)

@@ -21,7 +21,7 @@ ARROWS = {
     "cli": [],
     "files": ["baselines", "mmprofile"],
     "corpora": ["files", "mmprofile"],
-    "publishing": ["files", "mmprofile"],
+    "publishing": ["files", "mmprofile", "systems"],
     "prediction": ["cli", "corpora", "files", "mmprofile"],
     "scoring": ["files", "mmprofile", "prediction"],
     "training": ["baselines", "cli", "corpora", "files", "mmprofile", "publishing", "scoring", "systems"],

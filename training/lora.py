@@ -5,10 +5,9 @@ from typing import Any
 
 from torch import nn
 
+from systems.parts import joining_parts
 from training.arguments import JointTrainingArguments
 from training.public_names import portable_name
-
-TEXT, VISION = "text_model.", "vision_model."  # how names of the towers' modules begin, in a model composed of them
 
 
 def add_lora(model: Any, arguments: JointTrainingArguments) -> None:
@@ -38,20 +37,13 @@ def add_lora(model: Any, arguments: JointTrainingArguments) -> None:
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="|".join(patterns))
     config.base_model_name_or_path = arguments.model and portable_name(arguments.model)  # it is published
     inject_adapter_in_model(config, model)  # not add_adapter: transformers may ask for a peft that is not out yet
-    for part in trained_whole(model):
+    for part in joining_parts(model).values():
         part.requires_grad_(True)
-
-
-def trained_whole(model: Any) -> list[nn.Module]:
-    """What is trained beside the matrices: all but the towers of a model composed of them, else what it names."""
-    if hasattr(model, "text_model"):
-        return [part for name, part in model.named_children() if f"{name}." not in (TEXT, VISION)]
-    return [model.get_submodule(name) for name in model.trained_whole]
 
 
 def _linear_layers(model: Any, vision_is_frozen: bool) -> dict[str, bool]:
     """The towers' linear layers by name, and whether an attention has them; its class is called so in transformers."""
-    whole = {layer for part in trained_whole(model) for layer in part.modules()}
+    whole = {layer for part in joining_parts(model).values() for layer in part.modules()}
     frozen = set(model.vision_model.modules()) if vision_is_frozen else set()
     attentions = [name for name, module in model.named_modules() if type(module).__name__.endswith("Attention")]
     return {

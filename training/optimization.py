@@ -10,11 +10,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import get_scheduler
 
+from systems.parts import joining_parts
 from training.arguments import JointTrainingArguments
 
 # How names of parameters of vision towers begin; those of LLaVA's as transformers has it.
 VISION = re.compile(r"model\.(vision_model|model\.vision_tower)\.")
-TEXT = "model.text_model."  # of a model that has more; one that is a text tower calls its parts otherwise
 # Parameters of two dimensions or more that, as all others of one (norms and biases), are not decayed: T5's relative
 # positions (transformers' Trainer leaves them out), learned positions, [CLS] and registers (timm does).
 UNDECAYED = re.compile(r"relative_attention_bias|position_embedding|_tokens?$")
@@ -32,12 +32,11 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
     Raises:
         ValueError: if a learning rate is for a part that the model has not.
     """
-    composed = any(name.startswith(TEXT) for name, _ in joint.named_parameters())
-    joins = tuple(f"model.{part}." for part in getattr(joint.model, "trained_whole", ()))
+    joins = tuple(f"model.{part}." for part in joining_parts(joint.model))
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in joint.named_parameters():
         if parameter.requires_grad:
-            part = part_of(name, composed, joins)
+            part = part_of(name, joins)
             decayed = parameter.dim() > 1 and not UNDECAYED.search(name)
             groups.setdefault((part, decayed), []).append(parameter)
     rates = {"text": arguments.text_learning_rate, "fusion": arguments.fusion_learning_rate}
@@ -52,13 +51,11 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
     )
 
 
-def part_of(name: str, composed: bool, joins: tuple[str, ...]) -> str:
-    """Of a parameter: "vision" or "text" tower, or "fusion", what joins them: all else of a model composed of towers,
-    and what begins as `joins` do."""
+def part_of(name: str, joins: tuple[str, ...]) -> str:
+    """Of a parameter: "vision" or "text" tower, or "fusion", what joins them, whose names begin as `joins` do."""
     if VISION.match(name):
         return "vision"
-    others = composed and not name.startswith(TEXT)
-    return "fusion" if others or name.startswith(joins) else "text"
+    return "fusion" if name.startswith(joins) else "text"
 
 
 def make_scheduler(
