@@ -93,6 +93,7 @@ def report(run: Run) -> dict:
     accelerator, arguments, corpus, seconds = run.accelerator, run.arguments, run.corpus, run.state.seconds
     accelerator.wait_for_everyone()
     cache, agreement = run.photo_cache, run.agreement
+    run.leave_device()
     best = load_model(str(run.output), None, trusted=True)  # the code is that of the model that was trained
     tests, rows = evaluate_saved(best, run.processor, corpus["test"], arguments, accelerator, cache, agreement)
     results = {

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from baselines.bart import check_positions
 from baselines.vlp_mabsa import VlpMabsa, VlpMabsaConfig, tiny_towers
 from mmprofile import FusedEncoderOutput
 from systems.system import System
@@ -68,7 +69,8 @@ class GraphConvolution(nn.Module):
     def forward(self, states: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
         """(batch, nodes, d_model), of `links` (batch, nodes, nodes), at least 0."""
         degrees = 1 + links.sum(dim=-1, keepdim=True)
-        return torch.relu(self.linear((links @ states.to(links.dtype)) / degrees))
+        means = (links @ states.to(links.dtype)) / degrees  # in float32, as the links are
+        return torch.relu(self.linear(means.to(states.dtype)))
 
 
 def associate(states: torch.Tensor, mask: torch.Tensor, photos: int, aspects: int) -> torch.Tensor:
@@ -115,12 +117,7 @@ class Aom(VlpMabsa):
         """
         names = " ".join(attribute.name for attribute in processor.profile_schema.attributes)
         aspects = processor.tokenizer(names, add_special_tokens=False).input_ids
-        needed, positions = len(aspects) + processor.max_text_tokens, self.config.text_config.max_position_embeddings
-        if needed > positions:
-            raise ValueError(
-                f"{len(aspects)} tokens of attributes' names and max_text_tokens={processor.max_text_tokens} need as"
-                f" many positions, BART has max_position_embeddings={positions}"
-            )
+        check_positions(self.config.text_config, processor, names=len(aspects))
         self.config.aspect_ids = aspects
 
     def encode(

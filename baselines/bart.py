@@ -14,6 +14,21 @@ from systems.system import System
 class Bart(TextEncoderDecoder, BartForConditionalGeneration):
     """BART as a system."""
 
+    def prepare(self, processor) -> None:
+        """Raises a `ValueError` if there are too few positions for the longest text."""
+        check_positions(self.config, processor)
+
+
+def check_positions(config: BartConfig, processor, names: int = 0) -> None:
+    """Raises a `ValueError` if BART has too few positions for so many tokens of attributes' names and the longest
+    text."""
+    before = f"{names} tokens of attributes' names and " if names else ""
+    if names + processor.max_text_tokens > config.max_position_embeddings:
+        raise ValueError(
+            f"{before}max_text_tokens={processor.max_text_tokens} need as many positions, BART has"
+            f" max_position_embeddings={config.max_position_embeddings}"
+        )
+
 
 def tiny_bart_config(processor, dropout: float = 0.0) -> BartConfig:
     """About a million parameters, for the processor's tokenizer and texts."""

@@ -51,6 +51,11 @@ class Llava(CausalSystem, LlavaForConditionalGeneration):
             photos = inputs["pixel_values"][inputs["image_mask"]]
             found: Any = self.get_image_features(photos)
             tokens = torch.cat(found.pooler_output)  # (patches of all photos, hidden)
+            if len(tokens) != len(photos) * self.config.image_seq_length:
+                raise ValueError(
+                    f"the vision tower makes {len(tokens) // len(photos)} tokens of a photo, the configuration says"
+                    f" image_seq_length={self.config.image_seq_length}"
+                )
             embeds = embedded["inputs_embeds"]
             embedded["inputs_embeds"] = embeds.masked_scatter(is_photo[..., None], tokens.to(embeds.dtype))
         return embedded

@@ -32,7 +32,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from baselines.bart import tiny_bart_config
+from baselines.bart import check_positions, tiny_bart_config
 from baselines.checkpoints import load_checkpoint
 from mmprofile import FusedEncoderOutput
 from systems.presets import tiny_vision_config
@@ -116,6 +116,10 @@ class VlpMabsa(SequenceToSequence, PreTrainedModel, GenerationMixin):
                 init.zeros_(module.bias)
         else:
             super()._init_weights(module)
+
+    def prepare(self, processor) -> None:
+        """Raises a `ValueError` if BART has too few positions for the longest text."""
+        check_positions(self.config.text_config, processor)
 
     def get_encoder(self, modality: str | None = None) -> nn.Module:
         return PhotoTextEncoder(self.encode) if modality is None else super().get_encoder(modality)

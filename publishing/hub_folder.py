@@ -53,10 +53,14 @@ def has_lora(model) -> bool:
 
 
 def without_lora(model: Any, merge: bool) -> Any:
-    """A copy of a model as it was before LoRA, with what was learned added to the layers' weights, or left out."""
+    """A copy on the CPU of a model as it was before LoRA, with what was learned added to its weights, or left out."""
     from peft.tuners.lora import LoraLayer
 
-    plain = copy.deepcopy(model)
+    tensors = [*model.parameters(), *model.buffers()]
+    on_cpu: Any = {id(tensor): copy.deepcopy(tensor.detach().cpu()) for tensor in tensors}  # a GPU may not hold two
+    for parameter in model.parameters():
+        on_cpu[id(parameter)] = nn.Parameter(on_cpu[id(parameter)], parameter.requires_grad)
+    plain = copy.deepcopy(model, memo=on_cpu)
     for name, layer in [named for named in plain.named_modules() if isinstance(named[1], LoraLayer)]:
         if merge:
             layer.merge()

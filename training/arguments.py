@@ -157,7 +157,9 @@ class JointTrainingArguments:
         None, "torch.compile the layers, for batches of any size; default: as the launcher's dynamo_backend says"
     )
     freeze_vision: bool = flag(
-        False, "leave the vision tower as it is; its states of unmasked photos are kept in photo_cache, if given"
+        False,
+        "leave the vision tower as it is; photo_cache, if given, keeps its states of unmasked photos too, where the"
+        " system is mmprofile or made like it",
     )
     num_workers: int = flag(0, "processes that prepare batches")
     streaming: bool = flag(

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
 from baselines.table import find_system
-from cli.logs import told_anywhere
+from cli.logs import told, told_anywhere
 from corpora.checks import COLUMNS, check_content, check_rows, labels_schema
 from corpora.digest import corpus_digest
 from corpora.opening import open_beside_stream, open_corpus, photo_folder
@@ -158,8 +158,12 @@ def open_caches(
         raise
     if PartialState().is_main_process and (problems := known_problems(corpus, cache)):
         _say_what_is_left_out(problems)
-    keeps_states = arguments.freeze_vision and hasattr(model, "photo_states")
-    return cache, VisionStates(cache, model, device) if keeps_states else None
+    if not arguments.freeze_vision:
+        return cache, None
+    if not hasattr(model, "photo_states"):
+        told.warning(f"{arguments.system} keeps no states of photos: its frozen vision tower reads them in each epoch")
+        return cache, None
+    return cache, VisionStates(cache, model, device)
 
 
 def _say_what_is_left_out(problems: str) -> None:

@@ -162,11 +162,20 @@ def _grow_vocabulary(model: Any, size: int) -> None:
     own = None
     if head is not None and head.weight is not model.get_input_embeddings().weight:
         own = head.weight.detach()
-    model.resize_token_embeddings(size)
+    known = model.get_input_embeddings().num_embeddings
+    model.resize_token_embeddings(size, mean_resizing=False)
+    _draw_rows(model.get_input_embeddings().weight.data, known)
     if own is not None:  # resizing gave the head the embeddings
         head = model.get_output_embeddings()
         rows = torch.cat([own, own.mean(dim=0).expand(size - len(own), -1)])
         head.weight = torch.nn.Parameter(rows)
+
+
+def _draw_rows(rows: torch.Tensor, known: int) -> None:
+    """Rows behind the first `known` like these, each another: LoRA leaves them as they are, and one mark is to be told
+    from the next. Resizing draws them all but alike."""
+    mean, deviation = rows[:known].float().mean(dim=0), rows[:known].float().std(dim=0)
+    rows[known:] = (mean + deviation * torch.randn(len(rows) - known, rows.shape[1]).to(mean)).to(rows.dtype)
 
 
 def to_training(joint: torch.nn.Module, model: Any, arguments: JointTrainingArguments):

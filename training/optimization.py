@@ -10,11 +10,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import get_scheduler
 
-from systems.parts import joining_parts
+from systems.parts import joining_parts, vision_parameters
 from training.arguments import JointTrainingArguments
 
-# How names of parameters of vision towers begin; those of LLaVA's as transformers has it.
-VISION = re.compile(r"model\.(vision_model|model\.vision_tower)\.")
 # Parameters of two dimensions or more that, as all others of one (norms and biases), are not decayed: T5's relative
 # positions (transformers' Trainer leaves them out), learned positions, [CLS] and registers (timm does).
 UNDECAYED = re.compile(r"relative_attention_bias|position_embedding|_tokens?$")
@@ -32,14 +30,14 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
     Raises:
         ValueError: if a learning rate is for a part that the model has not.
     """
-    joins = tuple(f"model.{part}." for part in joining_parts(joint.model))
+    joins, vision = tuple(f"model.{part}." for part in joining_parts(joint.model)), vision_parameters(joint.model)
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in joint.named_parameters():
         if parameter.requires_grad:
-            part = part_of(name, joins)
+            part = "vision" if parameter in vision else "fusion" if name.startswith(joins) else "text"
             decayed = parameter.dim() > 1 and not UNDECAYED.search(name)
             groups.setdefault((part, decayed), []).append(parameter)
-    rates = {"text": arguments.text_learning_rate, "fusion": arguments.fusion_learning_rate}
+    rates = _rates(arguments)
     if unused := [part for part, rate in rates.items() if rate is not None and part not in {p for p, _ in groups}]:
         raise ValueError(f"{arguments.system} has no part for {unused[0]}_learning_rate={rates[unused[0]]}")
     return torch.optim.AdamW(
@@ -49,13 +47,6 @@ def make_optimizer(joint: torch.nn.Module, arguments: JointTrainingArguments) ->
         ],
         fused=arguments.fused_adamw or None,  # False would rule out the loop over many at once
     )
-
-
-def part_of(name: str, joins: tuple[str, ...]) -> str:
-    """Of a parameter: "vision" or "text" tower, or "fusion", what joins them, whose names begin as `joins` do."""
-    if VISION.match(name):
-        return "vision"
-    return "fusion" if name.startswith(joins) else "text"
 
 
 def make_scheduler(
@@ -92,15 +83,20 @@ def _schedule(steps: int, peak: float, arguments: JointTrainingArguments) -> Cal
 
 
 def _settings(part: str, decayed: bool, arguments: JointTrainingArguments) -> dict:
-    rates = {
+    rate = _rates(arguments)[part]
+    return {
+        "lr": arguments.learning_rate if rate is None else rate,
+        "betas": (0.9, arguments.adam_beta2),
+        "weight_decay": arguments.weight_decay if decayed else 0.0,
+    }
+
+
+def _rates(arguments: JointTrainingArguments) -> dict[str, float | None]:
+    """Of each part, None where it has that of all."""
+    return {
         "text": arguments.text_learning_rate,
         "vision": arguments.vision_learning_rate,
         "fusion": arguments.fusion_learning_rate,
-    }
-    return {
-        "lr": arguments.learning_rate if rates[part] is None else rates[part],
-        "betas": (0.9, arguments.adam_beta2),
-        "weight_decay": arguments.weight_decay if decayed else 0.0,
     }
 
 

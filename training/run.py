@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType, release_memory
 from datasets import DatasetDict
 from torch.utils.data import DataLoader
 
@@ -106,6 +107,16 @@ class Run:
         most = self.arguments.max_steps
         done = state.step >= most if most else state.epoch > self.arguments.num_epochs
         return done or bool(patience and state.evaluations_since_best >= patience)
+
+    def leave_device(self) -> None:
+        """Takes the trained model and what updates it off the device, on which another one is to be evaluated."""
+        self.optimizer.zero_grad()
+        self.optimizer.state.clear()
+        if self.accelerator.distributed_type != DistributedType.FSDP:  # its shards stay where they are
+            self.joint.to("cpu")
+            if self.average is not None:
+                self.average.gathered().to("cpu")
+        release_memory()
 
     @property
     def learning_rates(self) -> dict[str, float]:

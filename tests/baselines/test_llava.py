@@ -52,6 +52,15 @@ def test_photos_stand_where_transformers_puts_them(model):
         assert found[number] == pytest.approx(-logs.sum().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("said", [8, 20])
+def test_another_number_of_tokens_a_photo_than_the_vision_tower_makes_is_refused(model, said):
+    model.config.image_seq_length = said
+    with pytest.raises(
+        ValueError, match=f"makes 16 tokens of a photo, the configuration says image_seq_length={said}"
+    ):
+        losses_of(model, INPUTS)
+
+
 def test_photos_change_the_losses_of_who_has_them_alone(model):
     seen, plain = losses_of(model, INPUTS), losses_of(model, without_photos(INPUTS))
     assert seen[0] == pytest.approx(plain[0], rel=1e-5)

@@ -189,6 +189,16 @@ def test_what_was_saved_answers_as_before(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", by_kind(OTHERS))
+def test_weights_of_16_bits_answer_too(name):
+    model, processor = tiny_model(name).to(torch.bfloat16), processor_of_users()
+    inputs = dict(of_views(name, model, batch_of(name, examples_of(3)))[0]["inputs"])
+    if "pixel_values" in inputs:
+        inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
+    found = model.profile_users(inputs, processor.tokenizer, num_return_profiles=2)
+    assert len(found) == 3 and ["profile" in one for one in found] == [True] * 3
+
+
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_answers_are_profiles_of_the_schema_with_probabilities(name):
     model, processor = tiny_model(name), processor_of_users()
     inputs = of_views(name, model, batch_of(name, examples_of(4, photos=2)))[0]["inputs"]

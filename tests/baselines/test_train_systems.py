@@ -56,6 +56,7 @@ def bart(corpus, tmp_path_factory):
             "bart has no vision tower of a checkpoint of its own",
         ),
         ({"system": "bart", "fusion_learning_rate": 0.1}, "bart has no part for fusion_learning_rate=0.1"),
+        ({"system": "bart", "vision_learning_rate": 0.1}, "bart has no part for vision_learning_rate=0.1"),
         ({"system": "coopnet", "text_learning_rate": 0.1}, "coopnet has no part for text_learning_rate=0.1"),
         ({"system": "coopnet", "vision_model": "google/vit-base-patch16-224"}, "the tiny preset makes both towers"),
     ],
@@ -63,6 +64,12 @@ def bart(corpus, tmp_path_factory):
 def test_what_does_not_fit_a_system_is_refused_before_the_first_step(corpus, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
         main(corpus, tmp_path / "model", **flags)
+
+
+def test_a_system_whose_frozen_tower_reads_photos_again_and_again_is_named(corpus, tmp_path, capfd):
+    flags = {"freeze_vision": True, "photo_cache": tmp_path / "cache", "dry_run": True}
+    main(corpus, tmp_path / "model", system="coopnet", **flags)
+    assert "coopnet keeps no states of photos: its frozen vision tower reads them" in capfd.readouterr().err
 
 
 def test_a_checkpoint_of_another_system_or_schema_is_refused_and_both_are_named(bart, corpus, tmp_path):
@@ -112,6 +119,22 @@ def test_parts_of_a_system_have_their_learning_rates():
         for part, word in parts.items():
             its = {found[p] for key, p in model.named_parameters() if word in key.split(".") and p.requires_grad}
             assert its == {asked[f"{part}_learning_rate"]}
+
+
+def test_a_system_without_a_layer_for_lora_is_named():
+    model = tiny_model("coopnet")
+    model.vision_model.requires_grad_(False)
+    with pytest.raises(ValueError, match="coopnet has no linear layer for lora_rank=2 that is trained"):
+        add_lora(model, JointTrainingArguments(dataset="x", output_dir="y", system="coopnet", lora_rank=2))
+
+
+def test_a_layer_that_is_not_read_gets_no_matrices():
+    model = tiny_model("llava")
+    model.config.vision_feature_layer = -2
+    model.prepare(processor_of_users())
+    add_lora(model, JointTrainingArguments(dataset="x", output_dir="y", system="llava", lora_rank=2))
+    adapted = [name for name, _ in model.named_parameters() if "lora_A" in name and "vision_tower" in name]
+    assert adapted and all(".layers.0." in name for name in adapted)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's

@@ -38,6 +38,13 @@ def towers(tmp_path_factory, processor):
     return folder
 
 
+@pytest.mark.parametrize("system", [BART, VLP_MABSA], ids=lambda system: system.name)
+def test_texts_that_need_more_positions_than_bart_has_are_refused(system, processor):
+    model = system.tiny(processor)
+    with pytest.raises(ValueError, match="^max_text_tokens=2000 need as many positions, BART has max_position_emb"):
+        model.prepare(photo_processor(max_text_tokens=2000))
+
+
 def test_a_user_without_photos_has_the_losses_of_bart(processor):
     model = photo_model(VLP_MABSA, processor)
     inputs, targets = users(processor)

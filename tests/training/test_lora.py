@@ -24,6 +24,7 @@ def arguments(**flags):
 def adapted(seed=0, **flags):
     """A tiny model with LoRA that has learned something."""
     model = tiny_model(seed)
+    model.vision_model.requires_grad_(not flags.get("freeze_vision", False))
     add_lora(model, arguments(lora_rank=3, **flags))
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -54,6 +54,16 @@ def test_a_head_of_its_own_as_mt5_has_one_keeps_its_rows_where_the_vocabulary_gr
         assert grown(**random_batch()).logits[..., :VOCAB_SIZE].equal(before)
 
 
+def test_the_rows_of_new_tokens_are_told_apart_as_others_are():
+    """LoRA leaves them as they begin."""
+    words = " ".join(f"w{number}" for number in range(VOCAB_SIZE - 3))
+    model, tokenizer = tiny_model(), toy_tokenizer(f"<pad> </s> <unk> {words}", sentinels=())
+    add_sentinels(tokenizer, model)
+    rows = model.get_input_embeddings().weight.detach()
+    new, old = torch.pdist(rows[VOCAB_SIZE:]), torch.pdist(rows[:VOCAB_SIZE])
+    assert new.min() > old.median() / 4
+
+
 def test_a_tokenizer_that_has_them_stays_as_it_is():
     model, tokenizer = tiny_model(text={"vocab_size": 300}), toy_tokenizer()
     before = tokenizer.get_vocab()
