@@ -34,7 +34,7 @@ test: $(INSTALLED)
 	$(RUN) -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED) $(SPARK) test-versions
-	$(RUN) -m pytest -q -m slow
+	$(RUN) -m pytest -q -m slow --numprocesses 2 --dist loadfile
 
 # The library on the oldest transformers that requirements.txt allows; all else runs on the newest.
 test-versions: $(OLDEST)
