@@ -41,7 +41,7 @@ def systems_parser(description: str | None) -> ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("outputs/systems"), help="where the trained models go")
     parser.add_argument("--dataset", default="outputs/corpus", help="the demo's corpus")
     parser.add_argument("--systems", nargs="+", help="which are trained, if they are not yet; default: all")
-    parser.add_argument("--untimed", action="store_true", help="other work goes on beside: seconds are left out")
+    parser.add_argument("--timed_steps", type=int, default=60, help="of each system, that give its seconds; 0: none")
     parser.add_argument("--readme", type=Path, help="a Markdown file whose table is replaced")
     parser.add_argument("--flags", nargs=REMAINDER, default=[], help="of train.py, last of all")
     return parser
