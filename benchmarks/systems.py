@@ -4,8 +4,8 @@
 
 Trains `recipes/quickstart.yaml --system NAME` (`make demo` builds the corpus) into `--folder`/NAME, each in a process
 of its own. Started again it goes on where it stopped: a system that FILE has is not trained again. Seconds are of
-training alone, by the pace of some steps that are timed at the end, one system after the other: nothing else should run
-then, and `--timed_steps 0` leaves them for another start.
+training alone, by the pace of some steps that are timed at the end, one system after the other: nothing else should
+run beside, and `--timed_steps 0` leaves them for another start.
 """
 
 import sys
