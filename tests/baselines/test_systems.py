@@ -113,8 +113,8 @@ def test_padding_changes_no_loss_and_no_profile(name):
         with torch.no_grad():
             losses = [model.target_losses(inputs, view["targets"]) for inputs in (view["inputs"], more)]
         torch.testing.assert_close(losses[0], losses[1], rtol=2e-5, atol=1e-5)
-    answers = [model.write_profiles(inputs, processor, 2, True) for inputs in (view["inputs"], more)]
-    assert answers[0] == answers[1]
+        answers = [model.write_profiles(inputs, processor, 2, True) for inputs in (view["inputs"], more)]
+        assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("name", by_kind(OTHERS))
