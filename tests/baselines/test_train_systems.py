@@ -175,7 +175,12 @@ def test_each_system_is_trained_evaluated_described_and_predicts(name, corpus, t
     results = main(corpus, output, system=name)
     assert name in results["test_f1"] and results["test_average_f1"] == results["test_f1"][name]["average"]
     card = (output / "README.md").read_text(encoding="utf-8")
-    assert SYSTEMS[name].title in card and "load_model(repo, None)" in card and "handler.py" not in card
+    assert (
+        SYSTEMS[name].title in card
+        and "Do not load it by `AutoModel`" in card
+        and "load_model(repo, None)" in card
+        and "handler.py" not in card
+    )
     assert not (output / "handler.py").exists() and "auto_map" not in read_json(output / "config.json")
     argv = ["--model", output, "--dataset", corpus, "--split", "test", "--output", asked, "--evaluate", "true"]
     assert predict.main(list(map(str, argv)))["predicted"] == 4
@@ -227,9 +232,14 @@ def test_two_processes_train_a_system_as_one(name, tmp_path):
     flags = {"system": name, "num_epochs": 1}
     two, history = train_launched(tmp_path / "corpus", tmp_path / "two", launch, batch_size=2, **flags)[::-1]
     one, expected = run(tmp_path / "corpus", tmp_path / "one", batch_size=4, **flags)
-    assert history[0]["train_loss"] == pytest.approx(expected[0]["train_loss"], rel=1e-4)
-    assert history[0]["dev_loss"] == pytest.approx(expected[0]["dev_loss"], rel=1e-3)
+    names = [name for name in expected[0] if name.startswith("train_loss") or name == "dev_loss"]
+    assert {"train_loss", "train_loss_fusion", "dev_loss"} <= set(names)
+    # Adam turns the last digits of a gradient that is all but zero into steps.
+    found, wanted = ([run[0][name] for name in names] for run in (history, expected))
+    assert found == pytest.approx(wanted, rel=5e-4)
     assert two["test_f1"].keys() == one["test_f1"].keys()
+    for row, scores in one["test_f1"].items():
+        assert two["test_f1"][row] == pytest.approx(scores)
 
 
 def test_answers_keep_the_schemas_order():
