@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoModel
 
 import predict
 from baselines.table import SYSTEMS
@@ -21,6 +22,7 @@ from tests.baselines.tiny_systems import (
 )
 from tests.tiny_corpus import SCHEMA
 from training.joint_step import SHARED, NaiveJointStep, SharedJointStep, joint_step
+from training.model_card import plain_type
 from training.objectives import select_views
 
 SEQUENCES = ["llava"]  # to which photos are a sequence
@@ -187,6 +189,17 @@ def test_what_was_saved_answers_as_before(name, tmp_path):
     one, other = (m.profile_users(inputs, processor.tokenizer, num_return_profiles=3) for m in (model, again))
     assert [answer["text"] for answer in one] == [answer["text"] for answer in other]
     assert [a["log_probability"] for a in one] == pytest.approx([a["log_probability"] for a in other], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", by_kind(OTHERS))
+def test_auto_classes_make_of_a_folder_what_its_card_says(name, tmp_path):
+    save_hub_folder(tiny_model(name), processor_of_users(), tmp_path)
+    if said := plain_type(tmp_path):
+        made = AutoModel.from_pretrained(tmp_path)
+        assert made.config.model_type == said and not isinstance(made, SYSTEMS[name].model_class)
+    else:
+        with pytest.raises(ValueError, match="does not recognize this architecture"):
+            AutoModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("name", by_kind(OTHERS))
