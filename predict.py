@@ -65,7 +65,7 @@ from prediction.linear import fast_linears
 from prediction.side_by_side import side_by_side
 from prediction.store import RESULTS, PredictionFolder
 from prediction.text import describe
-from scoring.evaluation import answers_of, profile_f1
+from scoring.evaluation import answers_of, check_bounds, profile_f1
 from scoring.plots import calibration, plot_calibration, plot_confusion
 from scoring.reporting import format_table
 
@@ -302,6 +302,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         if accelerator.is_main_process:
             check_input(users, sees, arguments.evaluate)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
+    check_bounds(model, arguments.search)
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:

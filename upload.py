@@ -3,9 +3,10 @@
     python upload.py outputs/quickstart user/model
     python upload.py outputs/quickstart user/model --private --space user/space
 
-With --space it also makes a Space, the web page of `app.py` on this model. Repositories that are there already get a
-new commit. The token is that of `hf auth login`, or HF_TOKEN. What is wrong with the folder or a name is said before
-anything is sent; a push that fails may be run again.
+A model of another system than mmprofile is pushed as it is: it has no pipeline and no handler, and a checkout of this
+code loads it. With --space it also makes a Space, the web page of `app.py` on a model of mmprofile. Repositories that
+are there already get a new commit. The token is that of `hf auth login`, or HF_TOKEN. What is wrong with the folder or
+a name is said before anything is sent; a push that fails may be run again.
 """
 
 import argparse
@@ -27,28 +28,28 @@ from publishing.hub_answers import check_access, check_name, refusal
 from publishing.hub_upload import IGNORED
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-DATA = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "requirements.txt")
-CARD = "README.md"
-# With all that they import from the folder.
+CONFIG, CARD = "config.json", "README.md"
+DATA = (CONFIG, "processor_config.json", "tokenizer.json", "tokenizer_config.json", "requirements.txt")
+# Of mmprofile's own models, with all that they import from the folder.
 CODE = ("modeling_mmprofile.py", "processing_mmprofile.py", "pipeline_mmprofile.py", "handler.py")
 # The Space's variables: which model it shows, and that it runs the code there.
 MODEL_ID, TRUST = "MODEL_ID", "TRUST_REMOTE_CODE"
 
 
-def check_folder(folder: str | os.PathLike) -> None:
-    """Raises a `ValueError` that says what a folder lacks for the Hub."""
+def check_folder(folder: str | os.PathLike, for_page: bool = False) -> None:
+    """Raises a `ValueError` that says what a folder lacks for the Hub, or to be shown by a web page."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    missing = [name for name in (*DATA, *_weights(folder), *_code(folder), CARD) if not (folder / name).is_file()]
+    system = _other_system(folder)
+    code = [] if system else _code(folder)
+    missing = [name for name in (*DATA, *_weights(folder), *code, CARD) if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{str(folder)!r} is not a trained model's folder, it lacks {', '.join(missing)}")
-    config = read_json(folder / "config.json")
-    model_type = config.get("model_type")
-    if model_type != "mmprofile":
-        raise ValueError(f"{str(folder)!r} must hold a model of type 'mmprofile', it is {model_type!r}")
-    if not isinstance(config.get("auto_map"), dict):
-        raise ValueError(f"{str(folder / 'config.json')!r} needs an auto_map, which names the model's code")
+    if system and for_page:
+        raise ValueError(f"--space shows models of mmprofile alone, {str(folder)!r} is of the system {system!r}")
+    if not system:
+        _check_own_config(folder)
     for name in _weights(folder):
         try:
             safe_open(folder / name, framework="pt")
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else list(argv)
     options = parser.parse_args(words)
     log_progress()
-    check_folder(options.folder)
+    check_folder(options.folder, for_page=bool(options.space))
     check_name(options.model_id)
     save_space = None
     if options.space:
@@ -125,6 +126,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (hub_utils.httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
         again = shlex.join(["python", "upload.py", *words])
         sys.exit(f"Not pushed to {place}: {refusal(error)}\nThen run again:\n\n    {again}")
+
+
+def _other_system(folder: Path) -> str | None:
+    """Which system the model is of, None for mmprofile."""
+    if not (folder / CONFIG).is_file():
+        return None
+    from baselines.table import DEFAULT_SYSTEM, find_system  # they import torch, which --help does without
+    from files.checkpoint_code import saved_system
+
+    read_json(folder / CONFIG)  # says what is wrong with it
+    system = find_system(saved_system(str(folder), None)).name
+    return None if system == DEFAULT_SYSTEM else system
+
+
+def _check_own_config(folder: Path) -> None:
+    config = read_json(folder / CONFIG)
+    model_type = config.get("model_type")
+    if model_type != "mmprofile":
+        raise ValueError(f"{str(folder)!r} must hold a model of type 'mmprofile', it is {model_type!r}")
+    if not isinstance(config.get("auto_map"), dict):
+        raise ValueError(f"{str(folder / CONFIG)!r} needs an auto_map, which names the model's code")
 
 
 def _weights(folder: Path) -> list[str]:

@@ -31,7 +31,7 @@ from baselines.hierarchical_reader import HierarchicalReader
 from baselines.value_sets import best_profiles, split_values, value_probabilities
 from mmprofile import SECTION_MARKS, Profile, ProfileSchema
 from systems.presets import tiny_vision_config
-from systems.system import EXPLORED, Inputs, System, SystemModel, answer, check_bounds, to_device
+from systems.system import EXPLORED, Inputs, System, SystemModel, answer, to_device
 
 
 class CoopNetConfig(PreTrainedConfig):
@@ -181,7 +181,7 @@ class CoopNet(SystemModel, PreTrainedModel):
     def profile_users(self, batch: Inputs, tokenizer, num_return_profiles: int = EXPLORED, **bounds) -> list[dict]:
         """As of `SystemModel`; the most probable profile is proved, and `probabilities` are over all profiles: of an
         attribute that takes several values, those of sets of so many (see `value_sets`), and they sum to its count."""
-        check_bounds(self.config.system, bounds)
+        self.check_bounds(bounds)
         inputs = to_device(batch, self)
         logits = self(**inputs)
         rows, weights = logits.decided.double().cpu(), logits.photo_weights

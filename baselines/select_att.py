@@ -59,7 +59,7 @@ class SelectAttConfig(MMProfileConfig):
     """As `MMProfileConfig`, of which `fusion` stands for nothing."""
 
     model_type = "mmprofile_select_att"
-    _auto_class = None  # no code goes with a checkpoint
+    _auto_class = None  # no code of the model goes with a checkpoint, the processor's alone
 
     vision_feature: str = "patches"
 

@@ -35,9 +35,11 @@ def value_probabilities(logits: torch.Tensor, count: int) -> torch.Tensor:
     Args:
         logits: (..., values), at least `count`.
     """
-    places = range(logits.shape[-1])
-    others = [torch.cat([logits[..., :place], logits[..., place + 1 :]], dim=-1) for place in places]
-    without = torch.stack([log_partition(rest, count - 1) if count > 1 else 0 * rest.sum(-1) for rest in others], -1)
+    if count == 1:
+        return logits.softmax(dim=-1)
+    places = torch.arange(logits.shape[-1], device=logits.device)
+    others = places.expand(len(places), -1)[places[:, None] != places].view(len(places), -1)
+    without = log_partition(logits[..., others], count - 1)  # of (..., values, all values but this)
     return (logits + without - log_partition(logits, count)[..., None]).exp()
 
 

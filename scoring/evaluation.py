@@ -3,7 +3,7 @@ it takes them to be."""
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,6 +165,13 @@ def answers_of(model, tokenizer, batch: dict[str, torch.Tensor], **search) -> li
     """What `mmprofile.profile_users` tells of a batch, by the model's own method where it has one."""
     own = getattr(model, "profile_users", None)
     return own(batch, tokenizer, **search) if own else profile_users(model, tokenizer, batch, **search)
+
+
+def check_bounds(model, search: Mapping) -> None:
+    """Raises a `ValueError` where `answers_of` would refuse this search; mmprofile's own takes any."""
+    own = getattr(model, "check_bounds", None)
+    if own:
+        own(search)
 
 
 def profile_f1(predictions: list[Profile], references: list[Profile], schema: ProfileSchema) -> dict[str, float]:

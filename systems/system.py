@@ -123,6 +123,16 @@ class SystemModel:
     def profile_schema(self) -> ProfileSchema:
         return ProfileSchema(self.config.profile_schema)
 
+    def check_bounds(self, bounds: Mapping) -> None:
+        """Raises a `ValueError` where `profile_users` would not take these bounds of `generate_profiles`."""
+        taken = ("num_return_profiles", "output_fusion")
+        given = {name: value for name, value in bounds.items() if value and name not in taken}
+        if given:
+            system = self.config.system
+            raise ValueError(
+                f"the bounds {given} are of mmprofile's search for profiles, which {system} does not make"
+            )
+
     def profile_users(self, batch: Inputs, tokenizer, num_return_profiles: int = EXPLORED, **bounds) -> list[dict]:
         """Answers for users as of `mmprofile.profile_users`, by `explore_profiles`: `exact` is False, and
         `probabilities` are shares among the profiles explored.
@@ -130,7 +140,7 @@ class SystemModel:
         Raises:
             ValueError: if there is one of the other bounds of `generate_profiles`.
         """
-        check_bounds(self.config.system, bounds)
+        self.check_bounds(bounds)
         schema, inputs = self.profile_schema, to_device(batch, self)
         with torch.no_grad():
             tokens, scores = self.explore_profiles(inputs, tokenizer, num_return_profiles)
@@ -169,13 +179,6 @@ def answer(schema: ProfileSchema, explored: Sequence[tuple[Profile, float]]) -> 
         "image_weights": None,
         "gate": None,
     }
-
-
-def check_bounds(system: str, bounds: Mapping) -> None:
-    """Raises a `ValueError` where there is a bound of a search for profiles that this system does not make."""
-    given = {name: value for name, value in bounds.items() if value and name != "output_fusion"}
-    if given:
-        raise ValueError(f"the bounds {given} are of mmprofile's search; {system} searches by beams")
 
 
 def to_device(batch: Inputs, model: Any) -> dict[str, torch.Tensor]:

@@ -33,7 +33,7 @@ ARROWS = {
     "train": ["cli", "files", "scoring", "training"],
     "predict": ["cli", "files", "mmprofile", "prediction", "scoring"],
     "app": ["cli", "files", "handler", "prediction", "web"],
-    "upload": ["app", "cli", "files", "publishing"],
+    "upload": ["app", "baselines", "cli", "files", "publishing"],
     "benchmarks": [
         *("baselines", "dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "scoring"),
         *("systems", "train", "training"),

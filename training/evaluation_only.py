@@ -30,7 +30,7 @@ from training.agreement import on_main
 from training.arguments import JointTrainingArguments
 from training.data import check_corpus_photos, checked_split, open_caches, open_shards
 from training.results import evaluate_saved, publish_results, summarise_tests
-from training.run_recipe import OF_EVALUATION, as_trained, read_saved_recipe
+from training.run_recipe import OF_EVALUATION, as_trained, of_system, read_saved_recipe
 from training.set_up import make_uploader
 from training.trackers import end_trackers, log_results, start_trackers
 
@@ -191,7 +191,7 @@ def _as_made(
     arguments = as_trained(arguments, dict(saved)) if saved is not None else arguments
     objectives = arguments.objectives if config.objectives is None else list(config.objectives)
     weights = arguments.objective_weights if objectives == arguments.objectives else []
-    return dataclasses.replace(
+    return of_system(
         arguments,
         system=system_of(config),
         paradigm=config.paradigm,

@@ -11,6 +11,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from cli.logs import told
 from files.output_files import WriteFailure
 from files.unreadable_photos import Unreadable
+from mmprofile import seen_by
 from training.arguments import JointTrainingArguments
 from training.checkpoints import list_checkpoints
 from training.failures import OtherProcessFailed, TrainingFailure
@@ -78,7 +79,7 @@ def memory_advice(error: RuntimeError, arguments: JointTrainingArguments) -> str
     advice = [] if arguments.auto_batch_size else ["--auto_batch_size true"]
     advice += [] if arguments.gradient_checkpointing else ["--gradient_checkpointing true"]
     advice += [] if arguments.mixed_precision != "no" else ["--mixed_precision bf16"]
-    advice += [] if arguments.freeze_vision else ["--freeze_vision true"]
+    advice += ["--freeze_vision true"] if seen_by(arguments).images and not arguments.freeze_vision else []
     smaller = ("batch_size", "max_text_tokens", "num_reviews", "num_images", "eval_batch_size")
     advice += [f"a --{name} below {getattr(arguments, name)}" for name in smaller]
     return (

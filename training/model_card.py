@@ -1,7 +1,6 @@
 """The model card of a training run: `README.md` of the output folder, from `model_card_template.md`."""
 
 import dataclasses
-import json
 import os
 import re
 import statistics
@@ -11,9 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from baselines.table import DEFAULT_SYSTEM, find_system
-from files.output_files import replacing
+from files.output_files import read_json, replacing
 from mmprofile import ProfileSchema, seen_by
 from scoring.reporting import format_table, table_order
 from training.arguments import OF_SYSTEM, OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
@@ -94,6 +94,7 @@ def write_model_card(
         costs=_costs(results, own, schema),
         system=system,
         own_code=own == DEFAULT_SYSTEM,
+        plain_type=plain_type(output_dir),
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         forged=[(a.name, results["test_forged_agreement"][a.key]) for a in attributes],
@@ -175,10 +176,16 @@ def _metadata(
 def _tower_types(output_dir: str | os.PathLike) -> list[str]:
     """The `model_type` of the text and of the vision tower, as far as a model is composed of them, else its own; of a
     model's vision part, the model's."""
-    config = json.loads((Path(output_dir) / "config.json").read_text(encoding="utf-8"))
+    config = read_json(Path(output_dir) / "config.json")
     towers = [config[tower]["model_type"] for tower in ("text_config", "vision_config") if tower in config]
     towers = towers or [config["model_type"]]
     return [tower.removesuffix("_vision_model") for tower in towers]
+
+
+def plain_type(output_dir: str | os.PathLike) -> str | None:
+    """The `model_type` of a saved model, if it is one of transformers' own, whose classes load the files."""
+    kind = read_json(Path(output_dir) / "config.json")["model_type"]
+    return kind if kind in CONFIG_MAPPING_NAMES else None
 
 
 def _training(arguments: JointTrainingArguments, results: Mapping, history: Sequence[Mapping]) -> dict:

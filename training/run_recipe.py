@@ -9,7 +9,7 @@ from accelerate import PartialState
 
 from files.output_files import replacing
 from publishing.run_files import RECIPE
-from training.arguments import JointTrainingArguments
+from training.arguments import OF_SYSTEM, SHAPES, JointTrainingArguments
 from training.public_names import portable_name
 
 HEAD = """\
@@ -70,4 +70,18 @@ def as_trained(arguments: JointTrainingArguments, saved: dict[str, Any]) -> Join
         ValueError: if a saved value does not fit.
     """
     told = {name: value for name, value in saved.items() if name in (*arguments.run_flags, "language")}
-    return dataclasses.replace(arguments, **{name: value for name, value in told.items() if name not in OF_EVALUATION})
+    told = {name: value for name, value in told.items() if name not in OF_EVALUATION}
+    return of_system(arguments, **{"system": arguments.system} | told)
+
+
+def of_system(arguments: JointTrainingArguments, system: str, **others: Any) -> JointTrainingArguments:
+    """The flags with others, of a model of this system: where it is another than theirs, what they say of a new model
+    is as that has it, unless `others` say it.
+
+    Raises:
+        ValueError: if a value does not fit.
+    """
+    own = {}
+    if system != arguments.system:
+        own = dict.fromkeys(OF_SYSTEM) | {name: getattr(JointTrainingArguments, name) for name in SHAPES}
+    return dataclasses.replace(arguments, system=system, **own | others)

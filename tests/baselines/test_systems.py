@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from transformers import AutoModel
 
+import predict
 from baselines.table import SYSTEMS
 from files.checkpoint_code import load_model, load_processor
 from publishing.hub_folder import save_hub_folder
@@ -20,6 +22,7 @@ from tests.baselines.tiny_systems import (
 )
 from tests.tiny_corpus import SCHEMA
 from training.joint_step import SHARED, NaiveJointStep, SharedJointStep, joint_step
+from training.model_card import plain_type
 from training.objectives import select_views
 
 SEQUENCES = ["llava"]  # to which photos are a sequence
@@ -112,8 +115,8 @@ def test_padding_changes_no_loss_and_no_profile(name):
         with torch.no_grad():
             losses = [model.target_losses(inputs, view["targets"]) for inputs in (view["inputs"], more)]
         torch.testing.assert_close(losses[0], losses[1], rtol=2e-5, atol=1e-5)
-    answers = [model.write_profiles(inputs, processor, 2, True) for inputs in (view["inputs"], more)]
-    assert answers[0] == answers[1]
+        answers = [model.write_profiles(inputs, processor, 2, True) for inputs in (view["inputs"], more)]
+        assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("name", by_kind(OTHERS))
@@ -199,6 +202,17 @@ def test_weights_of_16_bits_answer_too(name):
 
 
 @pytest.mark.parametrize("name", by_kind(OTHERS))
+def test_auto_classes_make_of_a_folder_what_its_card_says(name, tmp_path):
+    save_hub_folder(tiny_model(name), processor_of_users(), tmp_path)
+    if said := plain_type(tmp_path):
+        made = AutoModel.from_pretrained(tmp_path)
+        assert made.config.model_type == said and not isinstance(made, SYSTEMS[name].model_class)
+    else:
+        with pytest.raises(ValueError, match="does not recognize this architecture"):
+            AutoModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", by_kind(OTHERS))
 def test_answers_are_profiles_of_the_schema_with_probabilities(name):
     model, processor = tiny_model(name), processor_of_users()
     inputs = of_views(name, model, batch_of(name, examples_of(4, photos=2)))[0]["inputs"]
@@ -217,9 +231,26 @@ def test_answers_are_profiles_of_the_schema_with_probabilities(name):
             assert sum(values.values()) == pytest.approx(attribute.count, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in OTHERS if issubclass(SYSTEMS[name].model_class, SystemModel)])
-def test_bounds_of_mmprofiles_search_are_refused_by_what_has_another(name):
+BOUNDLESS = [name for name in OTHERS if issubclass(SYSTEMS[name].model_class, SystemModel)]
+
+
+@pytest.mark.parametrize("name", BOUNDLESS)
+def test_bounds_of_mmprofiles_search_are_refused_by_what_does_not_make_it(name):
     model, processor = tiny_model(name), processor_of_users()
     inputs = of_views(name, model, batch_of(name, examples_of(1)))[0]["inputs"]
-    with pytest.raises(ValueError, match=f"max_calls.*{name}"):
+    refused = f"bounds {{'max_calls': 3}} are of mmprofile's search for profiles, which {name} does not make"
+    with pytest.raises(ValueError, match=refused):
         model.profile_users(inputs, processor.tokenizer, max_calls=3)
+
+
+@pytest.mark.parametrize("name", by_kind(BOUNDLESS))
+def test_predict_refuses_bounds_before_there_is_an_output_and_without_them_predicts(name, tmp_path):
+    save_hub_folder(tiny_model(name), processor_of_users(), tmp_path / "model")
+    (tmp_path / "users.jsonl").write_text('{"user_id": "a", "reviews": ["a good place"]}')
+    argv = ["--model", str(tmp_path / "model"), "--dataset", str(tmp_path / "users.jsonl"), "--num_workers", "0"]
+    output = ["--output", str(tmp_path / "out")]
+    for where in (output, ["--show", "1"]):
+        with pytest.raises(ValueError, match=f"'min_coverage': 0.5, 'max_calls': 3.*which {name} does not make"):
+            predict.main([*argv, *where, "--max_calls", "3", "--min_coverage", "0.5"])
+    assert not (tmp_path / "out").exists()
+    assert predict.main([*argv, *output, "--num_return_profiles", "2"])["predicted"] == 1

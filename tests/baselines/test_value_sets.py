@@ -6,6 +6,7 @@ from itertools import combinations, product
 import pytest
 import torch
 
+from baselines import value_sets
 from baselines.value_sets import best_profiles, best_sets, log_partition, split_values, value_probabilities
 from mmprofile import ProfileSchema
 from tests.toy_processor import SCHEMA
@@ -52,6 +53,15 @@ def test_rows_of_a_batch_are_computed_as_each_alone():
     torch.testing.assert_close(
         value_probabilities(logits, 2), torch.stack([value_probabilities(row, 2) for row in logits])
     )
+
+
+def test_many_values_are_those_of_a_loop_and_their_sets_are_summed_at_once(monkeypatch):
+    logits, summed = 5 * torch.randn(60, dtype=torch.float64), []
+    without = [log_partition(torch.cat([logits[:place], logits[place + 1 :]]), 2) for place in range(60)]
+    expected = (logits + torch.stack(without) - log_partition(logits, 3)).exp()
+    monkeypatch.setattr(value_sets, "log_partition", lambda *given: summed.append(given) or log_partition(*given))
+    torch.testing.assert_close(value_probabilities(logits, 3), expected)
+    assert len(summed) == 2  # of all values, and of all but each
 
 
 def test_logits_of_any_size_give_probabilities():

@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import shutil
 
 import pytest
 
 import upload
+from publishing.hub_folder import save_hub_folder
 from tests import hub_routes
+from tests.baselines.tiny_systems import processor_of_users, tiny_model
 from tests.tiny_folder import save_tiny_folder
 
 pytestmark = pytest.mark.usefixtures("no_client_retries")
@@ -118,6 +121,42 @@ def test_a_folder_that_is_no_model_is_refused_before_anything_is_sent(hub, folde
     spoil(folder)
     with pytest.raises(ValueError, match=message):
         upload.main([str(folder), "user/model"])
+    assert hub.requests == []
+
+
+@pytest.fixture(scope="module", params=["bart", "coopnet"])
+def others(request, tmp_path_factory):
+    """A system of the paper's others, and a folder of its model."""
+    folder = tmp_path_factory.mktemp(request.param)
+    save_hub_folder(tiny_model(request.param), processor_of_users(), folder)
+    (folder / "README.md").write_text("# A model\n")
+    return request.param, folder
+
+
+def test_a_model_of_another_system_is_uploaded_as_it_is(hub, others):
+    _, folder = others
+    upload.main([str(folder), "user/model"])
+    found = hub.files("user/model")
+    assert found == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "model.safetensors" in found and "handler.py" not in found
+
+
+def test_another_systems_folder_needs_weights_a_card_and_a_known_system(hub, others, tmp_path):
+    name, folder = others
+    config = json.loads((folder / "config.json").read_text())
+    unknown = with_text("config.json", json.dumps(config | {"system": "unknown"}))
+    messages = {
+        "lacks model.safetensors$": without("model.safetensors"),
+        "lacks README.md$": without("README.md"),
+        "system must be one of .*got 'unknown'": unknown,
+        "model.safetensors' does not hold weights": with_text("model.safetensors", ""),
+    }
+    for number, (message, spoil) in enumerate(messages.items()):
+        spoil(shutil.copytree(folder, tmp_path / str(number)))
+        with pytest.raises(ValueError, match=message):
+            upload.main([str(tmp_path / str(number)), "user/model"])
+    with pytest.raises(ValueError, match=f"--space shows models of mmprofile alone, .* is of the system '{name}'"):
+        upload.main([str(folder), "user/model", "--space", "user/page"])
     assert hub.requests == []
 
 

@@ -14,6 +14,7 @@ import train
 from cli.logs import set_log_level
 from tests.training.test_train import SMALL, base, corpus, run, same, train_only, weights  # noqa: F401
 from training import guards
+from training.arguments import JointTrainingArguments
 from training.batch_size import largest_that_fits
 from training.checkpoints import list_checkpoints
 from training.failures import TrainingFailure
@@ -157,6 +158,22 @@ def test_out_of_memory_names_the_flags_that_help_with_their_values(corpus, tmp_p
     for words in ("20.00 MiB", "--auto_batch_size true", "--batch_size below 4", "--max_text_tokens below 600"):
         assert words in message
     assert "--gradient_checkpointing" not in message  # is on already
+
+
+@pytest.mark.parametrize(
+    ("flags", "advised"),
+    [
+        ({}, True),
+        ({"freeze_vision": True}, False),
+        ({"paradigm": "unimodal"}, False),
+        ({"system": "bart"}, False),
+        ({"system": "llava"}, True),
+    ],
+)
+def test_out_of_memory_advises_to_freeze_vision_where_photos_are_seen_and_it_is_not_frozen(flags, advised):
+    arguments = JointTrainingArguments(dataset="x", output_dir="y", **flags)
+    advice = guards.memory_advice(RuntimeError(OUT_OF_MEMORY), arguments)
+    assert ("--freeze_vision true" in advice) is advised
 
 
 def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus, tmp_path, monkeypatch):  # noqa: F811

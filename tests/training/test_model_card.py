@@ -66,12 +66,20 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(jinja2, "Template", functools.partial(jinja2.Template, undefined=jinja2.StrictUndefined))
 
     def written(
-        results=None, tested=None, trained=None, example=None, towers=("mt5", "dinov2"), history=HISTORY, **flags
+        results=None,
+        tested=None,
+        trained=None,
+        example=None,
+        towers=("mt5", "dinov2"),
+        model_type="mmprofile",
+        history=HISTORY,
+        **flags,
     ):
         output = tmp_path / "outputs" / "my-model"
         output.mkdir(parents=True, exist_ok=True)
         kinds = zip(("text_config", "vision_config"), towers, strict=True)
-        (output / "config.json").write_text(json.dumps({tower: {"model_type": kind} for tower, kind in kinds}))
+        config = {tower: {"model_type": kind} for tower, kind in kinds} | {"model_type": model_type}
+        (output / "config.json").write_text(json.dumps(config))
         arguments = JointTrainingArguments(**{"dataset": "org/reviews", "output_dir": str(output)} | flags)
         corpus, known = describe_corpus(arguments), trained != {}
         found = RESULTS | {"test_corpus": corpus | {"split": "test", "users": 400} | (tested or {})}
@@ -303,6 +311,21 @@ def test_the_usage_runs_and_the_endpoint_takes_the_request(write, paradigm, tmp_
         assert photo.startswith(request["inputs"]["images"][0].removesuffix("..."))
         request["inputs"]["images"] = [photo]
     assert EndpointHandler("profiler")(request)["text"].startswith("Mood: ")
+
+
+@pytest.mark.parametrize(
+    ("system", "model_type", "made"),
+    [
+        ("od_tup", "t5", "makes a plain model of type `t5` of it, without what is the system's own,"),
+        ("coopnet", "mmprofile_coopnet", "refuses it\\."),
+    ],
+)
+def test_the_card_of_another_system_warns_of_auto_classes_and_names_what_loads_it(write, system, model_type, made):
+    rows = {name: {system: RESULTS[name]["mmprofile"]} for name in ("test_f1", "test_intervals")}
+    text = write(rows, system=system, model_type=model_type).text
+    assert re.search(f"Do not load it by `AutoModel`[^.]*{made}", text)
+    assert "model = load_model(repo, None)" in text and "AutoModel.from_pretrained" not in text
+    assert "Do not load it by" not in write().text
 
 
 def test_the_schema_is_told_and_a_long_list_of_values_cut_and_counted(write):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from baselines.table import SYSTEMS
 from cli.flags import parse_flags
 from training.arguments import JointTrainingArguments
 from training.run_recipe import OF_EVALUATION, as_trained, read_saved_recipe, save_recipe
@@ -44,6 +45,15 @@ def test_an_evaluation_has_the_runs_flags_but_those_of_its_own(saved, tmp_path):
     assert (told.dataset, told.output_dir, told.num_beams) == ("other", "y", 3)
     assert (told.learning_rate, told.language, told.model, told.text_model) == (3e-5, "de", None, "./my-t5")
     assert set(OF_EVALUATION) <= set(saved.run_flags)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_recipe_that_names_a_system_alone_has_the_systems_own_defaults(name):
+    asked = JointTrainingArguments(dataset="x", output_dir="y", do_train=False, fusion="concat")
+    told, system = as_trained(asked, {"system": name}), SYSTEMS[name]
+    assert [told.system, told.paradigm] == [name, system.own_paradigm]
+    assert [told.text_model, told.vision_model] == [system.text_model, system.vision_model]
+    assert told.fusion == ("concat" if name == "mmprofile" else "gated")
 
 
 def test_a_flag_that_is_gone_is_left_out_and_what_is_no_recipe_refused(saved, tmp_path):
