@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers import CONFIG_MAPPING
 
 from baselines.table import DEFAULT_SYSTEM, find_system
 from files.output_files import read_json, replacing
@@ -185,7 +185,7 @@ def _tower_types(output_dir: str | os.PathLike) -> list[str]:
 def plain_type(output_dir: str | os.PathLike) -> str | None:
     """The `model_type` of a saved model, if it is one of transformers' own, whose classes load the files."""
     kind = read_json(Path(output_dir) / "config.json")["model_type"]
-    return kind if kind in CONFIG_MAPPING_NAMES else None
+    return kind if kind in CONFIG_MAPPING else None
 
 
 def _training(arguments: JointTrainingArguments, results: Mapping, history: Sequence[Mapping]) -> dict:
