@@ -3,7 +3,7 @@
 A profile's score is the model's plain log-probability of its text, `</s>` included.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from .profile_search_mmprofile import ProfileSearch
 from .profile_trie_mmprofile import ProfileTrie, profile_trie
 from .texts_mmprofile import shown
 from .tree_decoder_mmprofile import NotFiniteError, TreeDecoder
+from .user_views_mmprofile import UserViews, views_of_batch
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
 EXPAND_ON_CPU, EXPAND_ON_GPU = 12, 16
@@ -58,6 +59,8 @@ class ProfileGenerationMixin:
         encoder_outputs: BaseModelOutput | tuple | None = None,
         schema: ProfileSchema | list | None = None,
         output_fusion: bool = False,
+        views: Sequence[int] | None = None,
+        combination: str = "mixture",
     ) -> list[ProfilePrediction]:
         """Each user's most probable profile under the schema, and whether it is proved to be that.
 
@@ -88,13 +91,18 @@ class ProfileGenerationMixin:
                 tuple the first is the state (batch, seq, d_model).
             schema: `ProfileSchema`, or its list of attributes; default: the config's.
             output_fusion: tell `image_weights` and `gate` too; `encoder_outputs` are to be made with it as well.
+            views: how many rows each user has, which stand one behind the other: parts of a history that the model
+                reads one by one. The profile is the most probable one under all of them together, `log_probability`
+                and `probabilities` are those of their combination. Default: one each.
+            combination: of the views, "mixture", the mean of their probabilities, or "product", the mean of their
+                log-probabilities.
 
         Returns:
             One prediction a user.
 
         Raises:
-            ValueError: if a number is out of range, no input is given, or the encoder's outputs, the tokenizer or the
-                mask do not fit.
+            ValueError: if a number is out of range, no input is given, or the encoder's outputs, the tokenizer, the
+                mask or the views do not fit.
             NotFiniteError: a ValueError, if the model's logits for some users are not finite, as where they overflow
                 in 16 bits. It has the `users`, and the others' `predictions`, with None for these.
         """
@@ -110,11 +118,12 @@ class ProfileGenerationMixin:
         else:
             return []
         mask, state = _mask_of(encoded, attention_mask), encoded["last_hidden_state"]
+        of_users = views_of_batch(views, len(state), combination)
         if not len(state):
             return []
-        predictions, failure = self._search(trie, limits, state, mask)
+        predictions, failure = self._search(trie, limits, state, mask, of_users)
         if output_fusion and self.fusion.weighs_photos:
-            _tell_photo_weights(predictions, encoded, mask, image_mask)
+            _tell_photo_weights(predictions, encoded, mask, image_mask, of_users)
         if failure is not None:
             failure.predictions = predictions
             raise failure
@@ -165,17 +174,23 @@ class ProfileGenerationMixin:
         return limits
 
     def _search(
-        self, trie: ProfileTrie, limits: SearchLimits, state: torch.Tensor, mask: torch.Tensor | None
+        self,
+        trie: ProfileTrie,
+        limits: SearchLimits,
+        state: torch.Tensor,
+        mask: torch.Tensor | None,
+        views: UserViews,
     ) -> tuple[list[ProfilePrediction | None], NotFiniteError | None]:
         """A prediction a user, None where the logits are not finite, and what says so. The search for the others
         begins anew: it happens seldom."""
         table = branch_table(trie, self.text_model.config.decoder_start_token_id)
-        predictions: list[ProfilePrediction | None] = [None] * len(state)
-        left, failure = np.arange(len(state)), None
+        predictions: list[ProfilePrediction | None] = [None] * views.users
+        left, failure = np.arange(views.users), None
         while len(left):
-            rows = slice(None) if len(left) == len(state) else torch.from_numpy(left)
-            decoder = TreeDecoder(self.text_model, state[rows], None if mask is None else mask[rows], trie.longest)
-            search = ProfileSearch(table, limits, len(left))
+            rows = slice(None) if len(left) == views.users else torch.from_numpy(views.rows_of(left))
+            some, of_rows = views.of(left), None if mask is None else mask[rows]
+            decoder = TreeDecoder(self.text_model, state[rows], of_rows, trie.longest, some)
+            search = ProfileSearch(table, limits, some)
             try:
                 while call := search.select():
                     search.update(call, *decoder(search.prefixes, search.branches, call))
@@ -325,16 +340,17 @@ def _tell_photo_weights(
     encoded: ModelOutput,
     attention_mask: torch.Tensor | None,
     image_mask: torch.Tensor | None,
+    views: UserViews,
 ) -> None:
-    """Over the positions that hold text."""
-    attentions, gate = encoded.get("image_attentions"), encoded.get("gate")  # (batch, seq, images or d_model)
+    """Over the positions that hold text; of several views those with photos count alike."""
+    attentions, gate = encoded.get("image_attentions"), encoded.get("gate")  # (rows, seq, images or d_model)
     if attentions is None:
         for prediction in filter(None, predictions):
             prediction.image_weights = []
         return
     text = attentions.new_ones(attentions.shape[:2]) if attention_mask is None else attention_mask
     text = text.to(attentions.device, torch.float32)
-    text = (text / text.sum(dim=1, keepdim=True)).unsqueeze(2)  # each user's sum to 1
+    text = (text / text.sum(dim=1, keepdim=True)).unsqueeze(2)  # each row's sum to 1
     weights = (attentions.float() * text).sum(dim=1).tolist()
     gates = [None] * len(weights)
     if gate is not None:
@@ -342,8 +358,17 @@ def _tell_photo_weights(
     there = image_mask
     if there is None:  # without photos all weights are 0
         there = (attentions.sum(dim=(1, 2)) > 0).unsqueeze(1).expand(-1, attentions.shape[2])
-    for prediction, row, mean, photos in zip(predictions, weights, gates, there.bool().tolist(), strict=True):
+    rows = list(zip(weights, gates, there.bool().tolist(), strict=True))
+    ends = views.counts.cumsum()
+    for prediction, first, end in zip(predictions, ends - views.counts, ends, strict=True):
         if prediction is None:
             continue
-        prediction.image_weights = [weight for weight, photo in zip(row, photos, strict=True) if photo]
-        prediction.gate = mean if any(photos) else None
+        seeing = [row for row in rows[first:end] if any(row[2])]
+        prediction.image_weights = [
+            weight / len(seeing)
+            for of_view, _, photos in seeing
+            for weight, photo in zip(of_view, photos, strict=True)
+            if photo
+        ]
+        means = [mean for _, mean, _ in seeing if mean is not None]
+        prediction.gate = sum(means) / len(means) if means else None

@@ -58,6 +58,8 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from texts_mmprofile import MASK_TOKEN as MASK_TOKEN
     from texts_mmprofile import SECTION_MARKS as SECTION_MARKS
     from texts_mmprofile import shown as shown
+    from user_views_mmprofile import COMBINATIONS as COMBINATIONS
+    from user_views_mmprofile import UserViews as UserViews
 
 _NAMES = {
     "configuration_mmprofile": (
@@ -88,6 +90,7 @@ _NAMES = {
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
     "sections_mmprofile": ("EncodedText",),
     "texts_mmprofile": ("MASK_TOKEN", "SECTION_MARKS", "shown"),
+    "user_views_mmprofile": ("COMBINATIONS", "UserViews"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 if not TYPE_CHECKING:

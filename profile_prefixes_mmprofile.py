@@ -134,6 +134,7 @@ class Prefixes:
 
     Args:
         users: how many there are.
+        views: of the user who has most.
 
     Attributes, arrays by number that may have place for more:
         user: whose search it is of.
@@ -142,13 +143,16 @@ class Prefixes:
         start: position in the text of the branch's first token.
         bound: log-probability up to that token; a guess before the parent went through the decoder.
         score: log-probability up to the branch's last token; nan before it went through the decoder.
-        column: of the first token in the decoder's memory; -1 before it went through. The decoder's own note.
+        view_bound, view_score: (prefixes, views), the same under each view; nan before they are known.
+        column: of the first token in the decoder's memory, of the user's first view; -1 before it went through. The
+            decoder's own note, as `stride` is, how many columns behind it the next view's is.
     """
 
-    def __init__(self, users: int):
-        self.users, self.size = users, 0
-        self.user = self.parent = self.branch = self.start = self.column = np.empty(0, np.int64)
+    def __init__(self, users: int, views: int = 1):
+        self.users, self.views, self.size = users, views, 0
+        self.user = self.parent = self.branch = self.start = self.column = self.stride = np.empty(0, np.int64)
         self.bound = self.score = np.empty(0)
+        self.view_bound = self.view_score = np.empty((0, views))
 
     def append(
         self, user: np.ndarray, parent: np.ndarray, branch: np.ndarray, start: np.ndarray, bound: np.ndarray
@@ -162,7 +166,10 @@ class Prefixes:
         self.start = extended(self.start, first, start, count)
         self.bound = extended(self.bound, first, bound, count)
         self.score = extended(self.score, first, nan, count)
+        self.view_bound = extended(self.view_bound, first, nan, count)
+        self.view_score = extended(self.view_score, first, nan, count)
         self.column = extended(self.column, first, -1, count)
+        self.stride = extended(self.stride, first, 0, count)
         return np.arange(first, self.size)
 
     def sums(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Best-first search for the most probable profiles of a batch, with the proof that they are.
 
-Log-probabilities only fall along a text, so a prefix's bounds that of every profile that begins with it. Once a
-complete profile is worth at least as much as every prefix not yet followed, none can be more probable. The search asks
-for many prefixes at once (a decoder call) and knows the decoder as log-probabilities only; which prefixes, the
-heuristic says.
+Log-probabilities only fall along a text, those under several views of a user too, so a prefix's bounds that of every
+profile that begins with it. Once a complete profile is worth at least as much as every prefix not yet followed, none
+can be more probable. The search asks for many prefixes at once (a decoder call) and knows the decoder as
+log-probabilities only; which prefixes, the heuristic says.
 
 The searches of a batch go on side by side, in arrays over the prefixes of all users: a loop over prefixes would keep a
 GPU waiting. A call looks at those that it opens and at those that may still be asked, not at all that were ever made.
@@ -18,6 +18,7 @@ import numpy as np
 from .profile_heuristic_mmprofile import Heuristic, SearchLimits
 from .profile_predictions_mmprofile import ProfilePrediction, describe_profiles, marginals
 from .profile_prefixes_mmprofile import Branches, BranchTable, Prefixes, places_in
+from .user_views_mmprofile import UserViews
 
 NEGLIGIBLE = 12.0  # so much below the best profile's log-probability a beginning changes no probability
 
@@ -42,14 +43,16 @@ class ProfileSearch:
     Args:
         table: of the schema's trie.
         limits: when to stop.
-        users: how many there are.
+        views: of the users, see `UserViews`.
     """
 
-    def __init__(self, table: BranchTable, limits: SearchLimits, users: int):
-        self.table, self.trie, self.limits, self.users = table, table.trie, limits, users
-        self.prefixes, zero = Prefixes(users), np.zeros(users, np.int64)
+    def __init__(self, table: BranchTable, limits: SearchLimits, views: UserViews):
+        self.table, self.trie, self.limits, self.views, self.users = table, table.trie, limits, views, views.users
+        users = views.users
+        self.prefixes, zero = Prefixes(users, views.most), np.zeros(users, np.int64)
         # Prefixes whose bound is known, not expanded, sorted by user; those that no call will be asked are aside.
         self.frontier = self.prefixes.append(np.arange(users), parent=zero - 1, branch=zero, start=zero, bound=zero)
+        self.prefixes.view_bound[self.frontier] = 0
         self._aside: list[np.ndarray] = [np.empty(0, np.int64)]
         self._explored: list[np.ndarray] = [np.empty(0, np.int64)]
         self.heuristic = Heuristic(self.prefixes, table, limits)
@@ -127,17 +130,24 @@ class ProfileSearch:
 
         Args:
             call: that was asked.
-            rest: (prefixes,), log-probability of the tokens behind each prefix' first.
-            following: (children,), of each child's first token.
+            rest: (prefixes, views), log-probability of the tokens behind each prefix' first.
+            following: (children, views), of each child's first token.
         """
         prefixes, fed, children = self.prefixes, call.prefixes, call.children
         branch, child = prefixes.branch[fed], prefixes.branch[children]
         self.calls = self.calls + ~self.finished
         self.tokens = self.tokens + prefixes.sums(fed, self.branches.fed[branch]).astype(int)
-        self.heuristic.note_values(fed, rest, children, following)
         for _ in range(call.levels + 1):
-            prefixes.score[fed] = prefixes.bound[fed] + rest
-            prefixes.bound[children] = prefixes.score[prefixes.parent[children]] + following
+            prefixes.view_score[fed] = prefixes.view_bound[fed] + rest
+            prefixes.view_bound[children] = prefixes.view_score[prefixes.parent[children]] + following
+        prefixes.score[fed] = self.views.combined(prefixes.user[fed], prefixes.view_score[fed])
+        prefixes.bound[children] = self.views.combined(prefixes.user[children], prefixes.view_bound[children])
+        if self.views.most == 1:
+            rest, following = rest[:, 0], following[:, 0]
+        else:  # what the tokens were worth under all views together
+            rest = prefixes.score[fed] - prefixes.bound[fed]
+            following = prefixes.bound[children] - prefixes.score[prefixes.parent[children]]
+        self.heuristic.note_values(fed, rest, children, following)
         ended = children[self.branches.fed[child] == 0]
         prefixes.score[ended] = prefixes.bound[ended]
         self.frontier = np.append(self.frontier, children)

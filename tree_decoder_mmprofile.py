@@ -4,7 +4,7 @@ A decoder call takes a tree of prefixes for each user; text in which the schema 
 prefix before it.
 
 Shapes, throughout:
-    rows    users that still search
+    rows    views of users that still search, a user's one behind the other
     width   tokens that a call feeds a user, padded
     memory  earlier tokens that these see, padded
 """
@@ -24,6 +24,7 @@ from transformers.models.t5.modeling_t5 import T5Attention, T5Block
 
 from .profile_prefixes_mmprofile import Branches, Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
+from .user_views_mmprofile import UserViews
 
 BLOCK_ARGUMENTS = {"attention_mask", "encoder_hidden_states", "encoder_attention_mask"}
 # Of T5's and mT5's blocks; in umT5's each layer computes a bias of its own.
@@ -79,22 +80,30 @@ class NotFiniteError(ValueError):
 class TreeDecoder:
     """T5's decoder over trees of prefixes: a token sees its own ancestors, at their distance in the text.
 
-    The encoder's keys and values are computed once a user. The prefixes' own stay in one memory, from which a call
-    takes the ancestors that it needs.
+    The encoder's keys and values are computed once a row. The prefixes' own stay in one memory, from which a call
+    takes the ancestors that it needs. All of a user's rows are fed the same.
 
     Args:
         text_model: T5's, mT5's or umT5's, with its decoder and head.
-        state: (users, seq, d_model), what the decoder attends to.
-        mask: (users, seq), 1 where it may; None for everywhere.
+        state: (rows, seq, d_model), what the decoder attends to.
+        mask: (rows, seq), 1 where it may; None for everywhere.
         longest: how many tokens a text has at most.
+        views: whose the rows are.
     """
 
-    def __init__(self, text_model: PreTrainedModel, state: torch.Tensor, mask: torch.Tensor | None, longest: int):
+    def __init__(
+        self,
+        text_model: PreTrainedModel,
+        state: torch.Tensor,
+        mask: torch.Tensor | None,
+        longest: int,
+        views: UserViews,
+    ):
         self.model: Any = text_model
         # A device map may put the decoder elsewhere than the encoder; a part that it moves by hooks has no data here.
         device = self.model.decoder.final_layer_norm.weight.device
         self.state = state = state if device.type == "meta" else state.to(device)
-        self.users = np.arange(len(state))  # the user of each row
+        self.views, self.users = views, np.arange(views.users)  # who still search
         self.cross = DynamicCache()
         self.memory = Memory(state.device)
         attentions = [block.layer[0].SelfAttention for block in self.model.decoder.block]
@@ -120,22 +129,27 @@ class TreeDecoder:
             NotFiniteError: if the model's logits are not finite.
         """
         self._drop_finished(np.unique(prefixes.user[call.prefixes]))
-        tree = Tree(prefixes, branches, call.prefixes, self.users)
+        tree = Tree(prefixes, branches, call.prefixes, self.users, self.views.counts[self.users])
         inside, follows, asked = _targets(prefixes, branches, call)
+        owner = prefixes.user[call.prefixes].repeat(branches.fed[prefixes.branch[call.prefixes]])[follows]
+        target, view = np.nonzero(self.views.there[owner])
         hidden, first = self._decode(tree)
-        values = self._log_probabilities(hidden, follows, asked)
+        values = self._log_probabilities(hidden, tree.place(follows[target], owner[target], view), asked[target])
         if not (finite := np.isfinite(values)).all():
-            owner = prefixes.user[call.prefixes].repeat(branches.fed[prefixes.branch[call.prefixes]])
-            raise NotFiniteError(np.unique(owner[follows[~finite]]).tolist(), hidden.dtype)
+            raise NotFiniteError(np.unique(owner[target[~finite]]).tolist(), hidden.dtype)
         prefixes.column[call.prefixes] = first + tree.places
-        rest, of_children = np.zeros(inside.shape), inside.sum()
-        rest[inside] = values[:of_children]
-        return rest.sum(axis=1), values[of_children:]
+        prefixes.stride[call.prefixes] = tree.tokens.shape[1]
+        of_views = np.zeros((len(owner), self.views.most))
+        of_views[target, view] = values
+        rest, of_children = np.zeros((*inside.shape, self.views.most)), inside.sum()
+        rest[inside] = of_views[:of_children]
+        return rest.sum(axis=1), of_views[of_children:]
 
     def _drop_finished(self, users: np.ndarray):
         """Takes other users' rows out once they are a quarter; it copies these users' keys and values."""
         if len(users) <= 0.75 * len(self.users):
-            left = torch.from_numpy(np.searchsorted(self.users, users))  # on the CPU: layers may be on several devices
+            rows = np.isin(self.users, users).repeat(self.views.counts[self.users]).nonzero()[0]
+            left = torch.from_numpy(rows)  # on the CPU: layers may be on several devices
             self.users = users
             self.cross_bias = self.cross_bias[left]
             if self.cross.layers:
@@ -247,7 +261,8 @@ class Tree:
         prefixes: of the search.
         branches: those that the prefixes' numbers are of.
         numbers: (prefixes,), those of this call, sorted by user, parents before children.
-        users: of the rows, ascending.
+        users: who search, ascending.
+        counts: (users,), how many rows each one has.
 
     Attributes:
         tokens: (rows, width).
@@ -256,10 +271,12 @@ class Tree:
         position: (rows, memory + width), in the text, of the tokens of the memory and of the call.
         member: (rows, memory + width), to which of the row's prefixes a token belongs; padding to one of its own.
         related: (rows, members, members), whether a prefix of the call continues another one, or is it.
-        places: (prefixes,), of each one's first token among (rows * width).
+        places: (prefixes,), of each one's first token among (rows * width), in the user's first row.
     """
 
-    def __init__(self, prefixes: Prefixes, branches: Branches, numbers: np.ndarray, users: np.ndarray):
+    def __init__(
+        self, prefixes: Prefixes, branches: Branches, numbers: np.ndarray, users: np.ndarray, counts: np.ndarray
+    ):
         descendant, ancestor = _lineages(prefixes, numbers)
         kept = np.unique(ancestor)
         kept = kept[prefixes.column[kept] >= 0]
@@ -267,16 +284,31 @@ class Tree:
         old, new = (_Layout(prefixes, branches, x, users) for x in (kept, numbers))
         member = np.empty_like(prefixes.user)
         member[kept], member[numbers], padding = old.place, old.most + new.place, old.most + new.most
-        self.places = new.row * new.width + new.offset
-        self.tokens = new.put(branches.tokens[prefixes.branch[numbers]][new.owner, new.step])
-        self.fed = new.cells[0] * new.width + new.cells[1]
-        self.index = old.put(prefixes.column[kept][old.owner] + old.step)
-        self.position = np.hstack([x.put(prefixes.start[x.numbers][x.owner] + x.step) for x in (old, new)])
-        self.member = np.hstack([x.put(member[x.numbers][x.owner], padding) for x in (old, new)])
+        # A line a user, of which each row of the user is a copy.
+        line, first = np.arange(len(users)).repeat(counts), np.cumsum(counts) - counts
+        view = places_in(line)
+        self.places = first[new.row] * new.width + new.offset
+        self.tokens = new.put(branches.tokens[prefixes.branch[numbers]][new.owner, new.step])[line]
+        column, stride = (old.put(of[kept][old.owner]) for of in (prefixes.column, prefixes.stride))
+        self.index = column[line] + old.put(old.step)[line] + view[:, None] * stride[line]
+        self.position = np.hstack([x.put(prefixes.start[x.numbers][x.owner] + x.step) for x in (old, new)])[line]
+        self.member = np.hstack([x.put(member[x.numbers][x.owner], padding) for x in (old, new)])[line]
         self.related = np.zeros((len(users), padding + 1, padding + 1), bool)
         self.related[:, padding, padding] = True  # a row that sees nothing may be nan to a GPU's attention
         self.related[new.row, member[numbers], member[numbers]] = True
         self.related[new.row[descendant], member[numbers][descendant], member[ancestor]] = True
+        self.related = self.related[line]
+        fed = new.filled()[line]
+        self.fed = fed.ravel().nonzero()[0]
+        self._users, self._first, per_row = users, first, fed.sum(axis=1)
+        self._before = np.cumsum(per_row) - per_row  # (rows,), fed tokens in the rows above
+        self._before_line = np.cumsum(per_row[first]) - per_row[first]
+
+    def place(self, among: np.ndarray, user: np.ndarray, view: np.ndarray) -> np.ndarray:
+        """Of tokens, by their places among those that all users are fed, each once: their places among `fed`, in the
+        row of a view."""
+        line = np.searchsorted(self._users, user)
+        return self._before[self._first[line] + view] + among - self._before_line[line]
 
 
 class _Layout:
@@ -284,7 +316,7 @@ class _Layout:
 
     Attributes:
         numbers: of the prefixes.
-        row, place, offset: (prefixes,), of each its row, how many stand before it there, and how many tokens.
+        row, place, offset: (prefixes,), of each its row, the user's, how many stand before it there, and how many tokens.
         owner, step: (tokens,), of each its prefix among `numbers`, and how many of the prefix stand before it.
         cells: (tokens,) twice, of each its row and its column.
         width, most: the tokens, and the prefixes, of the row that has most.
@@ -300,7 +332,11 @@ class _Layout:
         self.cells = self.row[self.owner], self.offset[self.owner] + self.step
         self.width, self.most = max(self.offset + length, default=0), max(self.place + 1, default=0)
 
-    def put(self, values: np.ndarray, padding: int = 0) -> np.ndarray:
+    def filled(self) -> np.ndarray:
+        """(rows, width), whether there is a token."""
+        return self.put(np.ones(len(self.owner), bool), False)
+
+    def put(self, values: np.ndarray, padding: int | bool = 0) -> np.ndarray:
         """(rows, width), the tokens' values in their places."""
         array = np.full((self.rows, self.width), padding, values.dtype)
         array[self.cells] = values

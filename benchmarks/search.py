@@ -46,6 +46,7 @@ from mmprofile import (
     ProfileSchema,
     ProfileSearch,
     SearchLimits,
+    UserViews,
     branch_table,
     profile_trie,
     seen_by,
@@ -160,7 +161,7 @@ def measure_size(values: int, choose: int, calls: int) -> dict:
     tokenizer = tiny_processor(["a user"], schema, image_size=16).tokenizer
     rng = np.random.default_rng(0)
     limits = SearchLimits(5, EXPANDED, EXPANDED, calls, inf, 0.0)
-    search = ProfileSearch(branch_table(profile_trie(schema, tokenizer), 0), limits, 1)
+    search = ProfileSearch(branch_table(profile_trie(schema, tokenizer), 0), limits, UserViews([1]))
     seconds, made, asked = [], [], []
     while True:
         started = time.process_time()
@@ -168,7 +169,7 @@ def measure_size(values: int, choose: int, calls: int) -> dict:
         if call is None:
             break
         rest, following = rng.exponential(0.1, len(call.prefixes)), rng.uniform(4, 6, len(call.children))
-        search.update(call, -rest, -following)  # as of a model that is sure of nothing
+        search.update(call, -rest[:, None], -following[:, None])  # as of a model that is sure of nothing
         seconds.append(time.process_time() - started)
         made.append(search.prefixes.size)
         asked.append(len(search.frontier))

@@ -9,6 +9,7 @@ from mmprofile.profile_predictions_mmprofile import ProfilePrediction
 from mmprofile.profile_prefixes_mmprofile import branch_table
 from mmprofile.profile_search_mmprofile import ProfileSearch
 from mmprofile.profile_trie_mmprofile import ProfileTrie
+from mmprofile.user_views_mmprofile import UserViews
 from tests.toy_schemas import SCHEMAS, all_profiles, unigram_tokenizer
 
 START = 0
@@ -55,12 +56,12 @@ def tokens_of(search: ProfileSearch, number: int) -> tuple[int, ...]:
 
 def searches(trie: ProfileTrie, languages: list[Language], **fields) -> ProfileSearch:
     """A user for each language."""
-    found = ProfileSearch(branch_table(trie, START), limits(**fields), len(languages))
+    found = ProfileSearch(branch_table(trie, START), limits(**fields), UserViews([1] * len(languages)))
     while call := found.select():
         users = found.prefixes.user.tolist()
         rest = [languages[users[number]].answer(found, number)[1] for number in call.prefixes]
         following = [languages[users[number]].answer(found, number)[0] for number in call.children]
-        found.update(call, np.array(rest), np.array(following))
+        found.update(call, np.array(rest)[:, None], np.array(following)[:, None])
     return found
 
 

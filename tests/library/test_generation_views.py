@@ -1,0 +1,123 @@
+"""`generate_profiles` over several views of a user: against exhaustive scoring under their mixture and product."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+
+from mmprofile.user_views_mmprofile import COMBINATIONS, UserViews
+from tests.profile_models import inputs_for, model_for, teacher_forced
+from tests.toy_schemas import SCHEMAS, TOKENIZERS, all_profiles, unigram_tokenizer
+
+PROVED = {"max_decoder_tokens": math.inf}
+EVERYTHING = {"min_coverage": 1.0, **PROVED}
+VIEWS = (3, 1, 2)
+
+
+def combined(scores: torch.Tensor, combination: str) -> torch.Tensor:
+    """(texts,), of a user's views (views, texts)."""
+    if combination == "product":
+        return scores.mean(dim=0)
+    return scores.logsumexp(dim=0) - math.log(len(scores))
+
+
+def exhaustive(model, tokenizer, inputs, profiles, views, combination) -> list[torch.Tensor]:
+    """Of each user the score of every profile."""
+    schema = model.config.profile_schema
+    scores = teacher_forced(model, tokenizer, inputs, [schema.render(profile) for profile in profiles])
+    return [combined(of_user, combination) for of_user in scores.split(list(views))]
+
+
+def check(name, kind, sharpness, seed, views, combination) -> None:
+    tokenizer, profiles = TOKENIZERS[kind](), all_profiles(SCHEMAS[name])
+    model, inputs = model_for(tokenizer, name, sharpness, seed=seed), inputs_for(tokenizer, seed, sum(views))
+    expected = exhaustive(model, tokenizer, inputs, profiles, views, combination)
+    options = {"tokenizer": tokenizer, "views": views, "combination": combination}
+    found = model.generate_profiles(**inputs, **options, **PROVED)
+    assert len(found) == len(expected) > 0
+    for prediction, scores in zip(found, expected, strict=True):
+        assert prediction.exact
+        assert prediction.log_probability == pytest.approx(scores.max().item(), abs=1e-4)
+        assert scores[profiles.index(prediction.profile)].item() == pytest.approx(scores.max().item(), abs=1e-4)
+        for profile, score in prediction.runners_up:
+            assert score == pytest.approx(scores[profiles.index(profile)].item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_profile_is_the_arg_max_of_exhaustive_scoring(name, combination):
+    check(name, "unigram", 3.0, 0, VIEWS, combination)
+
+
+@pytest.mark.slow
+def test_no_profile_of_hundreds_is_another_than_the_best():
+    cases = list(product(SCHEMAS, TOKENIZERS, (0.3, 3.0), range(3), ((3, 1, 2), (5, 2)), COMBINATIONS))
+    assert len(cases) >= 300
+    for name, kind, sharpness, seed, views, combination in cases:
+        check(name, kind, sharpness, seed, views, combination)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_all_explored_gives_the_exact_marginals(combination):
+    tokenizer, schema = unigram_tokenizer(), SCHEMAS["alike"]
+    model, inputs, profiles = model_for(tokenizer, "alike", 3.0), inputs_for(tokenizer, 0, 6), all_profiles(schema)
+    expected = exhaustive(model, tokenizer, inputs, profiles, VIEWS, combination)
+    options = {"views": VIEWS, "combination": combination}
+    found = model.generate_profiles(**inputs, tokenizer=tokenizer, **options, **EVERYTHING)
+    for prediction, scores in zip(found, expected, strict=True):
+        assert prediction.coverage == pytest.approx(1)
+        weights = scores.softmax(dim=0)
+        for attribute in schema.attributes:
+            for value in attribute.values:
+                holds = [value in (p[attribute.key] if attribute.count > 1 else [p[attribute.key]]) for p in profiles]
+                expected_one = weights[torch.tensor(holds)].sum().item()
+                assert prediction.probabilities[attribute.key][value] == pytest.approx(expected_one, abs=1e-4)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_a_view_given_twice_or_alone_is_that_view(combination):
+    tokenizer = unigram_tokenizer()
+    model, inputs = model_for(tokenizer, "alike", 3.0), inputs_for(tokenizer)
+    alone = model.generate_profiles(**inputs, tokenizer=tokenizer, **EVERYTHING)
+    twice = {name: tensor.repeat_interleave(2, dim=0) for name, tensor in inputs.items()}
+    again = model.generate_profiles(
+        **twice, tokenizer=tokenizer, views=[2, 2, 2], combination=combination, **EVERYTHING
+    )
+    assert [p.profile for p in again] == [p.profile for p in alone]
+    for one, other in zip(alone, again, strict=True):
+        assert other.log_probability == pytest.approx(one.log_probability, abs=1e-5)
+    single = model.generate_profiles(**inputs, tokenizer=tokenizer, views=[1, 1, 1], **EVERYTHING)
+    assert single == alone
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_the_order_of_views_and_of_users_changes_nothing(combination):
+    tokenizer = unigram_tokenizer()
+    model, inputs = model_for(tokenizer, "alike", 3.0), inputs_for(tokenizer, 0, 6)
+    options = {"tokenizer": tokenizer, "combination": combination, **PROVED}
+    found = model.generate_profiles(**inputs, views=VIEWS, **options)
+    order = torch.tensor([5, 4, 3, 1, 2, 0])
+    other = model.generate_profiles(**{n: t[order] for n, t in inputs.items()}, views=VIEWS[::-1], **options)
+    for one, same in zip(found, other[::-1], strict=True):
+        assert same.profile == one.profile
+        assert same.log_probability == pytest.approx(one.log_probability, abs=1e-5)
+
+
+def test_views_that_are_not_the_rows_are_refused():
+    tokenizer = unigram_tokenizer()
+    model, inputs = model_for(tokenizer), inputs_for(tokenizer)
+    with pytest.raises(ValueError, match=r"views are each user's number of rows, 3 together, got \[2, 2\]"):
+        model.generate_profiles(**inputs, tokenizer=tokenizer, views=[2, 2])
+    with pytest.raises(ValueError, match=r"a user has at least one view, got \[0, 3\]"):
+        model.generate_profiles(**inputs, tokenizer=tokenizer, views=[0, 3])
+    with pytest.raises(ValueError, match=r"combined as one of \['mixture', 'product'\], got 'sum'"):
+        model.generate_profiles(**inputs, tokenizer=tokenizer, combination="sum")
+
+
+def test_a_mixture_is_at_most_its_highest_view():
+    views = UserViews([2, 3], "mixture")
+    scores = torch.tensor([[-1.0, -1.0, math.nan], [-1.0, -2.0, -3.0]]).numpy()
+    values = views.combined(torch.tensor([0, 1]).numpy(), scores)
+    assert values[0] == -1.0
+    assert values[1] == pytest.approx(math.log((math.exp(-1) + math.exp(-2) + math.exp(-3)) / 3), abs=1e-6)
