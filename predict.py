@@ -13,9 +13,11 @@ A JSONL file has a line for each user:
     {"user_id": "u1", "reviews": ["Good pizza.", "..."], "images": ["photos/1.jpg"], "captions": ["a pizza"]}
 
 Paths are relative to the file; absolute ones and `..` are taken on purpose, so run no stranger's file. `images`,
-`captions` and `profile`, the true one as the model writes it (`{"stars": "4", ...}`), may be left out. A corpus, or a
-Parquet file, has a row for each user, as train.py reads it. A model sees of a user what it was trained to see
-(`MMProfileConfig.sees`).
+`captions` and `profile`, the true one as the model writes it (`{"stars": "4", ...}`), may be left out. A review may be
+an object with photos of its own, `{"text": "Good pizza.", "images": ["photos/1.jpg"], "captions": ["a pizza"]}`. A
+corpus, or a Parquet file, has a row for each user, as train.py reads it. A model sees of a user what it was trained to
+see (`MMProfileConfig.sees`), by default of a corpus the three newest reviews. With `--views all` it reads the whole
+history, three reviews after three, and the profile is the most probable one under all of these views together.
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
@@ -90,6 +92,7 @@ def describe_run(arguments: PredictionArguments, revision: str | None, users: Da
     """All that the answers depend on: digests of the model's files and of what the users have, and flags."""
     files = file_digests(checkpoint_folder(arguments.model, revision), code=arguments.trust_remote_code)
     names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images")
+    names += () if arguments.views == 1 else ("views",)
     flags = {name: getattr(arguments, name) for name in names}
     return {f"model's {name}": digest for name, digest in files.items()} | {"users": users.digest()} | flags
 
@@ -148,7 +151,9 @@ def predict_rows(
             return []
         inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
         with fast_linears(model.device):  # in this thread: `side_by_side` has several
-            return answers_of(model, tokenizer, inputs, **search)
+            views = [user.num_views for user in batch.users]
+            of_views = {} if max(views) == 1 else {"views": views}
+            return answers_of(model, tokenizer, inputs, **search, **of_views)
 
     for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
         for user, answer in zip(batch.users, answers, strict=True):
@@ -298,6 +303,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
             arguments.num_reviews,
             arguments.num_images,
             arguments.dataset_revision,
+            arguments.num_views,
         )
         if accelerator.is_main_process:
             check_input(users, sees, arguments.evaluate)
@@ -307,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
     if arguments.output is None:
         shown = range(min(arguments.show, len(users)))
-        batches = list(bucketed_batches(users.lengths, shown, arguments.batch_size))
+        batches = list(bucketed_batches(users.lengths, shown, arguments.batch_size, users.view_counts))
         read = read_batches(users, batches, processor, sees, 0, arguments.on_bad_photo)
         rows = dict(predict_rows(model, processor.tokenizer, read, arguments.search))
         if accelerator.is_main_process:
@@ -336,7 +342,8 @@ def predict_to_folder(
     pending = folder.pending()
     accelerator.wait_for_everyone()  # all have looked before anyone writes
     mine = pending[accelerator.process_index :: accelerator.num_processes]
-    batches = [b for s in mine for b in bucketed_batches(users.lengths, folder.shards[s], arguments.batch_size)]
+    size, views = arguments.batch_size, users.view_counts
+    batches = [b for s in mine for b in bucketed_batches(users.lengths, folder.shards[s], size, views)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     num_workers = arguments.num_workers
     if num_workers is None:

@@ -312,11 +312,11 @@ class Tree:
 
 
 class _Layout:
-    """The tokens of prefixes, sorted by user, one prefix behind the other in the user's row.
+    """The tokens of prefixes, sorted by user, one prefix behind the other in a row for each user.
 
     Attributes:
         numbers: of the prefixes.
-        row, place, offset: (prefixes,), of each its row, the user's, how many stand before it there, and how many tokens.
+        row, place, offset: (prefixes,), of each its row, how many stand before it there, and how many tokens.
         owner, step: (tokens,), of each its prefix among `numbers`, and how many of the prefix stand before it.
         cells: (tokens,) twice, of each its row and its column.
         width, most: the tokens, and the prefixes, of the row that has most.

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from cli.flags import check_choice, check_given, check_least, flag
 from files.unreadable_photos import ON_BAD_PHOTO
 
+COMBINATIONS = ("mixture", "product")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -33,6 +35,11 @@ class PredictionArguments:
 
     num_reviews: int | None = flag(None, "reviews of a corpus' user, the newest; default: 3. Of a JSONL file all")
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
+    views: int | Literal["all"] = flag(
+        1,
+        "parts of a user's history, newest first, of num_reviews reviews each, which are read one by one; or all",
+    )
+    combination: str = flag("mixture", "of views: the mean of their probabilities, or product: of their logarithms")
     on_bad_photo: str = flag(
         "skip", "where a photo cannot be read: skip: leave it out, with its caption, and note it; or stop, and name it"
     )
@@ -56,6 +63,9 @@ class PredictionArguments:
         check_given(self, "model", "dataset")
         if self.output is None and (self.evaluate or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
+        if self.views != "all":
+            check_least(self, 1, "views")
+        check_choice(self, "combination", COMBINATIONS)
         check_least(self, 1, "num_reviews", "num_return_profiles", "max_calls", "expand_per_call", "batch_size")
         check_least(self, 1, "batches_at_once", "shard_users")
         check_least(self, 0, "show", "num_images", "max_decoder_tokens", "num_workers")
@@ -65,8 +75,14 @@ class PredictionArguments:
         check_choice(self, "on_bad_photo", ON_BAD_PHOTO)
 
     @property
+    def num_views(self) -> int | None:
+        """None: as many as a user's history has."""
+        return None if self.views == "all" else self.views
+
+    @property
     def search(self) -> dict:
         """Arguments of `generate_profiles`."""
         names = ("num_return_profiles", "min_coverage", "max_calls", "max_decoder_tokens", "expand_per_call")
         chosen = {name: getattr(self, name) for name in names}
-        return chosen | ({"max_decoder_tokens": inf} if self.max_decoder_tokens == 0 else {})
+        chosen |= {"max_decoder_tokens": inf} if self.max_decoder_tokens == 0 else {}
+        return chosen | ({} if self.views == 1 else {"combination": self.combination})

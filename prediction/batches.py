@@ -24,6 +24,8 @@ class EncodedUser:
     """A user as a batch takes it; `inputs` is None where there can be no prediction.
 
     Attributes:
+        inputs: of each view, as the processor's `encode_user` returns them.
+        num_views: how many there are.
         positions: of the photos in `inputs`, among all photos of the user in the input.
         problems: why there is no prediction, which photos were left out and what of the text, as sentences.
         photos_left_out: how many photos could not be read, or were too many.
@@ -31,7 +33,8 @@ class EncodedUser:
     """
 
     index: int
-    inputs: dict | None = None
+    inputs: list[dict] | None = None
+    num_views: int = 0
     positions: list[int] = field(default_factory=list)
     num_images: int = 0
     profile: Profile | None = None
@@ -65,23 +68,35 @@ class EncodedUsers(torch.utils.data.Dataset):
         return len(self.users)
 
     def __getitem__(self, index: int) -> EncodedUser:
-        encoded = EncodedUser(index)
+        encoded, size = EncodedUser(index), self.users.view_reviews
         try:
             user = self.users[index]
-            encoded.num_images, encoded.profile = user.num_images, user.profile
+        except ValueError as error:
+            encoded.problems.append(str(error))
+            return encoded
+        encoded.num_images, encoded.profile = user.num_images, user.profile
+        found = [self._encode(view, encoded) for view in ([user] if size is None else user.in_views(size) or [user])]
+        encoded.inputs = [inputs for inputs in found if inputs is not None] or None
+        encoded.num_views = len(encoded.inputs or ())
+        return encoded
+
+    def _encode(self, user: User, encoded: EncodedUser) -> dict | None:
+        """A view's inputs, None where there are none; `encoded` is told why."""
+        before = len(encoded.positions)
+        try:
             photos, captions = self._readable(user, encoded) if self.sees.images else ([], user.captions)
             inputs = self.processor.encode_user(self.sees, user.reviews, captions=captions)
         except UnreadablePhoto:
             raise
         except ValueError as error:
             encoded.problems.append(str(error))
-            return encoded
-        encoded.tokens_left_out = inputs["tokens_left_out"]
+            del encoded.positions[before:]
+            return None
+        encoded.tokens_left_out += inputs["tokens_left_out"]
         encoded.problems += inputs["problems"]
         if photos:
             inputs["pixel_values"] = torch.stack(photos)
-        encoded.inputs = inputs
-        return encoded
+        return inputs
 
     def _readable(self, user: User, encoded: EncodedUser) -> tuple[list[torch.Tensor], list[str | None]]:
         """The photos that can be read, as many as the processor takes, each (3, height, width), and the captions
@@ -153,7 +168,7 @@ class PredictionCollator:
         self.processor = processor
 
     def __call__(self, encoded: Sequence[EncodedUser]) -> PredictionBatch:
-        inputs = [user.inputs for user in encoded if user.inputs is not None]
+        inputs = [view for user in encoded if user.inputs is not None for view in user.inputs]
         return PredictionBatch(
             users=[replace(user, inputs=None) for user in encoded if user.inputs is not None],
             failed=[user for user in encoded if user.inputs is None],
@@ -161,11 +176,24 @@ class PredictionCollator:
         )
 
 
-def bucketed_batches(lengths: np.ndarray, rows: range, batch_size: int) -> Iterator[list[int]]:
-    """Rows in batches of like length, the longest first."""
-    order = sorted(rows, key=lambda row: (-lengths[row], row))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def bucketed_batches(
+    lengths: np.ndarray, rows: range, batch_size: int, view_counts: np.ndarray | None = None
+) -> Iterator[list[int]]:
+    """Rows in batches of like length, the longest first.
+
+    Args:
+        view_counts: how many views each row has: a batch has at most `batch_size` of them, or one user's.
+    """
+    batch, views = [], 0
+    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
+        its = 1 if view_counts is None else int(view_counts[row])
+        if batch and views + its > batch_size:
+            yield batch
+            batch, views = [], 0
+        batch.append(row)
+        views += its
+    if batch:
+        yield batch
 
 
 def batch_parts(batches: Iterable[list[int]]) -> list[list[int]]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ from corpora.opening import open_corpus, table_kind
 from mmprofile import Profile, ProfileSchema, is_address, shown, shown_path
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
+REVIEW_FIELDS = ("text", "images", "captions")  # of a review that is an object
+NUM_REVIEWS = 3  # of a view, as in training
+ALL_REVIEWS = 2**31 - 1  # as many as a list of Arrow holds
 # What JSON has, in words: what is refused is not quoted, it may be a whole user or a file.
 JSON_KINDS = {
     dict: "an object",
@@ -45,6 +48,7 @@ class User:
         positions: of these photos among all photos of the user in the input.
         num_images: how many photos the user has in the input.
         profile: the true one; None where it is not known.
+        photos_of: of each review, how many of the photos; None where whose they are is not known.
     """
 
     user_id: str
@@ -54,14 +58,35 @@ class User:
     positions: list[int] = field(default_factory=list)
     num_images: int = 0
     profile: Profile | None = None
+    photos_of: list[int] | None = None
+
+    def in_views(self, num_reviews: int) -> list["User"]:
+        """The user in parts that a model reads one by one, each with so many reviews, the last with what is left, and
+        with their photos."""
+        counts = self.photos_of or [0] * len(self.reviews)
+        ends = np.cumsum([0, *counts]).tolist()
+        parts = []
+        for first in range(0, len(self.reviews), num_reviews):
+            last = min(first + num_reviews, len(self.reviews))
+            photos = slice(ends[first], ends[last])
+            its = {name: getattr(self, name)[photos] for name in ("images", "captions", "positions")}
+            parts.append(replace(self, reviews=self.reviews[first:last], photos_of=counts[first:last], **its))
+        return parts
 
 
 class DatasetUsers:
     """Users of a split of the corpus, each with the reviews and photos that evaluation takes: the newest, the first.
 
+    Args:
+        num_reviews: of a view.
+        num_images: of each of these reviews.
+        views: of a user, see `User.in_views`; None: as many as the history has.
+
     Attributes:
         ids: of the users, in order.
         lengths: in characters, of the reviews taken.
+        view_counts: (users,), how many views each one has.
+        view_reviews: of a view; None where all of a user is one view.
         has_profiles: whether the true profiles are known.
         has_labels: whether they are class labels; else they are texts.
         has_captions: whether a photo has a caption.
@@ -71,7 +96,14 @@ class DatasetUsers:
             rows, or an id occurs twice.
     """
 
-    def __init__(self, dataset: Dataset, schema: ProfileSchema, num_reviews: int = 3, num_images: int = 1):
+    def __init__(
+        self,
+        dataset: Dataset,
+        schema: ProfileSchema,
+        num_reviews: int = NUM_REVIEWS,
+        num_images: int = 1,
+        views: int | None = 1,
+    ):
         self.dataset, self.schema = unified(dataset), schema
         profile = self.dataset.data.column("profile").type if "profile" in dataset.column_names else pa.null()
         self.has_profiles, self.has_labels = not pa.types.is_null(profile), not is_text_profile(profile)
@@ -82,8 +114,9 @@ class DatasetUsers:
         elif self.has_profiles and set(given := [field.name for field in profile]) != set(schema.keys):
             raise ValueError(f"the model writes profiles of {list(schema.keys)}, the dataset has {given}")
         self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
-        self.num_reviews, self.num_images = num_reviews, num_images
-        self.lengths = self._review_lengths()
+        self.view_reviews = None if views == 1 else num_reviews
+        self.num_reviews, self.num_images = ALL_REVIEWS if views is None else num_reviews * views, num_images
+        self.lengths, self.view_counts = self._review_lengths(), self._view_counts(num_reviews)
         chunks = self.dataset.data.column("reviews").chunks
         captions = (chunk.flatten().field("captions").flatten() for chunk in chunks)
         self.has_captions = any(len(texts) > texts.null_count for texts in captions)
@@ -95,13 +128,15 @@ class DatasetUsers:
         """Raises a `ValueError` where a row is not valid."""
         row = self.dataset[index]
         reviews = [review for review in row["reviews"] or () if review]
-        user = User(row["user_id"], [review["text"] or "" for review in reviews[: self.num_reviews]])
+        user = User(row["user_id"], [review["text"] or "" for review in reviews[: self.num_reviews]], photos_of=[])
         for number, review in enumerate(reviews):
             images = [image and (image["bytes"] or image["path"]) for image in review["images"] or ()]
             captions = review["captions"] or [None] * len(images)
             if len(captions) != len(images):
                 raise ValueError(f"review {number} has {len(images)} photos and {len(captions)} captions")
             taken = self.num_images if number < self.num_reviews else 0
+            if number < self.num_reviews:
+                user.photos_of = [*(user.photos_of or ()), len(images[:taken])]
             user.images += images[:taken]
             user.captions += captions[:taken]
             user.positions += range(user.num_images, user.num_images + len(images[:taken]))
@@ -127,19 +162,33 @@ class DatasetUsers:
             lengths.append(until[ends - counts + np.minimum(counts, self.num_reviews)] - until[ends - counts])
         return np.concatenate(lengths)
 
+    def _view_counts(self, num_reviews: int) -> np.ndarray:
+        counts = [pc.fill_null(pc.list_value_length(chunk), 0) for chunk in self.dataset.data.column("reviews").chunks]
+        taken = np.minimum(np.concatenate([some.to_numpy(zero_copy_only=False) for some in counts]), self.num_reviews)
+        return np.maximum(-(-taken // num_reviews), 1)
+
 
 class LineUsers:
     """Users of a JSONL file, a line each: `{"user_id": "u1", "reviews": ["..."], "images": ["photos/1.jpg"]}`.
 
     All that stands in a line is taken. `images` (paths, relative to the file), `captions` and `profile`, the true one,
-    may be left out. Attributes as of `DatasetUsers`.
+    may be left out. A review may be an object, `{"text": "...", "images": [...], "captions": [...]}`, with photos of
+    its own. Attributes as of `DatasetUsers`.
+
+    Args:
+        num_reviews: of a view, where there are several.
+        views: of a user, see `User.in_views`; None: as many as the line has. 1: all of a line is one view.
 
     Raises:
-        ValueError: if a line is not of this form, an id occurs twice, or there are no users.
+        ValueError: if a line is not of this form, an id occurs twice, there are no users, or there are to be several
+            views of one whose photos are no review's.
     """
 
-    def __init__(self, path: str | Path, schema: ProfileSchema):
+    def __init__(self, path: str | Path, schema: ProfileSchema, num_reviews: int = NUM_REVIEWS, views: int | None = 1):
         self.path, self.schema = Path(path), schema
+        self.view_reviews = None if views == 1 else num_reviews
+        self.num_reviews = ALL_REVIEWS if views in (1, None) else num_reviews * views
+        counts = []
         self.offsets, self.has_captions, ids, lengths, profiles = [], False, [], [], 0
         with open(self.path, "rb") as file:
             offset = 0
@@ -148,14 +197,23 @@ class LineUsers:
                     raise ValueError(f"{str(self.path)!r} is one JSON value; a JSONL file has a line for each user")
                 if line.strip():
                     fields = self._parse(line, f"line {number} of {self.path}")
+                    if self.view_reviews and fields["photos_of"] is None and (fields["images"] or fields["captions"]):
+                        raise ValueError(
+                            f"line {number} of {self.path}: of several views each has its own photos; write a review"
+                            ' as {"text": ..., "images": [...], "captions": [...]}'
+                        )
+                    counts.append(min(len(fields["reviews"]), self.num_reviews))
                     self.offsets.append(offset)
                     ids.append(fields["user_id"])
-                    lengths.append(sum(map(len, fields["reviews"])))
+                    lengths.append(sum(map(len, fields["reviews"][: self.num_reviews])))
                     profiles += fields["profile"] is not None
                     self.has_captions |= any(fields["captions"])
                 offset += len(line)
         self.ids = _checked_ids(ids, "user")
         self.lengths = np.array(lengths)
+        self.view_counts = (
+            np.maximum(-(-np.array(counts) // num_reviews), 1) if self.view_reviews else np.ones_like(counts)
+        )
         self.has_profiles = profiles == len(ids)
 
     def __len__(self) -> int:
@@ -166,14 +224,17 @@ class LineUsers:
             file.seek(self.offsets[index])
             fields = self._parse(file.readline(), f"user {self.ids[index]!r}")
         images = [name if is_address(name) else str(self.path.parent / name) for name in fields["images"]]
+        counts = None if fields["photos_of"] is None else fields["photos_of"][: self.num_reviews]
+        taken = None if counts is None else sum(counts)
         return User(
             user_id=fields["user_id"],
-            reviews=fields["reviews"],
-            images=images,
-            captions=fields["captions"],
-            positions=list(range(len(images))),
+            reviews=fields["reviews"][: self.num_reviews],
+            images=images[:taken],
+            captions=fields["captions"][:taken],
+            positions=list(range(len(images)))[:taken],
             num_images=len(images),
             profile=fields["profile"],
+            photos_of=counts,
         )
 
     def digest(self) -> str:
@@ -201,6 +262,7 @@ class LineUsers:
             raise ValueError(f"{where} may have {may_have} beside user_id and reviews, got {shown(unknown)}")
         given = {name: value for name, value in fields.items() if value is not None}
         fields = {"user_id": None, "reviews": [], "images": [], "captions": [], "profile": None} | given
+        fields |= _photos_of_reviews(fields, where)
         if not isinstance(fields["user_id"], str):
             raise ValueError(f"{where}: a user_id is a text, got {JSON_KINDS[type(fields['user_id'])]}")
         if not _is_unicode(fields["user_id"]):
@@ -229,6 +291,35 @@ class LineUsers:
             raise ValueError(
                 f"none of the {len(paths)} photos of the first users is there, e.g. {shown_path(paths[0])}; {hint}"
             )
+
+
+def _photos_of_reviews(fields: dict, where: str) -> dict:
+    """`photos_of` and, where reviews are objects, the fields that they stand for: texts, photos and captions of all
+    reviews, a caption or None for each photo."""
+    reviews = fields["reviews"]
+    if not isinstance(reviews, list) or not any(isinstance(review, dict) for review in reviews):
+        return {"photos_of": None}
+    if fields["images"] or fields["captions"]:
+        raise ValueError(f"{where}: images and captions are the line's or the reviews', not both")
+    found: dict[str, list] = {"reviews": [], "images": [], "captions": [], "photos_of": []}
+    for number, review in enumerate(reviews, 1):
+        given = review if isinstance(review, dict) else {"text": review}
+        if unknown := [name for name in given if name not in REVIEW_FIELDS]:
+            raise ValueError(f"{where}: review {number} has {', '.join(REVIEW_FIELDS)}, got {shown(unknown)}")
+        if "text" not in given:
+            raise ValueError(f"{where}: review {number} needs a text")
+        images, captions = (given.get(name) or [] for name in REVIEW_FIELDS[1:])
+        for name, values, of in (("images", images, "paths"), ("captions", captions, "texts")):
+            if not isinstance(values, list):
+                raise ValueError(f"{where}: {name} are a list of {of}, got {JSON_KINDS[type(values)]}")
+        captions = captions or [None] * len(images)
+        if len(captions) != len(images):
+            raise ValueError(f"{where}: review {number} has {len(images)} photos and {len(captions)} captions")
+        found["reviews"].append(given["text"])
+        found["images"] += images
+        found["captions"] += captions
+        found["photos_of"].append(len(images))
+    return found
 
 
 def _is_unicode(text: str) -> bool:
@@ -260,6 +351,7 @@ def open_users(
     num_reviews: int | None,
     num_images: int | None,
     dataset_revision: str | None = None,
+    views: int | None = 1,
 ) -> DatasetUsers | LineUsers:
     """The users of a JSONL file, or of a split of what `open_corpus` takes.
 
@@ -267,22 +359,25 @@ def open_users(
         num_reviews: of a dataset's user; default: 3, as in training.
         num_images: of each of these reviews; default: 1.
         dataset_revision: a branch, tag or commit of a corpus of the Hub; default: main.
+        views: of a user, each of so many reviews; None: as many as the history has.
 
     Raises:
         ValueError: if there is no such dataset, revision or split, or as of `LineUsers` and `DatasetUsers`.
     """
     path = Path(dataset)
     if path.is_file() and table_kind(path) is None:
-        if any(given is not None for given in (num_reviews, num_images, dataset_config, dataset_revision)):
+        others = (None if views != 1 else num_reviews, num_images, dataset_config, dataset_revision)
+        if any(given is not None for given in others):
             raise ValueError(
-                f"num_reviews, num_images, dataset_config and dataset_revision are for datasets, {dataset!r} is a file"
+                "num_reviews without views, num_images, dataset_config and dataset_revision are for datasets,"
+                f" {dataset!r} is a file"
             )
-        return LineUsers(dataset, schema)
+        return LineUsers(dataset, schema, num_reviews or NUM_REVIEWS, views)
     splits = open_corpus(dataset, dataset_config, dataset_revision)
     if path.is_file():  # which has no splits
         (split,) = map(str, splits)
     if split not in splits:
         raise ValueError(f"{dataset!r} has the splits {list(splits)}, not {split!r}")
     return DatasetUsers(
-        splits[split], schema, 3 if num_reviews is None else num_reviews, 1 if num_images is None else num_images
+        splits[split], schema, num_reviews or NUM_REVIEWS, 1 if num_images is None else num_images, views
     )

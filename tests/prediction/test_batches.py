@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -74,13 +75,13 @@ def test_a_broken_photo_is_left_out_and_noted(tmp_path, processor):
     images = ["a.png", "broken.png", "b.png", "gone.png", "c.png", "d.png"]
     users = LineUsers(write_lines(tmp_path, line(1, images=images)), SCHEMA)
     (found,) = encoded(users, processor)
-    assert found.inputs["pixel_values"].shape == (3, 3, 8, 8)
+    assert found.inputs[0]["pixel_values"].shape == (3, 3, 8, 8)
     assert found.positions == [0, 2, 4]
     assert (found.num_images, found.photos_left_out) == (6, 3)
     assert [problem.split(":")[0] for problem in found.problems] == ["photo 1", "photo 3", "photo 5"]
     assert "at most 3 photos" in found.problems[2]
     (blind,) = encoded(users, processor, NO_IMAGES)
-    assert (blind.inputs["pixel_values"], blind.positions, blind.problems) == (None, [], [])
+    assert (blind.inputs[0]["pixel_values"], blind.positions, blind.problems) == (None, [], [])
 
 
 def with_a_broken_photo():
@@ -94,15 +95,17 @@ def test_a_caption_of_a_broken_photo_goes_with_it_as_in_training(tmp_path, proce
     readable = ReadablePhotos(processor)
     example = UserExamples(split, SCHEMA, num_images=2, readable=readable)[1]
     assert example.captions == ["photo 1 of review 0"]
-    found = encoded(users, processor)[1].inputs["input_ids"]
+    found = encoded(users, processor)[1].inputs[0]["input_ids"]
     assert found == EvaluationCollator(processor, ALL)([example])["input_ids"][0].tolist()
-    blind = encoded(users, processor, NO_IMAGES)[1].inputs["input_ids"]  # who sees no photo reads what is told of it
+    blind = encoded(users, processor, NO_IMAGES)[1].inputs[0][
+        "input_ids"
+    ]  # who sees no photo reads what is told of it
     assert len(blind) > len(found)
     (tmp_path / "broken.png").write_bytes(png(1)["bytes"][:40])
     for captions, kept in ((["a place"], []), (["a place", "photo"], ["a place", "photo"])):
         lines = write_lines(tmp_path, line(1, reviews=["good"], images=["broken.png"], captions=captions))
         (found,) = encoded(LineUsers(lines, SCHEMA), processor)
-        assert found.inputs["input_ids"] == processor.encode_text(["good"], kept)
+        assert found.inputs[0]["input_ids"] == processor.encode_text(["good"], kept)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -188,10 +191,37 @@ def test_captions_of_26_photos_leave_10_reviews_three_quarters_of_the_tokens_and
     )
     processor = tiny_processor(["a place"], SCHEMA, max_text_tokens=223)
     shortened, whole = encoded(users, processor)
-    tokens = processor.tokenizer.convert_ids_to_tokens(shortened.inputs["input_ids"])
+    tokens = processor.tokenizer.convert_ids_to_tokens(shortened.inputs[0]["input_ids"])
     assert len(tokens) == 223
     captions = len(tokens) - tokens.index("<extra_id_98>") - 1
     assert 222 / 4 - 10 <= captions <= 222 / 4 and tokens.count("<extra_id_99>") >= 2
     assert shortened.tokens_left_out > 0 and len(shortened.problems) == 1
     assert "shortened to max_text_tokens=223: " in shortened.problems[0]
     assert (whole.tokens_left_out, whole.problems) == (0, [])
+
+
+def test_a_user_in_views_is_read_part_by_part_and_photos_keep_their_places(processor):
+    users = DatasetUsers(tiny_dataset(2, reviews=5, photos=1), SCHEMA, num_reviews=2, views=None)
+    assert users.view_counts.tolist() == [3, 3]
+    (batch,), (inputs,) = read(users, processor, ALL, [[0, 1]])
+    assert [user.num_views for user in batch.users] == [3, 3]
+    assert [user.positions for user in batch.users] == [[0, 1, 2, 3, 4]] * 2
+    assert inputs["input_ids"].shape[0] == len(inputs["image_mask"]) == 6
+    assert inputs["image_mask"].sum(dim=1).tolist() == [2, 2, 1] * 2
+    whole = DatasetUsers(users.dataset, SCHEMA, num_reviews=5)[0]
+    for row, first in enumerate((0, 2, 4)):
+        text = processor.encode_text(whole.reviews[first : first + 2], whole.captions[first : first + 2])
+        assert inputs["input_ids"][row, : len(text)].tolist() == text
+
+
+def test_a_view_without_words_is_left_out_and_noted(tmp_path, processor):
+    users = LineUsers(write_lines(tmp_path, line(1, reviews=["good", "bad", " ", "", "fine"])), SCHEMA, 2, None)
+    (found,) = encoded(users, processor)
+    assert found.num_views == len(found.inputs) == 2
+    assert [problem[:28] for problem in found.problems] == ["a user needs a review with w"]
+
+
+def test_batches_hold_so_many_views_and_a_user_in_one_alone():
+    lengths, counts = np.array([5, 9, 9, 1, 7]), np.array([2, 3, 8, 1, 2])
+    assert list(bucketed_batches(lengths, range(5), 5, counts)) == [[1], [2], [4, 0, 3]]
+    assert list(bucketed_batches(lengths, range(5), 2)) == [[1, 2], [4, 0], [3]]

@@ -120,3 +120,51 @@ def test_a_dataset_without_profiles_will_do():
     users = DatasetUsers(tiny_dataset(2).remove_columns("profile"), SCHEMA)
     assert (users.has_profiles, users[0].profile) == (False, None)
     assert DatasetUsers(tiny_dataset(2), SCHEMA)[0].profile == PROFILE
+
+
+def test_reviews_with_photos_of_their_own_are_split_into_views_with_them(tmp_path):
+    reviews = [
+        {"text": "a", "images": ["1.png", "2.png"], "captions": ["one", None]},
+        "b",
+        {"text": "c", "images": ["3.png"]},
+    ]
+    (tmp_path / "1.png").write_bytes(png(1)["bytes"])
+    path = write_lines(tmp_path, line(1, reviews=reviews))
+    whole = LineUsers(path, SCHEMA)[0]
+    assert (whole.reviews, whole.captions, whole.num_images) == (["a", "b", "c"], ["one", None, None], 3)
+    views = LineUsers(path, SCHEMA, 1, None)[0].in_views(1)
+    assert [view.reviews for view in views] == [["a"], ["b"], ["c"]]
+    assert [view.positions for view in views] == [[0, 1], [], [2]]
+    assert [len(view.images) for view in views] == [len(view.captions) for view in views] == [2, 0, 1]
+    few = LineUsers(path, SCHEMA, 1, 2)
+    assert (few[0].reviews, few[0].positions, few[0].num_images) == (["a", "b"], [0, 1], 3)
+    assert (few.view_counts.tolist(), LineUsers(path, SCHEMA).view_counts.tolist()) == ([2], [1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"reviews": [{"text": "a"}], "images": ["secret"]}, "images and captions are the line's or the reviews'"),
+        ({"reviews": [{"text": "a", "photos": []}]}, r"review 1 has text, images, captions, got \['photos'\]"),
+        ({"reviews": ["a", {"images": []}]}, "review 2 needs a text"),
+        ({"reviews": [{"text": 3}]}, "reviews are a list of texts, number 1 is a number"),
+        ({"reviews": [{"text": "a", "images": "secret"}]}, "images are a list of paths, got a text"),
+        ({"reviews": [{"text": "a", "images": [1]}]}, "images are a list of paths, number 1 is a number"),
+        ({"reviews": [{"text": "a", "captions": ["secret"]}]}, "review 1 has 0 photos and 1 captions"),
+    ],
+)
+def test_a_review_that_is_none_is_refused(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        LineUsers(write_lines(tmp_path, line(1, **fields)), SCHEMA)
+    assert "secret" not in str(refused.value)
+
+
+def test_photos_of_no_review_are_refused_where_there_are_to_be_several_views(tmp_path):
+    path = write_lines(tmp_path, line(1, images=["a.png"]))
+    with pytest.raises(ValueError, match="of several views each has its own photos; write a review as"):
+        LineUsers(path, SCHEMA, 3, None)
+    with pytest.raises(ValueError, match="num_reviews without views"):
+        open_users(path, None, "test", SCHEMA, 2, None)
+    assert open_users(write_lines(tmp_path, line(1)), None, "test", SCHEMA, 2, None, views=2).view_counts.tolist() == [
+        1
+    ]

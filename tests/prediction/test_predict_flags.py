@@ -8,18 +8,26 @@ import shutil
 from contextlib import nullcontext
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 from files.unreadable_photos import UnreadablePhoto
 from mmprofile.configuration_mmprofile import ProfileSchema
 from tests.files.test_output_files import held
 from tests.prediction.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
-from tests.tiny_corpus import SCHEMA, png, tiny_dataset
+from tests.tiny_corpus import SCHEMA, png, tiny_dataset, user
 from tests.tiny_folder import save_tiny_folder
 
 
 @pytest.mark.parametrize(
     "flags",
-    [{"num_reviews": 1}, {"num_images": 2}, {"max_calls": 3}, {"dtype": "bfloat16"}, {"split": "train"}],
+    [
+        {"num_reviews": 1},
+        {"num_images": 2},
+        {"max_calls": 3},
+        {"dtype": "bfloat16"},
+        {"split": "train"},
+        {"views": "all"},
+    ],
 )
 def test_a_flag_changes_the_answers(model, corpus, whole, tmp_path, flags):
     run(model, corpus, tmp_path / "out", **flags)
@@ -27,6 +35,32 @@ def test_a_flag_changes_the_answers(model, corpus, whole, tmp_path, flags):
     assert [[row[key] for key in keys] for row in rows_of(tmp_path / "out")] != [
         [row[key] for key in keys] for row in rows_of(whole[0])
     ]
+
+
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+def test_a_whole_history_is_read_view_by_view_and_answered_together(model, corpus, tmp_path, combination):
+    run(model, corpus, tmp_path / "out", views="all", combination=combination, batch_size=5)
+    network = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(model, trust_remote_code=True)
+    texts = [review["text"] for review in user(207)["reviews"]]
+    photos = [png(20 * 207 + 3 * number)["bytes"] for number in range(len(texts))]
+    captions = [f"photo 0 of review {number}" for number in range(len(texts))]
+    parts = [slice(first, first + 3) for first in range(0, len(texts), 3)]
+    assert len(parts) == 2
+    inputs = processor(
+        reviews=[texts[part] for part in parts],
+        images=[photos[part] for part in parts],
+        captions=[captions[part] for part in parts],
+    )
+    (expected,) = network.generate_profiles(
+        **inputs, tokenizer=processor.tokenizer, max_calls=2, views=[2], combination=combination, output_fusion=True
+    )
+    row = rows_of(tmp_path / "out")[7]
+    assert row["text"] == expected.text
+    assert row["log_probability"] == pytest.approx(expected.log_probability, abs=1e-3)
+    weights = [weight for weight in row["image_weights"] if weight]
+    assert weights == pytest.approx([weight for weight in expected.image_weights if weight], abs=1e-4)
+    assert sum(weights) == pytest.approx(1, abs=1e-4)
 
 
 def test_without_a_bound_all_is_proved_and_a_second_start_is_the_same_run(model, tmp_path):
