@@ -66,6 +66,19 @@ def test_the_error_names_the_users_and_has_the_others_answers(broken):
     assert found[user].image_weights == pytest.approx(expected[user].image_weights, abs=1e-5)
 
 
+def test_a_view_that_is_not_finite_is_the_problem_of_its_user_alone():
+    model, inputs, views = model_for(TOKENIZER, "several"), inputs_for(TOKENIZER, 0, 6), [2, 1, 3]
+    expected = model.generate_profiles(**inputs, tokenizer=TOKENIZER, views=views)
+    encoded = model.encode(**inputs)
+    encoded.last_hidden_state[1] = math.nan
+    mask = {"attention_mask": inputs["attention_mask"]}
+    with pytest.raises(NotFiniteError, match=rf"^users \[0\].*: {SENTENCE}$") as caught:
+        model.generate_profiles(encoder_outputs=encoded, tokenizer=TOKENIZER, views=views, **mask)
+    none, *others = caught.value.predictions
+    assert none is None and len(others) == 2
+    assert all(map(same, others, expected[1:]))
+
+
 def test_a_user_who_fails_late_is_left_out_as_well():
     """The second decoder call is the first to see what is not finite."""
     model, inputs, calls = model_for(TOKENIZER, "several"), inputs_for(TOKENIZER), []

@@ -215,8 +215,13 @@ def test_a_user_in_views_is_read_part_by_part_and_photos_keep_their_places(proce
 
 
 def test_a_view_without_words_is_left_out_and_noted(tmp_path, processor):
-    users = LineUsers(write_lines(tmp_path, line(1, reviews=["good", "bad", " ", "", "fine"])), SCHEMA, 2, None)
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
+    silent = {"text": " ", "images": ["b.png"]}
+    reviews = [{"text": "good", "images": ["a.png"]}, "bad", silent, "", {"text": "fine", "images": ["c.png"]}]
+    users = LineUsers(write_lines(tmp_path, line(1, reviews=reviews)), SCHEMA, 2, None)
     (found,) = encoded(users, processor)
+    assert found.positions == [0, 2]
     assert found.num_views == len(found.inputs) == 2
     assert [problem[:28] for problem in found.problems] == ["a user needs a review with w"]
 
