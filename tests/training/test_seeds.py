@@ -221,6 +221,7 @@ def test_seeds_that_cannot_be_run_are_refused(flags, message):
         JointTrainingArguments(**{"dataset": "x", "output_dir": "y", "seeds": 2} | flags)
 
 
+@pytest.mark.slow
 def test_a_run_among_seeds_is_bit_for_bit_the_run_of_that_seed_alone(corpus, tmp_path, capsys):  # noqa: F811
     flags = {"objectives": ["fusion", "text"], "max_eval_users": 1}
     argv = []

@@ -169,6 +169,7 @@ def alone(corpus, tmp_path_factory):
     return train_only(corpus, tmp_path_factory.mktemp("alone") / "model", **FLAGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_streamed_run_that_is_killed_and_resumed_ends_as_the_run_left_alone(
     corpus, alone, tmp_path, num_workers, monkeypatch

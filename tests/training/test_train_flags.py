@@ -42,6 +42,7 @@ def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_cod
     assert processor.section_marks == "words"
 
 
+@pytest.mark.slow
 def test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_is_asked_for(corpus, base, tmp_path):  # noqa: F811
     own = shutil.copytree(base[0], tmp_path / "own")
     with open(own / "modeling_mmprofile.py", "a") as file:

@@ -59,6 +59,7 @@ def test_a_hub_that_is_away_harms_nothing_and_the_way_to_push_later_is_shown(cor
     assert f"hf upload user/other {tmp_path / 'run'} ." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_pushes_happen_while_training_goes_on_unless_the_end_is_asked_for(corpus, tmp_path, hub):  # noqa: F811
     run(corpus, tmp_path / "run", push_to_hub=True, num_epochs=2)
     assert len(messages(hub)) > 1
@@ -235,6 +236,7 @@ for revision in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_a_corpus_of_the_hub_is_that_of_its_revision(hub, tmp_path, no_client_retries):
     api, found = HfApi(hub.endpoint, token=hub.token), []
     api.create_repo("user/corpus", repo_type="dataset")

@@ -40,6 +40,7 @@ def test_max_steps_end_a_run_whatever_num_epochs_says(corpus, tmp_path, steps, e
     assert history[-1]["learning_rate"] == pytest.approx(0.01 / steps)  # of the last step; the schedule ends there
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_patience_does(corpus, tmp_path, monkeypatch):  # noqa: F811
     scores, evaluate = iter([20.0, 30.0, 25.0, 30.0, 90.0]), evaluations.evaluate_model
 

@@ -19,6 +19,7 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_epochs(corpus, tmp_path, capsys):  # noqa: F811
     expected, history = run(corpus, tmp_path / "alone", num_epochs=2, **FLAGS)
     run(corpus, tmp_path / "model", num_epochs=1, **FLAGS)
@@ -59,6 +60,7 @@ def test_an_average_of_the_weights_may_begin_or_end_within_a_run(corpus, tmp_pat
     assert len(ended) > 80 and all(ended[name].isfinite().all() for name in ended) and trained
 
 
+@pytest.mark.slow
 def test_the_folder_keeps_the_averaged_weights_that_scored_best_where_the_run_goes_on_without(
     corpus,  # noqa: F811
     tmp_path,
@@ -82,6 +84,7 @@ def test_the_folder_keeps_the_averaged_weights_that_scored_best_where_the_run_go
     assert not unaveraged["model.fusion.ffn_in.weight"].equal(best["fusion.ffn_in.weight"])
 
 
+@pytest.mark.slow
 def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):  # noqa: F811
     run(corpus, tmp_path / "model", num_epochs=1, **FLAGS | {"save_steps": 1})
     output = tmp_path / "model"
