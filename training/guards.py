@@ -79,9 +79,10 @@ def memory_advice(error: RuntimeError, arguments: JointTrainingArguments) -> str
     advice = [] if arguments.auto_batch_size else ["--auto_batch_size true"]
     advice += [] if arguments.gradient_checkpointing else ["--gradient_checkpointing true"]
     advice += [] if arguments.mixed_precision != "no" else ["--mixed_precision bf16"]
-    advice += ["--freeze_vision true"] if seen_by(arguments).images and not arguments.freeze_vision else []
+    trains_vision = seen_by(arguments).images and not arguments.freeze_vision
+    advice += ["--freeze_vision true"] if trains_vision and arguments.vision_learning_rate is None else []
     smaller = ("batch_size", "max_text_tokens", "num_reviews", "num_images", "eval_batch_size")
-    advice += [f"a --{name} below {getattr(arguments, name)}" for name in smaller]
+    advice += [f"a --{name} below {getattr(arguments, name)}" for name in smaller if getattr(arguments, name) > 1]
     return (
         f"out of memory ({str(error).splitlines()[0]}). What helps: {'; '.join(advice)}. With a smaller batch, more"
         f" --gradient_accumulation_steps than {arguments.gradient_accumulation_steps} keep the users a step"

@@ -168,12 +168,19 @@ def test_out_of_memory_names_the_flags_that_help_with_their_values(corpus, tmp_p
         ({"paradigm": "unimodal"}, False),
         ({"system": "bart"}, False),
         ({"system": "llava"}, True),
+        ({"vision_learning_rate": 1e-5}, False),  # refused beside it
     ],
 )
 def test_out_of_memory_advises_to_freeze_vision_where_photos_are_seen_and_it_is_not_frozen(flags, advised):
     arguments = JointTrainingArguments(dataset="x", output_dir="y", **flags)
     advice = guards.memory_advice(RuntimeError(OUT_OF_MEMORY), arguments)
     assert ("--freeze_vision true" in advice) is advised
+
+
+def test_out_of_memory_advises_no_number_below_the_least():
+    arguments = JointTrainingArguments(dataset="x", output_dir="y", batch_size=1, num_reviews=2)
+    advice = guards.memory_advice(RuntimeError(OUT_OF_MEMORY), arguments)
+    assert "--num_reviews below 2" in advice and "below 1;" not in advice and "--batch_size below" not in advice
 
 
 def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus, tmp_path, monkeypatch):  # noqa: F811
