@@ -60,7 +60,7 @@ class ProfileGenerationMixin:
         schema: ProfileSchema | list | None = None,
         output_fusion: bool = False,
         views: Sequence[int] | None = None,
-        combination: str = "mixture",
+        combination: str = "product",
     ) -> list[ProfilePrediction]:
         """Each user's most probable profile under the schema, and whether it is proved to be that.
 
@@ -94,8 +94,8 @@ class ProfileGenerationMixin:
             views: how many rows each user has, which stand one behind the other: parts of a history that the model
                 reads one by one. The profile is the most probable one under all of them together, `log_probability`
                 and `probabilities` are those of their combination. Default: one each.
-            combination: of the views, "mixture", the mean of their probabilities, or "product", the mean of their
-                log-probabilities.
+            combination: of the views, "product", the mean of their log-probabilities, or "mixture", the mean of their
+                probabilities.
 
         Returns:
             One prediction a user.

@@ -11,7 +11,7 @@ import numpy as np
 
 from .texts_mmprofile import shown
 
-COMBINATIONS = ("mixture", "product")
+COMBINATIONS = ("product", "mixture")
 
 
 class UserViews:
@@ -23,13 +23,13 @@ class UserViews:
 
     Args:
         counts: of each user's rows, at least one.
-        combination: "mixture" or "product".
+        combination: "product" or "mixture".
 
     Raises:
         ValueError: if a count is below 1, or there is no such combination.
     """
 
-    def __init__(self, counts: Sequence[int] | np.ndarray, combination: str = "mixture"):
+    def __init__(self, counts: Sequence[int] | np.ndarray, combination: str = "product"):
         if combination not in COMBINATIONS:
             raise ValueError(f"views are combined as one of {list(COMBINATIONS)}, got {shown(combination)}")
         self.counts, self.combination = np.array(counts, np.int64).reshape(-1), combination

@@ -7,7 +7,7 @@ from typing import Literal
 from cli.flags import check_choice, check_given, check_least, flag
 from files.unreadable_photos import ON_BAD_PHOTO
 
-COMBINATIONS = ("mixture", "product")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
+COMBINATIONS = ("product", "mixture")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -39,7 +39,7 @@ class PredictionArguments:
         1,
         "parts of a user's history, newest first, of num_reviews reviews each, which are read one by one; or all",
     )
-    combination: str = flag("mixture", "of views: the mean of their probabilities, or product: of their logarithms")
+    combination: str = flag("product", "of views: mean of their log-probabilities; mixture: of their probabilities")
     on_bad_photo: str = flag(
         "skip", "where a photo cannot be read: skip: leave it out, with its caption, and note it; or stop, and name it"
     )

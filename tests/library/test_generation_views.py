@@ -111,7 +111,7 @@ def test_views_that_are_not_the_rows_are_refused():
         model.generate_profiles(**inputs, tokenizer=tokenizer, views=[2, 2])
     with pytest.raises(ValueError, match=r"a user has at least one view, got \[0, 3\]"):
         model.generate_profiles(**inputs, tokenizer=tokenizer, views=[0, 3])
-    with pytest.raises(ValueError, match=r"combined as one of \['mixture', 'product'\], got 'sum'"):
+    with pytest.raises(ValueError, match=r"combined as one of \['product', 'mixture'\], got 'sum'"):
         model.generate_profiles(**inputs, tokenizer=tokenizer, combination="sum")
 
 

@@ -11,7 +11,9 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 from files.unreadable_photos import UnreadablePhoto
+from mmprofile import COMBINATIONS
 from mmprofile.configuration_mmprofile import ProfileSchema
+from prediction import arguments
 from tests.files.test_output_files import held
 from tests.prediction.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset, user
@@ -37,7 +39,11 @@ def test_a_flag_changes_the_answers(model, corpus, whole, tmp_path, flags):
     ]
 
 
-@pytest.mark.parametrize("combination", ["mixture", "product"])
+def test_combinations_are_the_librarys():
+    assert tuple(arguments.COMBINATIONS) == tuple(COMBINATIONS)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
 def test_a_whole_history_is_read_view_by_view_and_answered_together(model, corpus, tmp_path, combination):
     run(model, corpus, tmp_path / "out", views="all", combination=combination, batch_size=5)
     network = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=True)
