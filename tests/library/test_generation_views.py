@@ -52,7 +52,7 @@ def test_the_profile_is_the_arg_max_of_exhaustive_scoring(name, combination):
 
 @pytest.mark.slow
 def test_no_profile_of_hundreds_is_another_than_the_best():
-    cases = list(product(SCHEMAS, TOKENIZERS, (0.3, 3.0), range(3), ((3, 1, 2), (5, 2)), COMBINATIONS))
+    cases = list(product(SCHEMAS, TOKENIZERS, (0.3, 3.0), range(4), ((3, 1, 2), (5, 2)), COMBINATIONS))
     assert len(cases) >= 300
     for name, kind, sharpness, seed, views, combination in cases:
         check(name, kind, sharpness, seed, views, combination)

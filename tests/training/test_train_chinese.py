@@ -73,7 +73,7 @@ def test_a_chinese_corpus_trains_to_profiles_that_decode_back(tmp_path):
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model", trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["profile_schema"] == SCHEMA.to_list()
-    right = 0
+    right = alike = 0
     for user in map(row, range(72, 84)):
         reviews = [review["text"] for review in user["reviews"]]
         photos = [review["images"][0]["bytes"] for review in user["reviews"]]
@@ -83,5 +83,7 @@ def test_a_chinese_corpus_trains_to_profiles_that_decode_back(tmp_path):
         assert found.exact and SCHEMA.parse(found.text) == found.profile
         right += found.profile == SCHEMA.profile_from_labels(user["profile"])
         (written,) = model.generate(**inputs, num_beams=1, max_new_tokens=40)
-        assert processor.tokenizer.decode(written, skip_special_tokens=True) == found.text
-    assert right >= 8
+        text = processor.tokenizer.decode(written, skip_special_tokens=True)
+        assert processor.decode_profiles([written.tolist()], strict=True) == [SCHEMA.parse(text)]
+        alike += text == found.text  # greedy steps may miss the most probable profile
+    assert right >= 8 and alike >= 8
