@@ -65,6 +65,7 @@ def test_all_explored_gives_the_exact_marginals(combination):
     expected = exhaustive(model, tokenizer, inputs, profiles, VIEWS, combination)
     options = {"views": VIEWS, "combination": combination}
     found = model.generate_profiles(**inputs, tokenizer=tokenizer, **options, **EVERYTHING)
+    assert len(found) == len(VIEWS)
     for prediction, scores in zip(found, expected, strict=True):
         assert prediction.coverage == pytest.approx(1)
         weights = scores.softmax(dim=0)
@@ -99,6 +100,7 @@ def test_the_order_of_views_and_of_users_changes_nothing(combination):
     found = model.generate_profiles(**inputs, views=VIEWS, **options)
     order = torch.tensor([5, 4, 3, 1, 2, 0])
     other = model.generate_profiles(**{n: t[order] for n, t in inputs.items()}, views=VIEWS[::-1], **options)
+    assert len(found) == len(VIEWS)
     for one, same in zip(found, other[::-1], strict=True):
         assert same.profile == one.profile
         assert same.log_probability == pytest.approx(one.log_probability, abs=1e-5)
