@@ -308,7 +308,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
         if accelerator.is_main_process:
             check_input(users, sees, arguments.evaluate)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
-    check_bounds(model, arguments.search | ({} if arguments.views == 1 else {"views": arguments.views}))
+    several = {} if arguments.views == 1 else {"views": arguments.views}
+    check_bounds(model, arguments.bounds | several)
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:

@@ -80,9 +80,13 @@ class PredictionArguments:
         return None if self.views == "all" else self.views
 
     @property
-    def search(self) -> dict:
-        """Arguments of `generate_profiles`."""
+    def bounds(self) -> dict:
+        """Of the search of `generate_profiles`."""
         names = ("num_return_profiles", "min_coverage", "max_calls", "max_decoder_tokens", "expand_per_call")
         chosen = {name: getattr(self, name) for name in names}
-        chosen |= {"max_decoder_tokens": inf} if self.max_decoder_tokens == 0 else {}
-        return chosen | ({} if self.views == 1 else {"combination": self.combination})
+        return chosen | ({"max_decoder_tokens": inf} if self.max_decoder_tokens == 0 else {})
+
+    @property
+    def search(self) -> dict:
+        """Arguments of `generate_profiles`."""
+        return self.bounds | ({} if self.views == 1 else {"combination": self.combination})

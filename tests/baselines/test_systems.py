@@ -252,5 +252,7 @@ def test_predict_refuses_bounds_before_there_is_an_output_and_without_them_predi
     for where in (output, ["--show", "1"]):
         with pytest.raises(ValueError, match=f"'min_coverage': 0.5, 'max_calls': 3.*which {name} does not make"):
             predict.main([*argv, *where, "--max_calls", "3", "--min_coverage", "0.5"])
+        with pytest.raises(ValueError, match=f"the bounds {{'views': 'all'}} .*which {name} does not make"):
+            predict.main([*argv, *where, "--views", "all"])
     assert not (tmp_path / "out").exists()
     assert predict.main([*argv, *output, "--num_return_profiles", "2"])["predicted"] == 1
