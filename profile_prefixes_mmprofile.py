@@ -149,7 +149,7 @@ class Prefixes:
     """
 
     def __init__(self, users: int, views: int = 1):
-        self.users, self.views, self.size = users, views, 0
+        self.users, self.size = users, 0
         self.user = self.parent = self.branch = self.start = self.column = self.stride = np.empty(0, np.int64)
         self.bound = self.score = np.empty(0)
         self.view_bound = self.view_score = np.empty((0, views))

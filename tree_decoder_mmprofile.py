@@ -298,7 +298,7 @@ class Tree:
         self.related[new.row, member[numbers], member[numbers]] = True
         self.related[new.row[descendant], member[numbers][descendant], member[ancestor]] = True
         self.related = self.related[line]
-        fed = new.filled()[line]
+        fed = new.put(np.ones(len(new.owner), bool))[line]
         self.fed = fed.ravel().nonzero()[0]
         self._users, self._first, per_row = users, first, fed.sum(axis=1)
         self._before = np.cumsum(per_row) - per_row  # (rows,), fed tokens in the rows above
@@ -332,11 +332,7 @@ class _Layout:
         self.cells = self.row[self.owner], self.offset[self.owner] + self.step
         self.width, self.most = max(self.offset + length, default=0), max(self.place + 1, default=0)
 
-    def filled(self) -> np.ndarray:
-        """(rows, width), whether there is a token."""
-        return self.put(np.ones(len(self.owner), bool), False)
-
-    def put(self, values: np.ndarray, padding: int | bool = 0) -> np.ndarray:
+    def put(self, values: np.ndarray, padding: int = 0) -> np.ndarray:
         """(rows, width), the tokens' values in their places."""
         array = np.full((self.rows, self.width), padding, values.dtype)
         array[self.cells] = values

@@ -24,8 +24,8 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from typing import Any
 
-import yaml
 from safetensors import safe_open
 
 from baselines.table import SYSTEMS, find_system
@@ -33,9 +33,9 @@ from benchmarks.machine import cpu_name, tell
 from files.output_files import read_json, replacing
 from mmprofile import ProfileSchema
 from scoring.reporting import table_order
+from training.run_recipe import read_saved_recipe
 
 ROOT = Path(__file__).parent.parent
-RECIPE = ROOT / "recipes" / "quickstart.yaml"
 RESULTS = "all_results.json"
 BEGIN, END = "<!-- table of benchmarks/systems.py -->", "<!-- end of table -->"
 
@@ -44,7 +44,7 @@ def train(name: str, folder: Path, dataset: str, flags: list[str]) -> None:
     """Trains a system from where its folder stands, unless it is complete."""
     if (folder / RESULTS).is_file():
         return
-    command = [sys.executable, str(ROOT / "train.py"), str(RECIPE), "--system", name]
+    command = [sys.executable, str(ROOT / "train.py"), str(ROOT / "recipes" / "quickstart.yaml"), "--system", name]
     command += ["--dataset", dataset, "--output_dir", str(folder), "--resume_from_checkpoint", "auto", *flags]
     subprocess.run(command, check=True)
 
@@ -56,11 +56,8 @@ def training_seconds(name: str, dataset: str, steps: int, flags: list[str]) -> f
         train(name, Path(folder) / name, dataset, [*flags, *few])
         (timed,) = map(json.loads, (Path(folder) / name / "metrics.jsonl").read_text().splitlines())
         users = read_json(Path(folder) / name / RESULTS)["train_corpus"]["train"]
-    return read_recipe()["num_epochs"] * users / timed["users_per_second"]
-
-
-def read_recipe() -> dict:
-    return yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+        recipe: Any = read_saved_recipe(Path(folder) / name)
+    return recipe["num_epochs"] * users / timed["users_per_second"]
 
 
 def figures(name: str, folder: Path) -> dict:

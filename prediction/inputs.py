@@ -116,7 +116,8 @@ class DatasetUsers:
         self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
         self.view_reviews = None if views == 1 else num_reviews
         self.num_reviews, self.num_images = ALL_REVIEWS if views is None else num_reviews * views, num_images
-        self.lengths, self.view_counts = self._review_lengths(), self._view_counts(num_reviews)
+        self.lengths = self._review_lengths()
+        self.view_counts = _view_counts(self._review_counts(), num_reviews, views)
         chunks = self.dataset.data.column("reviews").chunks
         captions = (chunk.flatten().field("captions").flatten() for chunk in chunks)
         self.has_captions = any(len(texts) > texts.null_count for texts in captions)
@@ -128,7 +129,9 @@ class DatasetUsers:
         """Raises a `ValueError` where a row is not valid."""
         row = self.dataset[index]
         reviews = [review for review in row["reviews"] or () if review]
-        user = User(row["user_id"], [review["text"] or "" for review in reviews[: self.num_reviews]], photos_of=[])
+        counts: list[int] = []
+        texts = [review["text"] or "" for review in reviews[: self.num_reviews]]
+        user = User(row["user_id"], texts, photos_of=counts)
         for number, review in enumerate(reviews):
             images = [image and (image["bytes"] or image["path"]) for image in review["images"] or ()]
             captions = review["captions"] or [None] * len(images)
@@ -136,7 +139,7 @@ class DatasetUsers:
                 raise ValueError(f"review {number} has {len(images)} photos and {len(captions)} captions")
             taken = self.num_images if number < self.num_reviews else 0
             if number < self.num_reviews:
-                user.photos_of = [*(user.photos_of or ()), len(images[:taken])]
+                counts.append(len(images[:taken]))
             user.images += images[:taken]
             user.captions += captions[:taken]
             user.positions += range(user.num_images, user.num_images + len(images[:taken]))
@@ -162,10 +165,9 @@ class DatasetUsers:
             lengths.append(until[ends - counts + np.minimum(counts, self.num_reviews)] - until[ends - counts])
         return np.concatenate(lengths)
 
-    def _view_counts(self, num_reviews: int) -> np.ndarray:
+    def _review_counts(self) -> np.ndarray:
         counts = [pc.fill_null(pc.list_value_length(chunk), 0) for chunk in self.dataset.data.column("reviews").chunks]
-        taken = np.minimum(np.concatenate([some.to_numpy(zero_copy_only=False) for some in counts]), self.num_reviews)
-        return np.maximum(-(-taken // num_reviews), 1)
+        return np.concatenate([some.to_numpy(zero_copy_only=False) for some in counts])
 
 
 class LineUsers:
@@ -202,7 +204,7 @@ class LineUsers:
                             f"line {number} of {self.path}: of several views each has its own photos; write a review"
                             ' as {"text": ..., "images": [...], "captions": [...]}'
                         )
-                    counts.append(min(len(fields["reviews"]), self.num_reviews))
+                    counts.append(len(fields["reviews"]))
                     self.offsets.append(offset)
                     ids.append(fields["user_id"])
                     lengths.append(sum(map(len, fields["reviews"][: self.num_reviews])))
@@ -211,9 +213,7 @@ class LineUsers:
                 offset += len(line)
         self.ids = _checked_ids(ids, "user")
         self.lengths = np.array(lengths)
-        self.view_counts = (
-            np.maximum(-(-np.array(counts) // num_reviews), 1) if self.view_reviews else np.ones_like(counts)
-        )
+        self.view_counts = _view_counts(np.array(counts), num_reviews, views)
         self.has_profiles = profiles == len(ids)
 
     def __len__(self) -> int:
@@ -291,6 +291,11 @@ class LineUsers:
             raise ValueError(
                 f"none of the {len(paths)} photos of the first users is there, e.g. {shown_path(paths[0])}; {hint}"
             )
+
+
+def _view_counts(counts: np.ndarray, num_reviews: int, views: int | None) -> np.ndarray:
+    """How many views, of so many reviews each, users with these numbers of reviews have."""
+    return np.clip(-(-counts // num_reviews), 1, views)
 
 
 def _photos_of_reviews(fields: dict, where: str) -> dict:

@@ -56,10 +56,9 @@ def without_lora(model: Any, merge: bool) -> Any:
     """A copy on the CPU of a model as it was before LoRA, with what was learned added to its weights, or left out."""
     from peft.tuners.lora import LoraLayer
 
-    tensors = [*model.parameters(), *model.buffers()]
-    on_cpu: Any = {id(tensor): copy.deepcopy(tensor.detach().cpu()) for tensor in tensors}  # a GPU may not hold two
-    for parameter in model.parameters():
-        on_cpu[id(parameter)] = nn.Parameter(on_cpu[id(parameter)], parameter.requires_grad)
+    # A GPU may not hold two.
+    on_cpu: Any = {id(buffer): buffer.detach().to("cpu", copy=True) for buffer in model.buffers()}
+    on_cpu |= {id(p): nn.Parameter(p.detach().to("cpu", copy=True), p.requires_grad) for p in model.parameters()}
     plain = copy.deepcopy(model, memo=on_cpu)
     for name, layer in [named for named in plain.named_modules() if isinstance(named[1], LoraLayer)]:
         if merge:

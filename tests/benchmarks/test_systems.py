@@ -35,6 +35,7 @@ def trained(monkeypatch):
             "test_corpus": {"users": 250},
         }
         (folder / "all_results.json").write_text(json.dumps(results))
+        (folder / "recipe.yaml").write_text("num_epochs: 6\n")
         (folder / "metrics.jsonl").write_text(json.dumps({"users_per_second": 100.0}) + "\n")
 
     monkeypatch.setattr(systems, "train", train)
