@@ -15,9 +15,13 @@ NAME_SEPARATOR = ": "
 VALUE_SEPARATOR = ", "
 VISION_FEATURES = ("cls", "patches")
 PARADIGMS = ("multimodal", "unimodal", "combined")
+# How what a model makes of a user's views becomes one: the mean of their log-probabilities of a profile, the mean of
+# their probabilities, or a decoder that attends to the states of all (fusion-in-decoder, Izacard and Grave, 2021).
+COMBINATIONS = ("product", "mixture", "states")
 SWITCHES = {
     "vision_feature": VISION_FEATURES,
     "paradigm": PARADIGMS,
+    "combination": COMBINATIONS,
 }
 
 # One profile: attribute key -> its value, a list of values where the attribute takes several, None where unknown.
@@ -364,9 +368,12 @@ class MMProfileConfig(PreTrainedConfig):
             captions; "combined", both.
         objectives: which of `OBJECTIVES` it was trained on; None: the paper's four. One trained on "text" alone has
             seen no photo and no caption, whatever the paradigm.
+        view_reviews: how many reviews a view of a user's history has, at least 1: as many as in training.
+        combination: of the views of a user, of `COMBINATIONS`; a model is trained with "states" or without.
 
     Raises:
-        ValueError: if a switch has another value, an objective is unknown, or the schema is not valid.
+        ValueError: if a switch has another value, an objective is unknown, a number is below its least, or the schema
+            is not valid.
     """
 
     model_type = "mmprofile"
@@ -383,6 +390,8 @@ class MMProfileConfig(PreTrainedConfig):
     profile_schema: Any = None  # a `ProfileSchema`
     paradigm: str = "combined"
     objectives: list[str] | None = None
+    view_reviews: int = 3
+    combination: str = "product"
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = None
@@ -411,6 +420,8 @@ class MMProfileConfig(PreTrainedConfig):
             value = check_objectives(value)
         if name == "profile_schema":
             value = ProfileSchema(value)
+        if name == "view_reviews" and (type(value) is not int or value < 1):
+            raise ValueError(f"view_reviews is a whole number of at least 1, got {value!r}")
         super().__setattr__(name, value)
 
     @property

@@ -42,6 +42,34 @@ class MMProfileOutput(Seq2SeqLMOutput):
     gate: torch.Tensor | None = None
 
 
+def join_views(
+    state: torch.Tensor, mask: torch.Tensor | None, views: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The states of each user's views one behind the other, without the padding between them: what a decoder attends
+    to that reads all of them at once (fusion-in-decoder). It costs what the rows cost, however many a user has.
+
+    Args:
+        state: (rows, seq, d_model); a user's rows stand one behind the other.
+        mask: (rows, seq), 1 where there is a state; None: everywhere.
+        views: (users,), how many rows each has.
+
+    Returns:
+        (users, joined seq, d_model), padded on the right with 0, and its mask (users, joined seq).
+    """
+    mask = (
+        torch.ones(state.shape[:2], dtype=torch.long, device=state.device) if mask is None else mask.to(state.device)
+    )
+    if len(views) == len(state):
+        return state, mask
+    there, views = mask.bool(), views.to(state.device)
+    owner = torch.arange(len(views), device=state.device).repeat_interleave(views)[:, None].expand_as(there)[there]
+    lengths = torch.bincount(owner, minlength=len(views))
+    place = torch.arange(len(owner), device=state.device) - (lengths.cumsum(0) - lengths)[owner]
+    longest = int(lengths.max())
+    joined = state.new_zeros(len(views), longest, state.shape[2]).index_put((owner, place), state[there])
+    return joined, (torch.arange(longest, device=state.device) < lengths[:, None]).to(mask.dtype)
+
+
 def sparsemax(scores: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Euclidean projection of each row of scores onto the probability simplex (Martins and Astudillo, 2016).
 
@@ -188,6 +216,7 @@ class FusingEncoder(nn.Module):
         image_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         output_fusion: bool = False,
+        views: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -199,6 +228,7 @@ class FusingEncoder(nn.Module):
             image_mask,
             inputs_embeds,
             output_fusion,
+            views,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
         )

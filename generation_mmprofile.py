@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
 from .configuration_mmprofile import MMProfileConfig, Profile, ProfileSchema
-from .fusion_mmprofile import Fusion
+from .fusion_mmprofile import Fusion, join_views
 from .processing_mmprofile import max_profile_tokens
 from .profile_constraint_mmprofile import AllowedTokens
 from .profile_heuristic_mmprofile import SearchLimits
@@ -60,7 +60,7 @@ class ProfileGenerationMixin:
         schema: ProfileSchema | list | None = None,
         output_fusion: bool = False,
         views: Sequence[int] | None = None,
-        combination: str = "product",
+        combination: str | None = None,
     ) -> list[ProfilePrediction]:
         """Each user's most probable profile under the schema, and whether it is proved to be that.
 
@@ -94,8 +94,8 @@ class ProfileGenerationMixin:
             views: how many rows each user has, which stand one behind the other: parts of a history that the model
                 reads one by one. The profile is the most probable one under all of them together, `log_probability`
                 and `probabilities` are those of their combination. Default: one each.
-            combination: of the views, "product", the mean of their log-probabilities, or "mixture", the mean of their
-                probabilities.
+            combination: of the views, "product", the mean of their log-probabilities, "mixture", the mean of their
+                probabilities, or "states": the decoder attends to all of them at once. Default: the config's.
 
         Returns:
             One prediction a user.
@@ -118,10 +118,14 @@ class ProfileGenerationMixin:
         else:
             return []
         mask, state = _mask_of(encoded, attention_mask), encoded["last_hidden_state"]
-        of_users = views_of_batch(views, len(state), combination)
+        of_users = searched = views_of_batch(views, len(state), combination or self.config.combination)
         if not len(state):
             return []
-        predictions, failure = self._search(trie, limits, state, mask, of_users)
+        of_state = mask
+        if of_users.combination == "states":
+            state, of_state = join_views(state, mask, torch.from_numpy(of_users.counts))
+            searched = UserViews([1] * of_users.users)
+        predictions, failure = self._search(trie, limits, state, of_state, searched)
         if output_fusion and self.fusion.weighs_photos:
             _tell_photo_weights(predictions, encoded, mask, image_mask, of_users)
         if failure is not None:

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
+    from configuration_mmprofile import COMBINATIONS as COMBINATIONS
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
     from configuration_mmprofile import PAPER_OBJECTIVES as PAPER_OBJECTIVES
     from configuration_mmprofile import PARADIGMS as PARADIGMS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from fusion_mmprofile import FUSIONS as FUSIONS
     from fusion_mmprofile import FusedEncoderOutput as FusedEncoderOutput
     from fusion_mmprofile import Fusion as Fusion
+    from fusion_mmprofile import join_views as join_views
     from generation_mmprofile import profile_users as profile_users
     from generation_mmprofile import sum_target_losses as sum_target_losses
     from generation_mmprofile import target_losses as target_losses
@@ -58,12 +60,16 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from texts_mmprofile import MASK_TOKEN as MASK_TOKEN
     from texts_mmprofile import SECTION_MARKS as SECTION_MARKS
     from texts_mmprofile import shown as shown
-    from user_views_mmprofile import COMBINATIONS as COMBINATIONS
+    from user_histories_mmprofile import REVIEW_FIELDS as REVIEW_FIELDS
+    from user_histories_mmprofile import cut_history as cut_history
+    from user_histories_mmprofile import split_reviews as split_reviews
+    from user_histories_mmprofile import user_views as user_views
     from user_views_mmprofile import UserViews as UserViews
 
 _NAMES = {
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
+        "COMBINATIONS",
         "OBJECTIVES",
         "PAPER_OBJECTIVES",
         "PARADIGMS",
@@ -77,7 +83,7 @@ _NAMES = {
         "check_objectives",
         "seen_by",
     ),
-    "fusion_mmprofile": ("FUSIONS", "FusedEncoderOutput", "Fusion"),
+    "fusion_mmprofile": ("FUSIONS", "FusedEncoderOutput", "Fusion", "join_views"),
     "generation_mmprofile": ("profile_users", "sum_target_losses", "target_losses", "write_profiles"),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
@@ -90,7 +96,8 @@ _NAMES = {
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
     "sections_mmprofile": ("EncodedText",),
     "texts_mmprofile": ("MASK_TOKEN", "SECTION_MARKS", "shown"),
-    "user_views_mmprofile": ("COMBINATIONS", "UserViews"),
+    "user_histories_mmprofile": ("REVIEW_FIELDS", "cut_history", "split_reviews", "user_views"),
+    "user_views_mmprofile": ("UserViews",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 if not TYPE_CHECKING:

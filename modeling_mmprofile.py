@@ -32,9 +32,10 @@ from transformers.utils.generic import ModelOutput, TransformersKwargs
 from transformers.utils.hub import cached_file
 
 from .configuration_mmprofile import MMProfileConfig
-from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion, MMProfileOutput
+from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion, MMProfileOutput, join_views
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
+from .texts_mmprofile import shown
 
 logger = logging.get_logger(__name__)
 
@@ -128,6 +129,11 @@ def _load_tower(tower: Any, checkpoint: str, **options) -> Any:
 def _sides(size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
     """Height and width, as a vision configuration has them: two numbers, or one for both."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _check_views(views: torch.Tensor, rows: int) -> None:
+    if views.dim() != 1 or views.is_floating_point() or int(views.min()) < 1 or int(views.sum()) != rows:
+        raise ValueError(f"views are each user's number of rows, {rows} together, got {shown(views.tolist())}")
 
 
 def _refuse_unknown(arguments: Collection[str]) -> None:
@@ -341,9 +347,11 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         image_mask=None,
         inputs_embeds=None,
         output_fusion: bool = False,
+        views: torch.Tensor | None = None,
         **kwargs,
     ) -> FusedEncoderOutput:
-        """Text and photos to H_fused; arguments and errors as in `forward`."""
+        """Text and photos to H_fused; arguments and errors as in `forward`. What `output_fusion` tells is of the rows,
+        joined or not."""
         kwargs.pop("return_dict", None)
         text = self.text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
         states, features = text.last_hidden_state, None
@@ -354,6 +362,10 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             features = self.photo_features(pixel_values, image_mask)
         output = self.fuse(states, attention_mask, features, image_mask, output_fusion)
         output.hidden_states, output.attentions = text.hidden_states, text.attentions
+        if views is not None:
+            _check_views(views, len(states))
+            state: Any = output.last_hidden_state
+            output.last_hidden_state, output.attention_mask = join_views(state, output.attention_mask, views)
         return output
 
     def forward(
@@ -372,6 +384,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         output_fusion: bool = False,
+        views: torch.Tensor | None = None,
         return_dict: bool | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs,
@@ -387,17 +400,19 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             cache: keys and values of the tokens before; `past_key_values` to transformers before 5.24.
             labels: (batch, target), -100 where there is none.
             output_fusion: also return `image_attentions` and `gate`.
+            views: (users,), how many rows each user has, which stand one behind the other: the decoder attends to the
+                states of all of them (`combination="states"`), and labels are of users. None: one each.
             num_items_in_batch: divide the summed loss by this number (the Trainer's, over accumulated batches).
 
         Raises:
-            ValueError: if photos are not of as many users as the text, the mask is not of the photos' shape, or
-                `encoder_outputs` have no state.
+            ValueError: if photos are not of as many users as the text, the mask is not of the photos' shape, views
+                are not the rows together, or `encoder_outputs` have no state.
             TypeError: if there is an argument that neither this model nor T5 knows.
         """
         _refuse_unknown(kwargs)
         if encoder_outputs is None:
             encoder_outputs = self.encode(
-                input_ids, attention_mask, pixel_values, image_mask, inputs_embeds, output_fusion, **kwargs
+                input_ids, attention_mask, pixel_values, image_mask, inputs_embeds, output_fusion, views, **kwargs
             )
         else:
             encoder_outputs = checked_encoder_outputs(encoder_outputs, self.config.text_config.d_model)

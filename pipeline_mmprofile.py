@@ -35,13 +35,16 @@ USER_FIELDS = ("reviews", "images", "captions")
 class UserProfilingPipeline(Pipeline):
     """Writes the profiles of users, each from `{"reviews": [...], "images": [...], "captions": [...]}`.
 
-    `images` and `captions` may be left out. An image is a path, bytes, a PIL image, an array, or a dict as `datasets`
+    Reviews stand newest first; the model reads all of them, a few at a time (`view_reviews` of its config), and the
+    profile is that of all these views together. A review is a text, or an object with photos of its own,
+    `{"text": ..., "images": [...], "captions": [...]}`; a user's `images` and `captions` are dealt out to the views.
+    They may be left out. An image is a path, bytes, a PIL image, an array, or a dict as `datasets`
     has one that is not decoded; no URL is fetched. A row of pandas is a user too, and one of `datasets` in its format
     "pandas", "numpy" or "torch".
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
     `handler.py` and `app.py` do. What the model was not trained to see (`sees` of its config) is not used. Parameters,
-    of the constructor or of a call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and
-    `num_workers`.
+    of the constructor or of a call, are those of `generate_profiles`, with `views` a number, the newest views alone,
+    or "all", the default; `max_text_tokens`, `batch_size`, of users, and `num_workers`.
     """
 
     # Of the checkpoint, with methods beyond those of transformers' classes.
@@ -79,11 +82,16 @@ class UserProfilingPipeline(Pipeline):
         answers = iter(answer((user for user in given), **options))
         return list(answers) if isinstance(given, Sized) else answers
 
-    def _sanitize_parameters(self, max_text_tokens: int | None = None, **generation) -> tuple[dict, dict, dict]:
-        return {} if max_text_tokens is None else {"max_text_tokens": max_text_tokens}, generation, {}
+    def _sanitize_parameters(
+        self, max_text_tokens: int | None = None, views: int | str | None = None, **generation
+    ) -> tuple[dict, dict, dict]:
+        if views not in (None, "all") and (type(views) is not int or views < 1):
+            raise ValueError(f'views are a number of at least 1, or "all", got {shown(views)}')
+        reading = {"max_text_tokens": max_text_tokens, "views": views}
+        return {name: value for name, value in reading.items() if value is not None}, generation, {}
 
-    def preprocess(self, user: Mapping, max_text_tokens: int | None = None) -> dict:
-        """`encode_user`'s fields, and the number of images given."""
+    def preprocess(self, user: Mapping, max_text_tokens: int | None = None, views: int | str = "all") -> dict:
+        """The user's `views`, as of `encode_views`, and the number of images given."""
         user = _without_pandas(user)
         if isinstance(user, list) and len(user) == 1:  # a row of `datasets` is a frame of one
             (user,) = user
@@ -95,10 +103,18 @@ class UserProfilingPipeline(Pipeline):
             fields[name] = values = _as_list(name, values)
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {shown(values)}")
-        encoded = self.processor.encode_user(self.model.config.sees, **fields, max_text_tokens=max_text_tokens)
-        return encoded | {"num_images": len(fields.get("images", ()))}
+        config = self.model.config
+        encoded = self.processor.encode_views(
+            config.sees,
+            **fields,
+            num_reviews=config.view_reviews,
+            views=None if views == "all" else views,
+            max_text_tokens=max_text_tokens,
+        )
+        return {"views": encoded, "num_images": _num_images(fields)}
 
     def _forward(self, batch: dict, **generation) -> list[dict]:
+        generation = {"views": batch["views"], **generation}
         answers = self.model.profile_users(batch["inputs"], self.processor.tokenizer, **generation)
         return [answer | notes for answer, notes in zip(answers, batch["notes"], strict=True)]
 
@@ -111,10 +127,12 @@ class UserProfilingPipeline(Pipeline):
         return answer
 
     def postprocess(self, answer: dict) -> dict:
-        num_images, weights = answer.pop("num_images"), answer.get("image_weights")
-        if "error" in answer:
+        num_images, positions = answer.pop("num_images"), answer.pop("positions")
+        weights = answer.get("image_weights")
+        if weights is None:  # of an error, or a fusion that weighs none
             return answer
-        return answer | {"image_weights": [0.0] * num_images if weights == [] else weights}
+        seen = dict(zip(positions, weights, strict=False))  # no weights at all: no photo was looked at
+        return answer | {"image_weights": [seen.get(position, 0.0) for position in range(num_images)]}
 
     def get_iterator(self, users, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Answers one after the other. The library's own iterator pads no photos."""
@@ -129,8 +147,18 @@ class UserProfilingPipeline(Pipeline):
                 yield self.postprocess(answer, **postprocess_params)
 
     def _collate(self, users: list[dict]) -> dict:
-        notes = [{name: user[name] for name in ("num_images", "tokens_left_out", "problems")} for user in users]
-        return {"inputs": self.processor.pad_users(users), "notes": notes}
+        notes = [
+            {
+                "num_images": user["num_images"],
+                "positions": [position for view in user["views"] for position in view["positions"]],
+                "tokens_left_out": sum(view["tokens_left_out"] for view in user["views"]),
+                "problems": [problem for view in user["views"] for problem in view["problems"]],
+            }
+            for user in users
+        ]
+        rows = [view for user in users for view in user["views"]]
+        views = [len(user["views"]) for user in users]
+        return {"inputs": self.processor.pad_users(rows), "views": views, "notes": notes}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Everything that `pipeline(TASK, model=save_directory, trust_remote_code=True)` loads."""
@@ -161,6 +189,11 @@ class _EncodedStream(IterableDataset):
             with _named(index):
                 encoded = self.encode(user, **self.parameters)
             yield encoded
+
+
+def _num_images(fields: Mapping) -> int:
+    own = [review.get("images") or () for review in fields["reviews"] if isinstance(review, Mapping)]
+    return len(fields.get("images", ())) + sum(map(len, own))
 
 
 def _without_pandas(users):

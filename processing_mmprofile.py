@@ -28,6 +28,7 @@ from .texts_mmprofile import (
     special_tokens,
     users_of_text,
 )
+from .user_histories_mmprofile import split_reviews, user_views
 
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
 # Of a call's options those that are read, and what others may say, as it is so in any case; the rest may say no.
@@ -280,11 +281,65 @@ class MMProfileProcessor(ProcessorMixin):
         Raises:
             ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
         """
+        encoded = self._encode_view(sees, reviews, images, captions, max_text_tokens)
+        if encoded is None:
+            raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
+        return encoded
+
+    def _encode_view(
+        self, sees: Sees, reviews: Sequence, images: Sequence, captions: Sequence, max_text_tokens: int | None
+    ) -> dict | None:
+        """As `encode_user`; None where no review has a word."""
         text = self.encode_sections(reviews, captions if sees.captions else (), max_text_tokens=max_text_tokens)
         if not text.reviews[1]:
-            raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
+            return None
         pixels = self.encode_images([images])["pixel_values"][0] if images and sees.images else None
         return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}
+
+    def encode_views(
+        self,
+        sees: Sees,
+        reviews: Sequence,
+        images: Sequence = (),
+        captions: Sequence[str | None] = (),
+        *,
+        num_reviews: int,
+        views: int | None = None,
+        max_text_tokens: int | None = None,
+    ) -> list[dict]:
+        """What a model sees of one user's history, view by view, see `user_views`.
+
+        Args:
+            sees, max_text_tokens: as of `encode_user`.
+            reviews: newest first, texts or objects with photos of their own, see `split_reviews`.
+            images, captions: of a user whose reviews have none of their own; they are dealt out to the views.
+            num_reviews: of a view.
+            views: so many at most, the newest; None: the whole history.
+
+        Returns:
+            For each view what `encode_user` returns, and `positions`, of its photos among all of the user's. A view
+            without a word is left out, and another's `problems` say so.
+
+        Raises:
+            ValueError: as of `encode_user` and `split_reviews`, or both user and reviews have photos.
+        """
+        photos_of = None
+        if (split := split_reviews(reviews)) is not None:
+            if images or captions:
+                raise ValueError("images and captions are the user's or the reviews', not both")
+            reviews, images, captions, photos_of = split
+        encoded, problems = [], []
+        for view in user_views(reviews, images, captions, photos_of, num_reviews, views):
+            inputs = self._encode_view(sees, view.reviews, view.images, view.captions, max_text_tokens)
+            if inputs is None:
+                problems.append(f"{len(view.reviews)} reviews without words are left out, with their photos")
+            else:
+                positions = [] if inputs["pixel_values"] is None else view.positions
+                encoded.append(inputs | {"positions": positions})
+        if not encoded:
+            raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
+        encoded[0]["problems"] = [*encoded[0]["problems"], *problems]
+        return encoded
 
     def pad_users(self, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         """Users as `encode_user` returns them -> the model's inputs, `input_ids`, `attention_mask` (batch, seq),

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .configuration_mmprofile import COMBINATIONS
 from .texts_mmprofile import shown
-
-COMBINATIONS = ("product", "mixture")
 
 
 class UserViews:
     """Which rows are views of which user, and how log-probabilities under them become one.
+
+    Of states that are joined (`join_views`) there is one row a user left: nothing is to be combined.
 
     A mixture is the mean of the probabilities, a product the mean of their logarithms. Both are at most 0 as
     logarithms, fall along a text as each view's do, and of a beginning are no less than all texts behind it have
@@ -23,7 +24,7 @@ class UserViews:
 
     Args:
         counts: of each user's rows, at least one.
-        combination: "product" or "mixture".
+        combination: of `COMBINATIONS`.
 
     Raises:
         ValueError: if a count is below 1, or there is no such combination.
@@ -51,6 +52,7 @@ class UserViews:
         """(prefixes,), of log-probabilities (prefixes, views); `user` (prefixes,) says whose they are."""
         if self.most == 1:
             return scores[:, 0]
+        assert self.combination != "states"
         there, count = self.there[user], self.counts[user]
         if self.combination == "product":
             return np.where(there, scores, 0).sum(axis=1) / count

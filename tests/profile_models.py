@@ -63,9 +63,9 @@ def label(tokenizer, text: str) -> list[int]:
 
 
 @torch.no_grad()
-def teacher_forced(model, tokenizer, inputs: dict, texts: list[str]) -> torch.Tensor:
-    """(users, texts), log-probabilities."""
-    state = model.encode(**inputs)
+def teacher_forced(model, tokenizer, inputs: dict, texts: list[str], state=None) -> torch.Tensor:
+    """(users, texts), log-probabilities; `state` in place of what is encoded of the inputs."""
+    state = model.encode(**inputs) if state is None else state
     scores = []
     for text in texts:
         labels = torch.tensor([label(tokenizer, text)]).expand(len(state.last_hidden_state), -1)
