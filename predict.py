@@ -15,9 +15,10 @@ A JSONL file has a line for each user:
 Paths are relative to the file; absolute ones and `..` are taken on purpose, so run no stranger's file. `images`,
 `captions` and `profile`, the true one as the model writes it (`{"stars": "4", ...}`), may be left out. A review may be
 an object with photos of its own, `{"text": "Good pizza.", "images": ["photos/1.jpg"], "captions": ["a pizza"]}`. A
-corpus, or a Parquet file, has a row for each user, as train.py reads it. A model sees of a user what it was trained to
-see (`MMProfileConfig.sees`), by default of a corpus the three newest reviews. With `--views all` it reads the whole
-history, three reviews after three, and the profile is the most probable one under all of these views together.
+corpus, or a Parquet file, has a row for each user, as train.py reads it; reviews stand newest first. A model sees of a
+user what it was trained to see (`MMProfileConfig.sees`), and reads the whole history, three reviews after three or as
+many as it was trained with: the profile is that of all of these views together. `--views 1` is the paper's recipe, the
+three newest reviews alone.
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
@@ -62,7 +63,7 @@ from prediction.batches import (
     bucketed_batches,
     join_parts,
 )
-from prediction.inputs import DatasetUsers, LineUsers, open_users
+from prediction.inputs import NUM_REVIEWS, DatasetUsers, LineUsers, open_users
 from prediction.linear import fast_linears
 from prediction.side_by_side import side_by_side
 from prediction.store import RESULTS, PredictionFolder
@@ -91,10 +92,16 @@ def check_input(users: DatasetUsers | LineUsers, sees: Sees, evaluate: bool) -> 
 def describe_run(arguments: PredictionArguments, revision: str | None, users: DatasetUsers | LineUsers) -> dict:
     """All that the answers depend on: digests of the model's files and of what the users have, and flags."""
     files = file_digests(checkpoint_folder(arguments.model, revision), code=arguments.trust_remote_code)
-    names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images")
-    names += () if arguments.views == 1 else ("views",)
+    names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images", "views")
     flags = {name: getattr(arguments, name) for name in names}
     return {f"model's {name}": digest for name, digest in files.items()} | {"users": users.digest()} | flags
+
+
+def views_read(arguments: PredictionArguments, config) -> int | None:
+    """Of each user, at most; None: as many as the history has."""
+    if arguments.views is None:
+        return None if hasattr(config, "view_reviews") else 1  # others make no profile of several
+    return None if arguments.views == "all" else arguments.views
 
 
 def read_batches(
@@ -152,7 +159,7 @@ def predict_rows(
         inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
         with fast_linears(model.device):  # in this thread: `side_by_side` has several
             views = [user.num_views for user in batch.users]
-            of_views = {} if max(views) == 1 else {"views": views}
+            of_views = {"views": views} if max(views) > 1 else {}
             return answers_of(model, tokenizer, inputs, **search, **of_views)
 
     for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
@@ -295,6 +302,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         revision = exact_revision(arguments.model, arguments.model_revision)
         processor, config = load_processor(arguments.model, revision, arguments.trust_remote_code)
         schema, sees = ProfileSchema(processor.profile_schema), _seen_by(config)
+        views = views_read(arguments, config)
         users = open_users(
             arguments.dataset,
             arguments.dataset_config,
@@ -303,13 +311,13 @@ def main(argv: Sequence[str] | None = None) -> dict:
             arguments.num_reviews,
             arguments.num_images,
             arguments.dataset_revision,
-            arguments.num_views,
+            views,
+            getattr(config, "view_reviews", NUM_REVIEWS),
         )
         if accelerator.is_main_process:
             check_input(users, sees, arguments.evaluate)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
-    several = {} if arguments.views == 1 else {"views": arguments.views}
-    check_bounds(model, arguments.bounds | several)
+    check_bounds(model, arguments.search | ({} if views == 1 else {"views": arguments.views}))
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:

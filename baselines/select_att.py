@@ -103,4 +103,5 @@ SELECT_ATT = System(
     text_model="google/flan-t5-base",
     vision_model="google/vit-base-patch16-224",
     paradigms=("multimodal", "combined"),
+    reads_views=True,
 )

@@ -7,7 +7,7 @@ from typing import Literal
 from cli.flags import check_choice, check_given, check_least, flag
 from files.unreadable_photos import ON_BAD_PHOTO
 
-COMBINATIONS = ("product", "mixture")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
+COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -33,13 +33,18 @@ class PredictionArguments:
     show: int = flag(0, "print so many users, the first, with their profiles")
     evaluate: bool = flag(False, "score the predictions against the true profiles")
 
-    num_reviews: int | None = flag(None, "reviews of a corpus' user, the newest; default: 3. Of a JSONL file all")
+    num_reviews: int | None = flag(None, "reviews of a view; default: as many as the model was trained with")
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
-    views: int | Literal["all"] = flag(
-        1,
-        "parts of a user's history, newest first, of num_reviews reviews each, which are read one by one; or all",
+    views: int | Literal["all"] | None = flag(
+        None,
+        "the newest views of a user's history, of num_reviews reviews each, that are read; or all, the default of"
+        " models that read more than one",
     )
-    combination: str = flag("product", "of views: mean of their log-probabilities; mixture: of their probabilities")
+    combination: str | None = flag(
+        None,
+        "of views: product, mean of their log-probabilities; mixture, of their probabilities; or states, the decoder"
+        " attends to all at once. Default: as the model was trained",
+    )
     on_bad_photo: str = flag(
         "skip", "where a photo cannot be read: skip: leave it out, with its caption, and note it; or stop, and name it"
     )
@@ -65,7 +70,8 @@ class PredictionArguments:
             raise ValueError("--output is needed, or --show N alone")
         if self.views != "all":
             check_least(self, 1, "views")
-        check_choice(self, "combination", COMBINATIONS)
+        if self.combination is not None:
+            check_choice(self, "combination", COMBINATIONS)
         check_least(self, 1, "num_reviews", "num_return_profiles", "max_calls", "expand_per_call", "batch_size")
         check_least(self, 1, "batches_at_once", "shard_users")
         check_least(self, 0, "show", "num_images", "max_decoder_tokens", "num_workers")
@@ -73,11 +79,6 @@ class PredictionArguments:
             raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
         check_choice(self, "dtype", DTYPES)
         check_choice(self, "on_bad_photo", ON_BAD_PHOTO)
-
-    @property
-    def num_views(self) -> int | None:
-        """None: as many as a user's history has."""
-        return None if self.views == "all" else self.views
 
     @property
     def bounds(self) -> dict:
@@ -89,4 +90,4 @@ class PredictionArguments:
     @property
     def search(self) -> dict:
         """Arguments of `generate_profiles`."""
-        return self.bounds | ({} if self.views == 1 else {"combination": self.combination})
+        return self.bounds | ({} if self.combination is None else {"combination": self.combination})

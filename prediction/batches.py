@@ -75,7 +75,8 @@ class EncodedUsers(torch.utils.data.Dataset):
             encoded.problems.append(str(error))
             return encoded
         encoded.num_images, encoded.profile = user.num_images, user.profile
-        found = [self._encode(view, encoded) for view in ([user] if size is None else user.in_views(size) or [user])]
+        views = [user] if size is None else user.in_views(size, self.users.views)
+        found = [self._encode(view, encoded) for view in views]
         encoded.inputs = [inputs for inputs in found if inputs is not None] or None
         encoded.num_views = len(encoded.inputs or ())
         return encoded

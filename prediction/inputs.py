@@ -20,10 +20,9 @@ from corpora.checks import COLUMNS, labels_schema
 from corpora.columns import is_text_profile, unified
 from corpora.digest import corpus_digest, update_by_file
 from corpora.opening import open_corpus, table_kind
-from mmprofile import Profile, ProfileSchema, is_address, shown, shown_path
+from mmprofile import Profile, ProfileSchema, cut_history, is_address, shown, shown_path, split_reviews, user_views
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
-REVIEW_FIELDS = ("text", "images", "captions")  # of a review that is an object
 NUM_REVIEWS = 3  # of a view, as in training
 ALL_REVIEWS = 2**31 - 1  # as many as a list of Arrow holds
 # What JSON has, in words: what is refused is not quoted, it may be a whole user or a file.
@@ -60,18 +59,19 @@ class User:
     profile: Profile | None = None
     photos_of: list[int] | None = None
 
-    def in_views(self, num_reviews: int) -> list["User"]:
-        """The user in parts that a model reads one by one, each with so many reviews, the last with what is left, and
-        with their photos."""
-        counts = self.photos_of or [0] * len(self.reviews)
-        ends = np.cumsum([0, *counts]).tolist()
-        parts = []
-        for first in range(0, len(self.reviews), num_reviews):
-            last = min(first + num_reviews, len(self.reviews))
-            photos = slice(ends[first], ends[last])
-            its = {name: getattr(self, name)[photos] for name in ("images", "captions", "positions")}
-            parts.append(replace(self, reviews=self.reviews[first:last], photos_of=counts[first:last], **its))
-        return parts
+    def in_views(self, num_reviews: int, views: int | None) -> list["User"]:
+        """The user in parts that a model reads one by one, with their photos, see `user_views`."""
+        parts = user_views(self.reviews, self.images, self.captions, self.photos_of, num_reviews, views)
+        return [
+            replace(
+                self,
+                reviews=part.reviews,
+                images=part.images,
+                captions=part.captions,
+                positions=[self.positions[place] for place in part.positions],
+            )
+            for part in parts
+        ]
 
 
 class DatasetUsers:
@@ -80,13 +80,13 @@ class DatasetUsers:
     Args:
         num_reviews: of a view.
         num_images: of each of these reviews.
-        views: of a user, see `User.in_views`; None: as many as the history has.
+        views: of a user, at most; None: as many as the history has.
 
     Attributes:
         ids: of the users, in order.
         lengths: in characters, of the reviews taken.
         view_counts: (users,), how many views each one has.
-        view_reviews: of a view; None where all of a user is one view.
+        views, view_reviews: of a user, at most, and of a view; the latter None where all of a user is one view.
         has_profiles: whether the true profiles are known.
         has_labels: whether they are class labels; else they are texts.
         has_captions: whether a photo has a caption.
@@ -114,7 +114,7 @@ class DatasetUsers:
         elif self.has_profiles and set(given := [field.name for field in profile]) != set(schema.keys):
             raise ValueError(f"the model writes profiles of {list(schema.keys)}, the dataset has {given}")
         self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
-        self.view_reviews = None if views == 1 else num_reviews
+        self.views, self.view_reviews = views, None if views == 1 else num_reviews
         self.num_reviews, self.num_images = ALL_REVIEWS if views is None else num_reviews * views, num_images
         self.lengths = self._review_lengths()
         self.view_counts = _view_counts(self._review_counts(), num_reviews, views)
@@ -175,20 +175,19 @@ class LineUsers:
 
     All that stands in a line is taken. `images` (paths, relative to the file), `captions` and `profile`, the true one,
     may be left out. A review may be an object, `{"text": "...", "images": [...], "captions": [...]}`, with photos of
-    its own. Attributes as of `DatasetUsers`.
+    its own; a line's are dealt out to the views. Attributes as of `DatasetUsers`.
 
     Args:
         num_reviews: of a view, where there are several.
-        views: of a user, see `User.in_views`; None: as many as the line has. 1: all of a line is one view.
+        views: of a user, at most; None: as many as the line has. 1: all of a line is one view.
 
     Raises:
-        ValueError: if a line is not of this form, an id occurs twice, there are no users, or there are to be several
-            views of one whose photos are no review's.
+        ValueError: if a line is not of this form, an id occurs twice, or there are no users.
     """
 
     def __init__(self, path: str | Path, schema: ProfileSchema, num_reviews: int = NUM_REVIEWS, views: int | None = 1):
         self.path, self.schema = Path(path), schema
-        self.view_reviews = None if views == 1 else num_reviews
+        self.views, self.view_reviews = views, None if views == 1 else num_reviews
         self.num_reviews = ALL_REVIEWS if views in (1, None) else num_reviews * views
         counts = []
         self.offsets, self.has_captions, ids, lengths, profiles = [], False, [], [], 0
@@ -199,11 +198,6 @@ class LineUsers:
                     raise ValueError(f"{str(self.path)!r} is one JSON value; a JSONL file has a line for each user")
                 if line.strip():
                     fields = self._parse(line, f"line {number} of {self.path}")
-                    if self.view_reviews and fields["photos_of"] is None and (fields["images"] or fields["captions"]):
-                        raise ValueError(
-                            f"line {number} of {self.path}: of several views each has its own photos; write a review"
-                            ' as {"text": ..., "images": [...], "captions": [...]}'
-                        )
                     counts.append(len(fields["reviews"]))
                     self.offsets.append(offset)
                     ids.append(fields["user_id"])
@@ -295,36 +289,22 @@ class LineUsers:
 
 def _view_counts(counts: np.ndarray, num_reviews: int, views: int | None) -> np.ndarray:
     """How many views, of so many reviews each, users with these numbers of reviews have."""
-    return np.clip(-(-counts // num_reviews), 1, views)
+    return np.array([max(1, len(cut_history(count, num_reviews, views))) for count in counts.tolist()])
 
 
 def _photos_of_reviews(fields: dict, where: str) -> dict:
-    """`photos_of` and, where reviews are objects, the fields that they stand for: texts, photos and captions of all
-    reviews, a caption or None for each photo."""
-    reviews = fields["reviews"]
-    if not isinstance(reviews, list) or not any(isinstance(review, dict) for review in reviews):
+    """`photos_of` and, where reviews are objects, the fields that they stand for."""
+    if not isinstance(fields["reviews"], list):
+        return {"photos_of": None}
+    try:
+        split = split_reviews(fields["reviews"])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if split is None:
         return {"photos_of": None}
     if fields["images"] or fields["captions"]:
         raise ValueError(f"{where}: images and captions are the line's or the reviews', not both")
-    found: dict[str, list] = {"reviews": [], "images": [], "captions": [], "photos_of": []}
-    for number, review in enumerate(reviews, 1):
-        given = review if isinstance(review, dict) else {"text": review}
-        if unknown := [name for name in given if name not in REVIEW_FIELDS]:
-            raise ValueError(f"{where}: review {number} has {', '.join(REVIEW_FIELDS)}, got {shown(unknown)}")
-        if "text" not in given:
-            raise ValueError(f"{where}: review {number} needs a text")
-        images, captions = (given.get(name) or [] for name in REVIEW_FIELDS[1:])
-        for name, values, of in (("images", images, "paths"), ("captions", captions, "texts")):
-            if not isinstance(values, list):
-                raise ValueError(f"{where}: {name} are a list of {of}, got {JSON_KINDS[type(values)]}")
-        captions = captions or [None] * len(images)
-        if len(captions) != len(images):
-            raise ValueError(f"{where}: review {number} has {len(images)} photos and {len(captions)} captions")
-        found["reviews"].append(given["text"])
-        found["images"] += images
-        found["captions"] += captions
-        found["photos_of"].append(len(images))
-    return found
+    return dict(zip(("reviews", "images", "captions", "photos_of"), split, strict=True))
 
 
 def _is_unicode(text: str) -> bool:
@@ -357,14 +337,15 @@ def open_users(
     num_images: int | None,
     dataset_revision: str | None = None,
     views: int | None = 1,
+    view_reviews: int = NUM_REVIEWS,
 ) -> DatasetUsers | LineUsers:
     """The users of a JSONL file, or of a split of what `open_corpus` takes.
 
     Args:
-        num_reviews: of a dataset's user; default: 3, as in training.
+        num_reviews: of a view; default: `view_reviews`, as in training. Of one view of a JSONL file's user: all.
         num_images: of each of these reviews; default: 1.
         dataset_revision: a branch, tag or commit of a corpus of the Hub; default: main.
-        views: of a user, each of so many reviews; None: as many as the history has.
+        views: of a user, at most; None: as many as the history has.
 
     Raises:
         ValueError: if there is no such dataset, revision or split, or as of `LineUsers` and `DatasetUsers`.
@@ -377,12 +358,12 @@ def open_users(
                 "num_reviews without views, num_images, dataset_config and dataset_revision are for datasets,"
                 f" {dataset!r} is a file"
             )
-        return LineUsers(dataset, schema, num_reviews or NUM_REVIEWS, views)
+        return LineUsers(dataset, schema, num_reviews or view_reviews, views)
     splits = open_corpus(dataset, dataset_config, dataset_revision)
     if path.is_file():  # which has no splits
         (split,) = map(str, splits)
     if split not in splits:
         raise ValueError(f"{dataset!r} has the splits {list(splits)}, not {split!r}")
     return DatasetUsers(
-        splits[split], schema, num_reviews or NUM_REVIEWS, 1 if num_images is None else num_images, views
+        splits[split], schema, num_reviews or view_reviews, 1 if num_images is None else num_images, views
     )

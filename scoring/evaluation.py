@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ METRIC = str(Path(__file__).parent.parent / "metrics" / "profile_f1")
 
 @dataclass
 class Evaluation:
-    """`f1` in percent: attribute key -> Macro-F1, and "average"; `loss` per token; one profile a user."""
+    """`f1` in percent: attribute key -> Macro-F1, and "average"; `loss` per token, or nan; one profile a user."""
 
     f1: dict[str, float]
     loss: float
@@ -103,6 +104,14 @@ def _evaluate(
     )
 
 
+def evaluation_of(rows: Sequence[Mapping], schema: ProfileSchema) -> Evaluation:
+    """Of the profiles of `evaluate_probabilities`' rows; the loss is not known."""
+    nothing = dict.fromkeys(schema.keys)
+    predictions = [row["profile"] if row.get("problem") is None else nothing for row in rows]
+    references = [row["truth"] for row in rows]
+    return Evaluation(profile_f1(predictions, references, schema), nan, predictions, references)
+
+
 def _two_methods(model) -> tuple[Callable, Callable]:
     """`target_losses` and `write_profiles` of a model; of a checkpoint whose own code is older, this code's."""
     losses, profiles = (getattr(model, name, None) for name in ("target_losses", "write_profiles"))
@@ -143,9 +152,10 @@ def evaluate_probabilities(model, loader, processor, accelerator: Accelerator, n
     rows, nothing = [], {key: [] for key in processor.profile_schema.keys}
     for batch in _batches(loader, accelerator, name):
         targets = {name: batch.pop(name) for name in TARGETS if name in batch}
+        views = {"views": batch.pop("views").tolist()} if "views" in batch else {}
         truths = processor.decode_profiles(_without_ignored(targets["labels"], processor))
         with fast_linears(model.device):
-            found = answers_of(model, processor.tokenizer, batch)
+            found = answers_of(model, processor.tokenizer, batch, **views)
         answers = [
             {
                 "profile": one.get("profile", nothing),

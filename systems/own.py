@@ -32,4 +32,5 @@ MMPROFILE = System(
     vision_model="google/vit-base-patch16-224",
     paradigms=("combined", "multimodal", "unimodal"),
     takes=("fusion", "vision_feature"),
+    reads_views=True,
 )

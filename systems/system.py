@@ -35,6 +35,8 @@ class System:
         paradigms: of section 5 that it can be trained by, its own first: "unimodal" alone for one that sees no photo.
         takes: flags of a new model that it knows beside the towers, of `fusion` and `vision_feature`.
         needs_classes: whether its targets are `classes` too, see `target_classes`.
+        reads_views: whether it reads a whole history, in several views of which it makes one profile; its
+            configuration then has `view_reviews` and `combination`.
     """
 
     name: str
@@ -48,6 +50,7 @@ class System:
     paradigms: tuple[str, ...] = ("unimodal",)
     takes: tuple[str, ...] = ()
     needs_classes: bool = False
+    reads_views: bool = False
 
     @property
     def own_paradigm(self) -> str:

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import inf
+from typing import Literal
 
 from cli.flags import check_choice, check_given, check_least, flag
 from cli.logs import LOG_LEVELS
@@ -103,6 +104,15 @@ class JointTrainingArguments:
     profile_mask_probability: float = flag(0.5, "that mask_profile masks an attribute")
     num_reviews: int = flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
     num_images: int = flag(1, "photos of a review, drawn anew each epoch (Figure 5)")
+    combination: str | None = flag(
+        None,
+        "how the views of a user's history are read together: product, mean of their log-probabilities; mixture, of"
+        " their probabilities; or states, in training too: the decoder attends to all of num_reviews reviews, encoded"
+        " view by view. Default: that of --model, or product",
+    )
+    view_reviews: int | None = flag(
+        None, "reviews of a view of a user's history; default: that of --model, or num_reviews, with states 1"
+    )
     max_text_tokens: int = flag(
         600,
         "longest input text; of a longer one captions keep a quarter, reviews the rest, or what the others leave",
@@ -177,6 +187,9 @@ class JointTrainingArguments:
     )
 
     eval_batch_size: int = flag(32, "users a batch in evaluation")
+    eval_views: int | Literal["all"] = flag(
+        "all", "the newest views that are read of a user's history once the model is trained, or all"
+    )
     num_beams: int = flag(5, "of the beam search in evaluation")
     constrained_beams: bool = flag(False, "let it write profiles of the schema alone, by the schema's trie")
     max_train_users: int | None = flag(None, "use the first so many users of the training split")
@@ -209,7 +222,12 @@ class JointTrainingArguments:
         check_probability("mask_probability", self.mask_probability)
         check_probability("profile_mask_probability", self.profile_mask_probability)
         check_probability("forged_lines", self.forged_lines)
-        check_least(self, 1, "num_reviews", "max_text_tokens", "batch_size", "gradient_accumulation_steps")
+        if self.eval_views != "all":
+            check_least(self, 1, "eval_views")
+        check_least(self, 1, "num_reviews", "view_reviews")
+        self._check_views(system)
+        check_least(self, 1, "max_text_tokens", "batch_size")
+        check_least(self, 1, "gradient_accumulation_steps")
         check_least(self, 1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
         check_least(self, 1, "save_steps", "checkpoints_total_limit", "seeds", "log_steps", "max_steps", "eval_steps")
         check_least(self, 1, "early_stopping_patience", "max_skipped_steps")
@@ -264,6 +282,28 @@ class JointTrainingArguments:
                 f"the tiny preset makes both towers, got text_model={self.text_model!r},"
                 f" vision_model={self.vision_model!r}"
             )
+
+    def _check_views(self, system):
+        from mmprofile import COMBINATIONS
+
+        if self.combination is not None:
+            check_choice(self, "combination", COMBINATIONS)
+        given = {"combination": self.combination, "view_reviews": self.view_reviews}
+        if not system.reads_views and (given := {name: value for name, value in given.items() if value is not None}):
+            raise ValueError(f"{self.system} reads a user in one view, got {given}")
+        if system.reads_views and not self.model:
+            self.decide_views("product")
+
+    def decide_views(self, combination: str, view_reviews: int | None = None) -> None:
+        """Fills in what no flag says of views, by what a checkpoint was trained with."""
+        self.combination = self.combination or combination
+        least = 1 if self.combination == "states" else self.num_reviews
+        self.view_reviews = self.view_reviews or view_reviews or least
+
+    @property
+    def trained_view(self) -> int | None:
+        """Reviews of a row of a training batch; None where a row has all of a user's."""
+        return self.view_reviews if self.combination == "states" else None
 
     @property
     def run_flags(self) -> dict:

@@ -1,7 +1,7 @@
 """From rows of the corpus to batches: which reviews and photos of a user are drawn, and the views made of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,47 @@ from datasets import Dataset, Features, Image
 from datasets import List as ListFeature
 
 from corpora.checks import review_fields
-from mmprofile import EncodedText, Profile, ProfileSchema, Sees, join_padded
+from mmprofile import EncodedText, Profile, ProfileSchema, Sees, cut_history, join_padded
 from systems.system import target_classes
 from training.forged_lines import LEADS, forge
 from training.objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
 from training.photo_cache import PhotoCache
-from training.photo_check import ReadablePhotos, UnreadablePhoto, photo_name
+from training.photo_check import DrawnPhoto, ReadablePhotos, UnreadablePhoto, photo_name
 
 
 @dataclass
 class Example:
-    """What of a user goes into one batch. `captions` are the photos' own, None where a photo has none."""
+    """What of a user goes into a batch, or of a view into a row of it. `captions` are the photos' own, None where a
+    photo has none; `photos_of` says how many of the photos each review has."""
 
     user_id: str
     reviews: list[str]
     images: list
     captions: list[str | None]
     profile: Profile
+    photos_of: list[int] = field(default_factory=list, repr=False)
     photo_names: list[str] = field(default_factory=list, repr=False)  # whose the images are, and which
     cache: PhotoCache | None = field(default=None, repr=False)  # that has the images' pixels
     pixels: list[torch.Tensor] | None = field(default=None, repr=False)  # of the images, where they are decoded
     vision_states: list[np.ndarray] | None = field(default=None, repr=False)  # of the images, where they are known
     rng: np.random.Generator | None = field(default=None, repr=False)
+
+    def in_views(self, view_reviews: int | None, views: int | None = None) -> list["Example"]:
+        """Of so many reviews each, see `cut_history`; None: all is one view."""
+        if view_reviews is None:
+            return [self]
+        found, ends = [], [sum(self.photos_of[:place]) for place in range(len(self.reviews) + 1)]
+        for part in cut_history(len(self.reviews), view_reviews, views):
+            photos = slice(ends[part.start], ends[part.stop])
+            of_photos = {
+                name: value and value[photos] for name in OF_PHOTOS if (value := getattr(self, name)) is not None
+            }
+            reviews, counts = (values[part.start : part.stop] for values in (self.reviews, self.photos_of))
+            found.append(replace(self, reviews=reviews, photos_of=counts, **of_photos))
+        return found
+
+
+OF_PHOTOS = ("images", "captions", "photo_names", "pixels", "vision_states")  # fields of `Example`, in their order
 
 
 def undecoded(dataset: Dataset) -> Dataset:
@@ -145,20 +164,23 @@ class UserExamples(torch.utils.data.Dataset):
         reviews = self._draw_reviews(row, rng)
         if self.photos_from == "stranger":
             stranger = self._row(index - 1)
-            photos = self._photos(stranger["user_id"], self._draw_reviews(stranger, rng), rng)
+            photos = self._photos(stranger["user_id"], self._draw_reviews(stranger, rng)[: len(reviews)], rng)
         else:
             photos = self._photos(row["user_id"], reviews, rng) if self.photos_from == "self" else []
         photos, pixels = (photos, None) if self.readable is None else self.readable.of(photos)
-        texts, captions = [review["text"] for _, review in reviews], [caption for _, caption, _ in photos]
-        texts, captions = self._with_forgery(texts, captions, index, rng)
+        places = [photo.place for photo in photos]
+        counts = [places.count(place) for place in range(len(reviews))]
+        texts, captions = [review["text"] for _, review in reviews], [photo.caption for photo in photos]
+        texts, captions = self._with_forgery(texts, captions, counts, index, rng)
         return Example(
             user_id=row["user_id"],
             reviews=texts,
-            images=[image for image, _, _ in photos],
+            images=[photo.image for photo in photos],
             captions=captions,
             profile=self.schema.profile_from_labels(row["profile"]),
-            vision_states=None if self.states is None else [self.states[image] for image, _, _ in photos],
-            photo_names=[name for _, _, name in photos],
+            photos_of=counts,
+            vision_states=None if self.states is None else [self.states[photo.image] for photo in photos],
+            photo_names=[photo.name for photo in photos],
             cache=self.cache,
             pixels=pixels,
             rng=rng,
@@ -178,14 +200,21 @@ class UserExamples(torch.utils.data.Dataset):
         return self.schema.profile_from_labels(self._labels[index]["profile"])
 
     def _with_forgery(
-        self, reviews: list[str], captions: list[str | None], index: int, rng: np.random.Generator | None
+        self,
+        reviews: list[str],
+        captions: list[str | None],
+        photos_of: list[int],
+        index: int,
+        rng: np.random.Generator | None,
     ) -> tuple[list[str], list[str | None]]:
+        """Reviews and captions; `photos_of` as of `forge`."""
         if self.forged:
             line = self.schema.render(self.forged_profile(index))
+            photos_of[:0] = [0] * self.forged
             return [lead + line for lead in LEADS[: self.forged]] + reviews, captions
         if self.forged_lines and rng is not None and len(self) > 1 and rng.random() < self.forged_lines:
             other = (index + int(rng.integers(1, len(self)))) % len(self)
-            return forge(self.schema, self._profile(other), reviews, captions, rng)
+            return forge(self.schema, self._profile(other), reviews, captions, rng, photos_of)
         return reviews, captions
 
     def _draw_reviews(self, row: Mapping, rng: np.random.Generator | None) -> list[tuple[int, dict]]:
@@ -194,14 +223,14 @@ class UserExamples(torch.utils.data.Dataset):
 
     def _photos(
         self, user_id: str, reviews: list[tuple[int, dict]], rng: np.random.Generator | None
-    ) -> list[tuple[bytes | str, str | None, str]]:
-        """Photos drawn, with their captions and names."""
+    ) -> list[DrawnPhoto]:
         photos = []
-        for number, review in reviews:
+        for shown, (number, review) in enumerate(reviews):
             images = [image["bytes"] or image["path"] for image in review["images"] or ()]
             captions = review["captions"] or [None] * len(images)
             names = [photo_name(user_id, review, number, place) for place in range(len(images))]
-            photos += self._draw(list(zip(images, captions, names, strict=True)), self.num_images, rng)
+            drawn = self._draw(list(zip(images, captions, names, strict=True)), self.num_images, rng)
+            photos += [DrawnPhoto(*photo, shown) for photo in drawn]
         return photos
 
     @staticmethod
@@ -272,6 +301,8 @@ class JointCollator:
         drawn_by: objective -> weight: each batch is of one objective, drawn with a probability that is in proportion
             to its weight, so that the expected loss is the weighted mean. None: of all.
         with_classes: make targets of classes too.
+        view_reviews: rows are views of so many reviews each, and `views` (users,) says how many each user has; None: a
+            row is a user.
 
     Raises:
         ValueError: if a probability is not from 0 to 1.
@@ -285,9 +316,11 @@ class JointCollator:
         profile_mask_probability: float,
         drawn_by: Mapping[str, float] | None = None,
         with_classes: bool = False,
+        view_reviews: int | None = None,
     ):
         self.processor = processor
         self.with_classes = with_classes
+        self.view_reviews = view_reviews
         self.views = views
         self.drawn_by = drawn_by
         self.mask_probability = check_probability("mask_probability", mask_probability)
@@ -300,27 +333,39 @@ class JointCollator:
             batch["objectives"] = [_draw_objective(list(self.views), self.drawn_by, _rng_of(examples[0]))]
             views = {name: views[name] for name in batch["objectives"]}
         ids: dict[str, list] = {name: [] for name in sorted({view.text for view in views.values()})}
+        parts, rows = set().union(*(text_parts(name) for name in ids)), []
         for example in examples:
-            corrupted = self._corrupted(example, ids)
-            texts = self.processor.encode_texts(self._text_arguments(name, example, *corrupted) for name in ids)
-            for name, row in zip(ids, texts, strict=True):
-                ids[name].append(row)
-        batch["texts"] = {name: self.processor.pad_text(rows) for name, rows in ids.items()}
+            of_user = example.in_views(self.view_reviews)
+            captions = [self._masked_captions(row, parts) for row in of_user]
+            # Of all rows of a user the same: one would else tell what another masks.
+            masked = self._masked_attributes(example, parts)
+            for row, its_captions in zip(of_user, captions, strict=True):
+                texts = self.processor.encode_texts(
+                    self._text_arguments(name, row, its_captions, masked) for name in ids
+                )
+                for name, text in zip(ids, texts, strict=True):
+                    ids[name].append(text)
+            rows.append(of_user)
+        batch["texts"] = {name: self.processor.pad_text(texts) for name, texts in ids.items()}
+        if self.view_reviews is not None:
+            batch["views"] = torch.tensor([len(of_user) for of_user in rows])
         photos = {view.photos for view in views.values() if view.photos is not None}
         if photos and any(example.images for example in examples):
-            batch |= self._encode_photos(photos, examples)
+            batch |= self._encode_photos(photos, [row for of_user in rows for row in of_user])
         return batch
 
-    def _corrupted(self, example: Example, texts: Iterable[str]) -> tuple[list[str], list[str]]:
-        """The example's masked captions and the keys of its masked attributes, as far as the texts need them."""
-        parts = set().union(*(text_parts(name) for name in texts))
-        captions, masked = [], []
-        if "masked_captions" in parts:
-            captions = [caption for caption in example.captions if caption]
-            captions = mask_captions(captions, self.mask_probability, self.processor.mask_token, _rng_of(example))
-        if "masked_profile" in parts:
-            masked = mask_profile(list(example.profile), self.profile_mask_probability, _rng_of(example))
-        return captions, masked
+    def _masked_captions(self, example: Example, parts: Collection[str]) -> list[str]:
+        """The example's, if a text needs them."""
+        if "masked_captions" not in parts:
+            return []
+        captions = [caption for caption in example.captions if caption]
+        return mask_captions(captions, self.mask_probability, self.processor.mask_token, _rng_of(example))
+
+    def _masked_attributes(self, example: Example, parts: Collection[str]) -> list[str]:
+        """Keys of the example's masked attributes, if a text needs them."""
+        if "masked_profile" not in parts:
+            return []
+        return mask_profile(list(example.profile), self.profile_mask_probability, _rng_of(example))
 
     @staticmethod
     def _text_arguments(name: str, example: Example, masked_captions: list[str], masked_keys: list[str]) -> dict:
@@ -356,24 +401,42 @@ class JointCollator:
 
 
 class EvaluationCollator:
-    """Examples to the inputs of `generate`, with what of a user the model sees, and their labels."""
+    """Examples to the inputs of `generate`, with what of a user the model sees, and their labels.
 
-    def __init__(self, processor, sees: Sees, with_classes: bool = False):
+    Args:
+        processor, with_classes, view_reviews: as of `JointCollator`.
+        views: of a user, so many at most; None: all.
+    """
+
+    def __init__(
+        self,
+        processor,
+        sees: Sees,
+        with_classes: bool = False,
+        view_reviews: int | None = None,
+        views: int | None = None,
+    ):
         self.processor = processor
         self.sees = sees
         self.with_classes = with_classes
+        self.view_reviews, self.views = view_reviews, views
 
     def __call__(self, examples: Sequence[Example]) -> dict:
-        texts = [self.processor.encode_text(example.reviews, self._captions(example)) for example in examples]
+        of_users = [example.in_views(self.view_reviews, self.views) for example in examples]
+        rows = [row for of_user in of_users for row in of_user]
+        texts = [self.processor.encode_text(row.reviews, self._captions(row)) for row in rows]
         batch = dict(self.processor.pad_text(texts))
+        if self.view_reviews is not None:
+            batch["views"] = torch.tensor([len(of_user) for of_user in of_users])
         batch |= encode_targets(self.processor, examples, self.with_classes)
-        if self.sees.images and any(example.images for example in examples):
-            batch |= encode_photos(self.processor, examples)
+        if self.sees.images and any(row.images for row in rows):
+            batch |= encode_photos(self.processor, rows)
         return batch
 
-    def encode_text(self, example: Example) -> EncodedText:
-        """What the model reads of a user, with what of it is left out."""
-        return self.processor.encode_sections(example.reviews, self._captions(example))
+    def encode_texts(self, example: Example) -> list[EncodedText]:
+        """What the model reads of a user, view by view, with what of it is left out."""
+        rows = example.in_views(self.view_reviews, self.views)
+        return [self.processor.encode_sections(row.reviews, self._captions(row)) for row in rows]
 
     def _captions(self, example: Example) -> list[str | None]:
         return example.captions if self.sees.captions else []

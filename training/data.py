@@ -17,7 +17,7 @@ from corpora.opening import open_beside_stream, open_corpus, photo_folder
 from corpora.shards import Shards
 from mmprofile import ProfileSchema, seen_by
 from training.arguments import JointTrainingArguments
-from training.batching import EvaluationCollator, JointCollator, UserExamples
+from training.batching import EvaluationCollator, JointCollator, UserExamples, review_lengths
 from training.photo_cache import PhotoCache, Photos
 from training.photo_check import ReadablePhotos, UnreadablePhoto, check_photos, known_problems
 from training.streaming import StreamedExamples, StreamedOrder, StreamedUsers
@@ -221,6 +221,7 @@ def training_loader(
             arguments.profile_mask_probability,
             drawn_by=weights if arguments.objective_schedule == "sampled" else None,
             with_classes=find_system(arguments.system).needs_classes,
+            view_reviews=arguments.trained_view,
         ),
         **worker_options(arguments),
     )
@@ -233,13 +234,27 @@ def evaluation_loader(
     photos_from: str = "self",
     cache: PhotoCache | None = None,
     forged: int = 0,
+    history: bool = False,
 ) -> DataLoader:
-    """Batches for generation, in the split's order; whose photos, and how often forged: see `UserExamples`."""
+    """Batches for generation, in the split's order; whose photos, and how often forged: see `UserExamples`.
+
+    Args:
+        history: read users' histories in `eval_views` views, in place of `num_reviews` reviews in one; then
+            `eval_batch_size` is of views.
+    """
     schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
-    readable = readable_photos(processor, arguments, cache)
-    examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, **photos, readable=readable)
-    collator = EvaluationCollator(processor, seen_by(arguments), find_system(arguments.system).needs_classes)
-    return DataLoader(examples, arguments.eval_batch_size, collate_fn=collator, **worker_options(arguments))
+    readable, system = readable_photos(processor, arguments, cache), find_system(arguments.system)
+    number, views, batch_size, size = arguments.num_reviews, None, arguments.eval_batch_size, arguments.trained_view
+    if history:
+        size = int(arguments.view_reviews or number)
+        most = max(map(len, review_lengths(split)))
+        if arguments.eval_views != "all":
+            views = arguments.eval_views
+            most = min(most, size * views)
+        number, batch_size = most, max(1, batch_size // -(-most // size))
+    examples = UserExamples(split, schema, number, arguments.num_images, **photos, readable=readable)
+    collator = EvaluationCollator(processor, seen_by(arguments), system.needs_classes, size, views)
+    return DataLoader(examples, batch_size, collate_fn=collator, **worker_options(arguments))
 
 
 def worker_options(arguments: JointTrainingArguments) -> dict:
@@ -265,8 +280,10 @@ def shortened_texts(loader: DataLoader) -> dict[str, float]:
     examples: Any = copy.copy(loader.dataset)
     if not loader.collate_fn.sees.captions:  # nor do photos matter, which would be decoded where bad ones are skipped
         examples.photos_from = "nobody"
-    texts = [loader.collate_fn.encode_text(examples[row]) for row in range(len(examples))]
-    found: dict[str, float] = {"users": sum(text.shortening["tokens_left_out"] > 0 for text in texts)}
+    of_users = [loader.collate_fn.encode_texts(examples[row]) for row in range(len(examples))]
+    shortened = [any(text.shortening["tokens_left_out"] for text in of_user) for of_user in of_users]
+    found: dict[str, float] = {"users": sum(shortened)}
+    texts = [text for of_user in of_users for text in of_user]
     for kind in ("reviews", "captions"):
         read, there = (sum(getattr(text, kind)[place] for text in texts) for place in (0, 1))
         if there:

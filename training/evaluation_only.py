@@ -14,7 +14,7 @@ from datasets import DatasetDict, Features
 from huggingface_hub import snapshot_download
 from transformers.utils.hub import cached_file
 
-from baselines.table import DEFAULT_SYSTEM
+from baselines.table import DEFAULT_SYSTEM, find_system
 from cli.logs import told
 from corpora.checks import check_content, labels_schema
 from corpora.opening import NotStreamable, open_corpus
@@ -191,9 +191,13 @@ def _as_made(
     arguments = as_trained(arguments, dict(saved)) if saved is not None else arguments
     objectives = arguments.objectives if config.objectives is None else list(config.objectives)
     weights = arguments.objective_weights if objectives == arguments.objectives else []
+    system = system_of(config)
+    names = ("combination", "view_reviews") if find_system(system).reads_views else ()
+    of_views = {name: getattr(config, name, None) for name in names}  # a checkpoint's own code may be older
     return of_system(
         arguments,
-        system=system_of(config),
+        system=system,
+        **dict.fromkeys(("combination", "view_reviews")) | of_views,
         paradigm=config.paradigm,
         objectives=objectives,
         objective_weights=weights,

@@ -22,14 +22,21 @@ def forge(
     reviews: Sequence[str],
     captions: Sequence[str | None],
     rng: np.random.Generator,
+    photos_of: list[int] | None = None,
 ) -> tuple[list[str], list[str | None]]:
     """A user's texts with another's profile in them, as a stranger may do it: once or often, beside much that is
-    honest or little."""
+    honest or little.
+
+    Args:
+        photos_of: how many photos each review has; changed in place as reviews come and go.
+    """
     if reviews and rng.random() < SCANT:
         words = reviews[int(rng.integers(len(reviews)))].split()
         reviews = [" ".join(words[: rng.integers(1, SCANT_WORDS + 1)])]
+        if photos_of is not None:
+            photos_of[:] = [sum(photos_of)]
     for _ in range(rng.integers(2, MOST + 1) if rng.random() < SEVERAL else 1):
-        reviews, captions = add_line(forge_line(schema, profile, rng), reviews, captions, rng)
+        reviews, captions = add_line(forge_line(schema, profile, rng), reviews, captions, rng, photos_of)
     return list(reviews), list(captions)
 
 
@@ -43,13 +50,21 @@ def forge_line(schema: ProfileSchema, profile: Profile, rng: np.random.Generator
 
 
 def add_line(
-    line: str, reviews: Sequence[str], captions: Sequence[str | None], rng: np.random.Generator
+    line: str,
+    reviews: Sequence[str],
+    captions: Sequence[str | None],
+    rng: np.random.Generator,
+    photos_of: list[int] | None = None,
 ) -> tuple[list[str], list[str | None]]:
-    """The texts with the line as a review of its own, or between the words of a review or of a caption."""
+    """The texts with the line as a review of its own, or between the words of a review or of a caption; `photos_of` as
+    of `forge`."""
     reviews, captions, kind = list(reviews), list(captions), rng.random()
     written = [(place, caption) for place, caption in enumerate(captions) if caption]
     if kind < ALONE or not reviews:
-        reviews.insert(rng.integers(len(reviews) + 1), line)
+        place = int(rng.integers(len(reviews) + 1))
+        reviews.insert(place, line)
+        if photos_of is not None:
+            photos_of.insert(place, 0)
     elif kind < IN_REVIEW or not written:
         place = rng.integers(len(reviews))
         reviews[place] = _between_words(line, reviews[place], rng)

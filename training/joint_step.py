@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmprofile import View, join_padded
+from mmprofile import View, join_padded, join_views
 from scoring.evaluation import TARGETS
 from training.objectives import blacken
 
@@ -69,7 +69,8 @@ class JointStep(nn.Module):
 
         Args:
             batch: `texts`, name -> {input_ids, attention_mask} (batch, seq); `labels` (batch, target), -100 where
-                there is none, and perhaps `classes` (batch, values); if any user has a photo, `pixel_values`
+                there is none, and perhaps `classes` (batch, values); where rows are views of users, `views` (users,),
+                how many each one has, and labels are of users; if any user has a photo, `pixel_values`
                 (batch, images, 3, height, width), `image_mask` (batch, images) and, with masked photos, `pixel_mask`
                 (batch, images, height, width); with `vision_states`, the tower's of the photos (photos, ...), pixels
                 are for masked photos alone; `objectives`, if not all are to be computed, the names of those drawn:
@@ -107,6 +108,8 @@ class NaiveJointStep(JointStep):
     def inputs_of(self, view: View, batch: dict) -> dict[str, torch.Tensor]:
         """What a view shows of a batch."""
         inputs = dict(batch["texts"][view.text])
+        if "views" in batch:
+            inputs["views"] = batch["views"]
         if view.photos and "image_mask" in batch:
             inputs |= {"pixel_values": self._pixels(view.photos, batch), "image_mask": batch["image_mask"]}
         return inputs
@@ -130,7 +133,11 @@ class SharedJointStep(JointStep):
         for view in views:
             attention_mask = batch["texts"][view.text]["attention_mask"]
             features = photos.get(view.photos) if view.photos else None
-            fused.append(self.model.fuse(texts[view.text], attention_mask, features, batch.get("image_mask")))
+            output = self.model.fuse(texts[view.text], attention_mask, features, batch.get("image_mask"))
+            if "views" in batch:
+                states, mask = join_views(output.last_hidden_state, output.attention_mask, batch["views"])
+                output.last_hidden_state, output.attention_mask = states, mask
+            fused.append(output)
         return self._decode(fused, target, batch["labels"])
 
     def _embed(self, names: list[str], batch: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

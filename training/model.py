@@ -66,6 +66,9 @@ def describe_system(model: Any, processor: MMProfileProcessor, arguments: JointT
     config = model.config
     config.system, config.profile_schema = arguments.system, processor.profile_schema.to_list()
     config.paradigm, config.objectives = arguments.paradigm, list(arguments.views)
+    if find_system(arguments.system).reads_views:
+        arguments.decide_views(config.combination, config.view_reviews)
+        config.combination, config.view_reviews = arguments.combination, arguments.view_reviews
     if isinstance(model, SystemModel):
         model.prepare(processor)
     model.generation_config = GenerationConfig(

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -17,6 +17,22 @@ from training.photo_cache import PhotoCache, digest
 
 NAMED = 5  # problems; of more the number
 AT_ONCE = 512  # photos held
+
+
+class DrawnPhoto(NamedTuple):
+    """A photo that is shown of a user.
+
+    Args:
+        image: its bytes or path.
+        caption: its own, if it has one.
+        name: whose it is, and which.
+        place: of its review among those that are shown.
+    """
+
+    image: bytes | str
+    caption: str | None
+    name: str
+    place: int
 
 
 def photo_name(user_id: str, review: Mapping, number: int, place: int) -> str:
@@ -89,24 +105,22 @@ class ReadablePhotos:
         self._processor, self._cache, self._aloud = processor, cache, aloud
         self._told: set[str] = set()
 
-    def of(
-        self, photos: Sequence[tuple[bytes | str, str | None, str]]
-    ) -> tuple[list[tuple[bytes | str, str | None, str]], list[torch.Tensor] | None]:
-        """Those of some photos, with captions and names, that can be read, and the `pixel_values` of each,
-        (3, height, width); None with a cache, which has them."""
+    def of(self, photos: Sequence[DrawnPhoto]) -> tuple[list[DrawnPhoto], list[torch.Tensor] | None]:
+        """Those of some photos that can be read, and the `pixel_values` of each, (3, height, width); None with a
+        cache, which has them."""
         kept, pixels = [], []
-        for photo, caption, name in photos:
+        for photo in photos:
             try:
                 if self._cache is None:
-                    pixels.append(self._processor.load_image(photo))
+                    pixels.append(self._processor.load_image(photo.image))
                 else:
-                    self._cache.check(photo)
+                    self._cache.check(photo.image)
             except ValueError as error:
-                self._tell(f"{name}: {error}")
+                self._tell(f"{photo.name}: {error}")
                 continue
             if self._cache is None:  # a decoded photo is large, its pixels are small
                 pixels[-1] = self._processor.encode_images([[pixels[-1]]])["pixel_values"][0, 0]
-            kept.append((photo, caption, name))
+            kept.append(photo)
         return kept, pixels if self._cache is None else None
 
     def _tell(self, problem: str) -> None:

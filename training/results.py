@@ -3,16 +3,25 @@
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
+from baselines.table import find_system
 from cli.logs import told
 from files.output_files import write_json
 from mmprofile import Profile, ProfileSchema, seen_by
 from publishing.run_files import ALL_RESULTS, CURVES
 from scoring.bootstrap import RESAMPLES, difference_intervals, half_width, interval, intervals, resample_f1
-from scoring.evaluation import Evaluation, evaluate_model, evaluate_probabilities, majority_profile, profile_f1
+from scoring.evaluation import (
+    Evaluation,
+    evaluate_model,
+    evaluate_probabilities,
+    evaluation_of,
+    majority_profile,
+    profile_f1,
+)
 from scoring.plots import calibration, plot_calibration, plot_confusion, values_of
 from scoring.reporting import format_table, plot_curves
 from training.agreement import Agreement, CheckedLoader
@@ -24,8 +33,10 @@ from training.model_card import MAJORITY_ROW, REVIEWS_ROW, write_model_card
 from training.photo_cache import PhotoCache
 from training.public_names import portable_name, public_name
 
-# Row of the results table beside the system's own -> what `UserExamples` gives of a user (Figure 6 calls strangers'
-# photos "unpaired").
+# Row of the results table beside that of a system that reads whole histories: as the paper has it, `num_reviews`
+# reviews in one view, and a beam search.
+RECIPE_ROW = "the paper's recipe"
+# Row beside the system's own -> what `UserExamples` gives of a user (Figure 6 calls strangers' photos "unpaired").
 TEST_CONDITIONS = {
     "reviews alone": {"photos_from": "nobody"},
     "photos of another user": {"photos_from": "stranger"},
@@ -34,6 +45,7 @@ TEST_CONDITIONS = {
 }
 # Row -> what `all_results.json` calls its average; "test_average_f1" is the system's own.
 AVERAGES = {
+    RECIPE_ROW: "test_paper_recipe_average_f1",
     "majority class": "test_majority_average_f1",
     "reviews alone": "test_text_only_average_f1",
     "photos of another user": "test_unpaired_average_f1",
@@ -57,21 +69,42 @@ def evaluate_saved(
     cache: PhotoCache | None,
     agreement: Agreement | None = None,
 ) -> tuple[dict[str, Evaluation], list[dict]]:
-    """A model on a split: as its system has it, in a row of the system's name, and under each of `TEST_CONDITIONS`, of
-    a model that sees reviews alone those about reviews; and the rows of `evaluate_probabilities`. `cache` is of
-    photos; `agreement`, of a run that may be stopped."""
-    model = model.to(accelerator.device)
-    tests, sees = {}, seen_by(arguments)
-    for row, condition in ({arguments.system: {}} | TEST_CONDITIONS).items():
+    """A model on a split: in a row of the system's name and under each of `TEST_CONDITIONS`, of a model that sees
+    reviews alone those about reviews; and the rows of `evaluate_probabilities` of the first.
+
+    A system that reads whole histories is asked as `generate_profiles` answers, and in `RECIPE_ROW` as the paper asks;
+    the others by beam search. `cache` is of photos; `agreement`, of a run that may be stopped."""
+    model, sees = model.to(accelerator.device), seen_by(arguments)
+    history = find_system(arguments.system).reads_views
+
+    def prepared(history: bool, **condition) -> Any:
+        shown = {"cache": cache, "history": history, **condition}
+        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, **shown))
+        return CheckedLoader(loader, agreement) if agreement else loader
+
+    def answered(name: str, **condition) -> list[dict]:
+        return evaluate_probabilities(model, prepared(history, **condition), processor, accelerator, name)
+
+    def written(name: str, **condition) -> Evaluation:
+        how = arguments.num_beams, name, arguments.constrained_beams
+        return evaluate_model(model, prepared(False, **condition), processor, accelerator, *how)
+
+    tests, rows = {}, answered("test, probabilities")
+    if history:
+        tests[arguments.system] = evaluation_of(rows, processor.profile_schema)
+        if arguments.combination != "states":
+            tests[RECIPE_ROW] = written(f"test, {RECIPE_ROW}")
+    else:
+        tests[arguments.system] = written(f"test, {arguments.system}")
+    for row, condition in TEST_CONDITIONS.items():
         if "photos_from" in condition and not (sees.images or sees.captions):
             continue
-        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, **condition))
-        checked, name = CheckedLoader(loader, agreement) if agreement else loader, f"test, {row}"
-        how = arguments.num_beams, name, arguments.constrained_beams
-        tests[row] = evaluate_model(model, checked, processor, accelerator, *how)
-    loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache))
-    checked = CheckedLoader(loader, agreement) if agreement else loader
-    return tests, evaluate_probabilities(model, checked, processor, accelerator, "test, probabilities")
+        name = f"test, {row}"
+        if history:
+            tests[row] = evaluation_of(answered(name, **condition), processor.profile_schema)
+        else:
+            tests[row] = written(name, **condition)
+    return tests, rows
 
 
 def forged_agreement(
@@ -124,6 +157,7 @@ def summarise_tests(
         and of what they are, `test_corpus`.
     """
     own, split, schema = arguments.system, corpus[arguments.test_split], processor.profile_schema
+    history = find_system(own).reads_views
     references = tests[own].references
     predictions: dict[str, Sequence[Profile]] = {row: evaluation.predictions for row, evaluation in tests.items()}
     table = {row: evaluation.f1 for row, evaluation in tests.items()}
@@ -138,7 +172,7 @@ def summarise_tests(
         **_uncertainty(predictions, own, references, schema),
         "test_forged_agreement": forged_agreement(tests, own, split, schema),
         "test_calibration": calibration(rows, schema),
-        "test_shortened_texts": shortened_texts(evaluation_loader(split, processor, arguments)),
+        "test_shortened_texts": shortened_texts(evaluation_loader(split, processor, arguments, history=history)),
         "test_corpus": describe_corpus(arguments) | {"split": arguments.test_split, "users": len(split)},
     }
 

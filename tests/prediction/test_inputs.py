@@ -132,7 +132,7 @@ def test_reviews_with_photos_of_their_own_are_split_into_views_with_them(tmp_pat
     path = write_lines(tmp_path, line(1, reviews=reviews))
     whole = LineUsers(path, SCHEMA)[0]
     assert (whole.reviews, whole.captions, whole.num_images) == (["a", "b", "c"], ["one", None, None], 3)
-    views = LineUsers(path, SCHEMA, 1, None)[0].in_views(1)
+    views = LineUsers(path, SCHEMA, 1, None)[0].in_views(1, None)
     assert [view.reviews for view in views] == [["a"], ["b"], ["c"]]
     assert [view.positions for view in views] == [[0, 1], [], [2]]
     assert [len(view.images) for view in views] == [len(view.captions) for view in views] == [2, 0, 1]
@@ -148,7 +148,7 @@ def test_reviews_with_photos_of_their_own_are_split_into_views_with_them(tmp_pat
         ({"reviews": [{"text": "a", "photos": []}]}, r"review 1 has text, images, captions, got \['photos'\]"),
         ({"reviews": ["a", {"images": []}]}, "review 2 needs a text"),
         ({"reviews": [{"text": 3}]}, "reviews are a list of texts, number 1 is a number"),
-        ({"reviews": [{"text": "a", "images": "secret"}]}, "images are a list of paths, got a text"),
+        ({"reviews": [{"text": "a", "images": "secret"}]}, "images of review 1 are a list, got str"),
         ({"reviews": [{"text": "a", "images": [1]}]}, "images are a list of paths, number 1 is a number"),
         ({"reviews": [{"text": "a", "captions": ["secret"]}]}, "review 1 has 0 photos and 1 captions"),
     ],
@@ -159,12 +159,13 @@ def test_a_review_that_is_none_is_refused(tmp_path, fields, message):
     assert "secret" not in str(refused.value)
 
 
-def test_photos_of_no_review_are_refused_where_there_are_to_be_several_views(tmp_path):
-    path = write_lines(tmp_path, line(1, images=["a.png"]))
-    with pytest.raises(ValueError, match="of several views each has its own photos; write a review as"):
-        LineUsers(path, SCHEMA, 3, None)
+def test_photos_of_no_review_are_dealt_out_to_the_views(tmp_path):
+    photos, captions = [f"{number}.png" for number in range(5)], ["zero", None, "two", "three", None]
+    path = write_lines(tmp_path, line(1, reviews=["a", "b", "c", "d"], images=photos, captions=captions))
+    views = LineUsers(path, SCHEMA, 3, None)[0].in_views(3, None)
+    assert [view.reviews for view in views] == [["a"], ["b", "c", "d"]]
+    assert [view.positions for view in views] == [[0, 2, 4], [1, 3]]
+    assert [view.captions for view in views] == [["zero", "two", None], [None, "three"]]
     with pytest.raises(ValueError, match="num_reviews without views"):
         open_users(path, None, "test", SCHEMA, 2, None)
-    assert open_users(write_lines(tmp_path, line(1)), None, "test", SCHEMA, 2, None, views=2).view_counts.tolist() == [
-        1
-    ]
+    assert open_users(path, None, "test", SCHEMA, None, None, views=2, view_reviews=2).view_counts.tolist() == [2]
