@@ -24,6 +24,8 @@ LR_SCHEDULERS = (
 TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "vision_feature")
 # Flags whose default is the system's -> what of a `System` it is.
 OF_SYSTEM = {"text_model": "text_model", "vision_model": "vision_model", "paradigm": "own_paradigm"}
+# Flags that systems have which read several views of a user; None in those of others.
+OF_VIEWS = ("combination", "view_reviews")
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_revision", "dataset_name", "language", "publish_example", "output_dir"),
@@ -288,8 +290,8 @@ class JointTrainingArguments:
 
         if self.combination is not None:
             check_choice(self, "combination", COMBINATIONS)
-        given = {"combination": self.combination, "view_reviews": self.view_reviews}
-        if not system.reads_views and (given := {name: value for name, value in given.items() if value is not None}):
+        given = {name: value for name in OF_VIEWS if (value := getattr(self, name)) is not None}
+        if given and not system.reads_views:
             raise ValueError(f"{self.system} reads a user in one view, got {given}")
         if system.reads_views and not self.model:
             self.decide_views("product")
@@ -297,8 +299,12 @@ class JointTrainingArguments:
     def decide_views(self, combination: str, view_reviews: int | None = None) -> None:
         """Fills in what no flag says of views, by what a checkpoint was trained with."""
         self.combination = self.combination or combination
-        least = 1 if self.combination == "states" else self.num_reviews
-        self.view_reviews = self.view_reviews or view_reviews or least
+        self.view_reviews = self.view_reviews or view_reviews or self.views_default["view_reviews"]
+
+    @property
+    def views_default(self) -> dict:
+        """Of a new model that reads views, of `combination` as it is."""
+        return {"combination": "product", "view_reviews": 1 if self.combination == "states" else self.num_reviews}
 
     @property
     def trained_view(self) -> int | None:

@@ -27,7 +27,7 @@ from publishing.hub_folder import save_hub_folder
 from publishing.run_files import ADAPTER, ALL_RESULTS, METRICS, RECIPE
 from scoring.reporting import best_epoch
 from training.agreement import on_main
-from training.arguments import JointTrainingArguments
+from training.arguments import OF_VIEWS, JointTrainingArguments
 from training.data import check_corpus_photos, checked_split, open_caches, open_shards
 from training.results import evaluate_saved, publish_results, summarise_tests
 from training.run_recipe import OF_EVALUATION, as_trained, of_system, read_saved_recipe
@@ -192,12 +192,12 @@ def _as_made(
     objectives = arguments.objectives if config.objectives is None else list(config.objectives)
     weights = arguments.objective_weights if objectives == arguments.objectives else []
     system = system_of(config)
-    names = ("combination", "view_reviews") if find_system(system).reads_views else ()
-    of_views = {name: getattr(config, name, None) for name in names}  # a checkpoint's own code may be older
+    reads = find_system(system).reads_views  # a checkpoint's own code may be older
+    of_views = {name: getattr(config, name, None) if reads else None for name in OF_VIEWS}
     return of_system(
         arguments,
         system=system,
-        **dict.fromkeys(("combination", "view_reviews")) | of_views,
+        **of_views,
         paradigm=config.paradigm,
         objectives=objectives,
         objective_weights=weights,

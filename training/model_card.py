@@ -16,7 +16,7 @@ from baselines.table import DEFAULT_SYSTEM, find_system
 from files.output_files import read_json, replacing
 from mmprofile import ProfileSchema, seen_by
 from scoring.reporting import format_table, table_order
-from training.arguments import OF_SYSTEM, OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
+from training.arguments import OF_SYSTEM, OF_VIEWS, OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 from training.launcher import LAUNCHED
 from training.public_names import is_on_hub, link, public_name
 
@@ -221,6 +221,7 @@ def _changed_flags(arguments: JointTrainingArguments) -> list[tuple[str, str, st
         default = flag.default if flag.default_factory is dataclasses.MISSING else flag.default_factory()
         default = LAUNCHED[flag.name][1] if flag.name in LAUNCHED else default  # of no launcher's word either
         default = getattr(system, OF_SYSTEM[flag.name]) if flag.name in OF_SYSTEM else default
+        default = arguments.views_default[flag.name] if flag.name in OF_VIEWS and system.reads_views else default
         value = getattr(arguments, flag.name)
         if flag.name not in elsewhere and value != default:
             changed.append((flag.name, _shown(value), _shown(default)))

@@ -9,7 +9,7 @@ from accelerate import PartialState
 
 from files.output_files import replacing
 from publishing.run_files import RECIPE
-from training.arguments import OF_SYSTEM, SHAPES, JointTrainingArguments
+from training.arguments import OF_SYSTEM, OF_VIEWS, SHAPES, JointTrainingArguments
 from training.public_names import portable_name
 
 HEAD = """\
@@ -83,5 +83,5 @@ def of_system(arguments: JointTrainingArguments, system: str, **others: Any) -> 
     """
     own = {}
     if system != arguments.system:
-        own = dict.fromkeys(OF_SYSTEM) | {name: getattr(JointTrainingArguments, name) for name in SHAPES}
+        own = dict.fromkeys((*OF_SYSTEM, *OF_VIEWS)) | {name: getattr(JointTrainingArguments, name) for name in SHAPES}
     return dataclasses.replace(arguments, system=system, **own | others)

@@ -20,7 +20,7 @@ from tests.training.test_vision_states import model as tower_of
 from training.batching import EvaluationCollator, UserExamples, undecoded
 from training.guards import TrainingFailure
 from training.photo_cache import PhotoCache, Photos
-from training.photo_check import ReadablePhotos
+from training.photo_check import DrawnPhoto, ReadablePhotos
 from training.vision_states import VisionStates
 
 HALF = png(7, size=64)["bytes"][:120]
@@ -190,7 +190,10 @@ def test_each_photo_is_told_once_and_after_the_first_there_is_one_line_more(proc
     set_log_level("info")
     bad, readable = [HALF[:-place] for place in range(1, number + 1)], ReadablePhotos(processor)
     for _ in range(2):
-        assert readable.of([(photo, None, f"photo {place}") for place, photo in enumerate(bad)]) == ([], [])
+        assert readable.of([DrawnPhoto(photo, None, f"photo {place}", 0) for place, photo in enumerate(bad)]) == (
+            [],
+            [],
+        )
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[1] for line in lines[:5]] == [f" photo {place}" for place in range(min(number, 5))]
     assert len(lines) == expected
@@ -200,7 +203,7 @@ def test_each_photo_is_told_once_and_after_the_first_there_is_one_line_more(proc
 def test_photos_left_out_are_told_in_each_process_and_not_where_errors_alone_are(processor, capsys):
     for level, here, told in (("warning", True, 1), ("warning", False, 1), ("error", True, 0)):
         set_log_level(level, here)
-        ReadablePhotos(processor).of([(HALF, None, "photo 1")])
+        ReadablePhotos(processor).of([DrawnPhoto(HALF, None, "photo 1", 0)])
         assert capsys.readouterr().err.count("left out: photo 1") == told
     set_log_level("info")
 
