@@ -30,10 +30,10 @@ def rows_of(folder, tmp_path):
 
 
 def test_small_shards_hold_the_rows_of_one(raw, tmp_path, monkeypatch):
-    build(raw, tmp_path / "one")
+    build(raw, tmp_path / "one", max_reviews=10)
     monkeypatch.setattr(datasets.config, "MAX_SHARD_SIZE", "200KB")
     monkeypatch.setattr(mmprofile_yelp, "BATCH_BYTES", 1)
-    build(raw, tmp_path / "several")
+    build(raw, tmp_path / "several", max_reviews=10)
     lengths = [[pq.read_metadata(shard).num_rows for shard in train_shards(tmp_path / n)] for n in ("one", "several")]
     assert lengths == [[6], [2, 3, 1]]  # a shard is full with the first row above its size
     assert rows_of(tmp_path / "one", tmp_path) == rows_of(tmp_path / "several", tmp_path)

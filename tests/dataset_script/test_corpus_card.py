@@ -106,7 +106,7 @@ def test_a_card_tells_what_is_not_the_papers(cards):
     assert rows == [
         ("min_words", "without a number", "5"),
         ("max_words", "without a number", "300"),
-        ("max_reviews", "no such threshold", "10"),
+        ("max_reviews", "no such threshold", "24"),
         ("max_images_per_review", "no such threshold", "3"),
         ("min_photo_reviews", "no such threshold", "3"),
     ]
