@@ -43,6 +43,7 @@ INPUTS = {
     "benchmarks/demo_seeds.py": ["    python benchmarks/demo_seeds.py --output", "--flags"],
     "benchmarks/inference.py": ["    python benchmarks/inference.py --output", "--dtype {float32,bfloat16,float16}"],
     "benchmarks/train_step.py": ["    python -m benchmarks.train_step --output", "--matmul_precision"],
+    "prediction.flat": ["    python -m prediction.flat outputs/test\n", "profile.favorite_category.Pizza", "folder"],
     "upload.py": ["    python upload.py outputs/quickstart user/model\n", "--space"],
     "dataset_script.mmprofile_yelp": [
         '    *review.json     {"review_id": "r1", "user_id": "u1", "business_id": "b1", "stars": 4.0,',
