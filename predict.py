@@ -69,9 +69,8 @@ from prediction.notes import model_notes
 from prediction.side_by_side import side_by_side
 from prediction.store import RESULTS, RUN, TABLE, PredictionFolder
 from prediction.text import describe
-from scoring.evaluation import answers_of, check_bounds, profile_f1
-from scoring.plots import calibration, plot_calibration, plot_confusion
-from scoring.reporting import format_table
+from scoring.evaluation import answers_of, check_bounds
+from scoring.predictions import draw_scores, format_scores, score_rows
 
 SHOWN_PROBLEMS = 5
 
@@ -256,7 +255,7 @@ def first_problems(folder: PredictionFolder) -> list[str]:
 
 
 def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: str, of: str) -> dict:
-    """Scores the folder's predictions, prints the table and draws the figures.
+    """Scores the folder's predictions, see `score_rows`, prints the table and draws the figures.
 
     Args:
         name: of the model, in the table.
@@ -268,13 +267,10 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     rows = list(folder.read(["profile", "probabilities", "truth"]))
     if unknown := sum(row["truth"] is None for row in rows):
         raise ValueError(f"--evaluate needs every true profile, {unknown} of {len(rows)} are not valid")
-    nothing = dict.fromkeys(schema.keys)  # counts as wrong
-    scores = profile_f1([row["profile"] or nothing for row in rows], [row["truth"] for row in rows], schema)
-    found = calibration(rows, schema)
-    plot_confusion(rows, schema, folder.folder / "confusion.png", of)
-    plot_calibration(found, schema, folder.folder / "calibration.png", of)
-    print(f"\nMacro-F1 in percent:\n\n{format_table({name: scores}, schema)}")
-    return {"f1": scores, "calibration": found}
+    found = score_rows(rows, schema)
+    draw_scores(rows, found, schema, folder.folder, of)
+    print(f"\n{format_scores(found, schema, name)}")
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

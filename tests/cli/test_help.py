@@ -34,6 +34,12 @@ INPUTS = {
         "--model_revision",
         "  recipe  ",
     ],
+    "score.py": [
+        '    {"user_id": "u1", "profile": {"stars": "4", "favorite_category": ["Pizza", "Coffee & Tea"], ...}}\n',
+        "Siddiqi, Credit Risk Scorecards, 2006",
+        "--against",
+        "  recipe  ",
+    ],
     "app.py": [
         "    python app.py --model outputs/quickstart\n",
         "whose variables MODEL_ID and MODEL_REVISION name the model",
