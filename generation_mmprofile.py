@@ -59,6 +59,7 @@ class ProfileGenerationMixin:
         encoder_outputs: BaseModelOutput | tuple | None = None,
         schema: ProfileSchema | list | None = None,
         output_fusion: bool = False,
+        output_vector: bool = False,
         views: Sequence[int] | None = None,
         combination: str | None = None,
     ) -> list[ProfilePrediction]:
@@ -91,6 +92,7 @@ class ProfileGenerationMixin:
                 tuple the first is the state (batch, seq, d_model).
             schema: `ProfileSchema`, or its list of attributes; default: the config's.
             output_fusion: tell `image_weights` and `gate` too; `encoder_outputs` are to be made with it as well.
+            output_vector: tell `vector` too, of the states that the decoder attends to.
             views: how many rows each user has, which stand one behind the other: parts of a history that the model
                 reads one by one. The profile is the most probable one under all of them together, `log_probability`
                 and `probabilities` are those of their combination. Default: one each.
@@ -121,13 +123,15 @@ class ProfileGenerationMixin:
         of_users = searched = views_of_batch(views, len(state), combination or self.config.combination)
         if not len(state):
             return []
-        of_state = mask
+        attended = state, mask
         if of_users.combination == "states":
-            state, of_state = join_views(state, mask, torch.from_numpy(of_users.counts))
+            attended = join_views(state, mask, torch.from_numpy(of_users.counts))
             searched = UserViews([1] * of_users.users)
-        predictions, failure = self._search(trie, limits, state, of_state, searched)
+        predictions, failure = self._search(trie, limits, *attended, searched)
         if output_fusion and self.fusion.weighs_photos:
             _tell_photo_weights(predictions, encoded, mask, image_mask, of_users)
+        if output_vector:
+            _tell_vectors(predictions, state, mask, of_users)
         if failure is not None:
             failure.predictions = predictions
             raise failure
@@ -270,8 +274,8 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
         it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
         schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
         `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
-        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`. A user of whom the model computes
-        what is not finite has an `error` alone, a sentence.
+        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`; with `output_vector` the user's
+        `vector` too. A user of whom the model computes what is not finite has an `error` alone, a sentence.
     """
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
     problem = None
@@ -287,7 +291,7 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
 
 
 def _answer(found, schema) -> dict:
-    return {
+    answer = {
         "profile": found.profile,
         "text": found.text,
         "log_probability": found.log_probability,
@@ -301,6 +305,8 @@ def _answer(found, schema) -> dict:
         "image_weights": found.image_weights,
         "gate": found.gate,
     }
+    vector = getattr(found, "vector", None)  # which a model by an older copy of this code does not tell
+    return answer if vector is None else answer | {"vector": vector}
 
 
 def checked_encoder_outputs(given, d_model: int) -> ModelOutput:
@@ -376,3 +382,17 @@ def _tell_photo_weights(
         ]
         means = [mean for _, mean, _ in seeing if mean is not None]
         prediction.gate = sum(means) / len(means) if means else None
+
+
+def _tell_vectors(
+    predictions: list[ProfilePrediction | None], state: torch.Tensor, mask: torch.Tensor | None, views: UserViews
+) -> None:
+    """The mean over the positions that the mask shows, in 32 bits, and of several views the mean of theirs."""
+    state = state.float()
+    shown = state.new_ones(state.shape[:2]) if mask is None else mask.to(state.device, torch.float32)
+    shares = shown / shown.sum(dim=1, keepdim=True).clamp(min=1)
+    rows = (shares.unsqueeze(1) @ state).squeeze(1).cpu().numpy()  # (rows, d_model)
+    vectors = np.add.reduceat(rows, views.counts.cumsum() - views.counts) / views.counts[:, None].astype(np.float32)
+    for prediction, vector in zip(predictions, vectors.tolist(), strict=True):
+        if prediction is not None:
+            prediction.vector = vector

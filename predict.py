@@ -52,7 +52,7 @@ from tqdm.auto import tqdm
 from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
-from files.output_files import WriteFailure, only_run, write_json
+from files.output_files import WriteFailure, only_run, read_json, write_json
 from mmprofile import ProfileSchema, Sees, seen_by
 from prediction.batches import (
     EncodedUser,
@@ -63,14 +63,15 @@ from prediction.batches import (
     bucketed_batches,
     join_parts,
 )
+from prediction.flat import write_table
 from prediction.inputs import NUM_REVIEWS, DatasetUsers, LineUsers, open_users
 from prediction.linear import fast_linears
+from prediction.notes import model_notes
 from prediction.side_by_side import side_by_side
-from prediction.store import RESULTS, PredictionFolder
+from prediction.store import RESULTS, RUN, TABLE, PredictionFolder
 from prediction.text import describe
-from scoring.evaluation import answers_of, check_bounds, profile_f1
-from scoring.plots import calibration, plot_calibration, plot_confusion
-from scoring.reporting import format_table
+from scoring.evaluation import answers_of, check_bounds
+from scoring.predictions import draw_scores, format_scores, score_rows
 
 SHOWN_PROBLEMS = 5
 
@@ -93,6 +94,7 @@ def describe_run(arguments: PredictionArguments, revision: str | None, users: Da
     """All that the answers depend on: digests of the model's files and of what the users have, and flags."""
     files = file_digests(checkpoint_folder(arguments.model, revision), code=arguments.trust_remote_code)
     names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images", "views")
+    names += ("vectors",) if arguments.vectors else ()
     flags = {name: getattr(arguments, name) for name in names}
     return {f"model's {name}": digest for name, digest in files.items()} | {"users": users.digest()} | flags
 
@@ -260,7 +262,7 @@ def first_problems(folder: PredictionFolder) -> list[str]:
 
 
 def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: str, of: str) -> dict:
-    """Scores the folder's predictions, prints the table and draws the figures.
+    """Scores the folder's predictions, see `score_rows`, prints the table and draws the figures.
 
     Args:
         name: of the model, in the table.
@@ -272,13 +274,10 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     rows = list(folder.read(["profile", "probabilities", "truth"]))
     if unknown := sum(row["truth"] is None for row in rows):
         raise ValueError(f"--evaluate needs every true profile, {unknown} of {len(rows)} are not valid")
-    nothing = dict.fromkeys(schema.keys)  # counts as wrong
-    scores = profile_f1([row["profile"] or nothing for row in rows], [row["truth"] for row in rows], schema)
-    found = calibration(rows, schema)
-    plot_confusion(rows, schema, folder.folder / "confusion.png", of)
-    plot_calibration(found, schema, folder.folder / "calibration.png", of)
-    print(f"\nMacro-F1 in percent:\n\n{format_table({name: scores}, schema)}")
-    return {"f1": scores, "calibration": found}
+    found = score_rows(rows, schema)
+    draw_scores(rows, found, schema, folder.folder, of)
+    print(f"\n{format_scores(found, schema, name)}")
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -317,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         if accelerator.is_main_process:
             check_input(users, sees, arguments.evaluate)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
-    check_bounds(model, arguments.search | ({} if views == 1 else {"views": arguments.views}))
+    check_bounds(model, arguments.search | ({} if views == 1 else {"views": arguments.views}) | arguments.told)
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -344,10 +343,12 @@ def predict_to_folder(
     """What one process does of `main` where there is an output folder; `revision` is the model's, None of a folder."""
     schema, sees = users.schema, _seen_by(model.config)
     assert arguments.output is not None
-    folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
+    vector_size = model.config.text_config.d_model if arguments.vectors else None
+    folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users, vector_size)
     if accelerator.is_main_process:
         folder.begin(describe_run(arguments, revision, users), arguments.overwrite_output)
     accelerator.wait_for_everyone()
+    folder.notes = model_notes(arguments.model, revision, schema, read_json(folder.folder / RUN))
     pending = folder.pending()
     accelerator.wait_for_everyone()  # all have looked before anyone writes
     mine = pending[accelerator.process_index :: accelerator.num_processes]
@@ -360,7 +361,7 @@ def predict_to_folder(
     read = read_batches(users, batches, processor, sees, num_workers, arguments.on_bad_photo)
     at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
-    rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search, at_once)
+    rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search | arguments.told, at_once)
     name = "predicting" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
     write_predictions(rows, folder, mine, clock, name if accelerator.is_main_process else None)
 
@@ -370,6 +371,8 @@ def predict_to_folder(
         results = {"model": arguments.model, "revision": revision}
         results |= summarise(folder, measured, accelerator.device)
         report(folder, results)
+        if arguments.flat or (folder.folder / TABLE).is_dir():  # one that stands there keeps up
+            write_table(folder.folder)
         if arguments.evaluate and results["predicted"]:
             split = "" if Path(arguments.dataset).is_file() else f", {arguments.split} split"
             of = f"{Path(arguments.dataset).name}{split}, {len(users)} users"

@@ -30,6 +30,10 @@ class ProfilePrediction:
             positions, summing to 1, 0 for one not looked at; empty without photos.
         gate: with `output_fusion`, the mean of Eq. 7's gate over the text's positions and channels, from -1 to 1;
             None without photos. With `fusion="concat"`, which has neither, both are None.
+        vector: with `output_vector`, d_model numbers: the mean of the states that the decoder attends to, H_fused
+            (Eq. 8) at the positions that hold text; with `fusion="concat"` (Eq. 3) the text's and the photos' states,
+            each counting alike. Of several views it is the mean of their vectors. It is the same whoever else is in
+            the batch, but for rounding.
     """
 
     profile: Profile
@@ -43,6 +47,7 @@ class ProfilePrediction:
     decoder_tokens: int
     image_weights: list[float] | None = None
     gate: float | None = None
+    vector: list[float] | None = None
 
 
 def marginals(

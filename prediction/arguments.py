@@ -32,6 +32,8 @@ class PredictionArguments:
     overwrite_output: bool = flag(False, "forget the predictions that the output folder holds")
     show: int = flag(0, "print so many users, the first, with their profiles")
     evaluate: bool = flag(False, "score the predictions against the true profiles")
+    flat: bool = flag(False, "write a table without nested columns beside the predictions, OUTPUT/table")
+    vectors: bool = flag(False, "write a vector of each user, the mean of the model's fused states: column vector")
 
     num_reviews: int | None = flag(None, "reviews of a view; default: as many as the model was trained with")
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
@@ -66,7 +68,7 @@ class PredictionArguments:
 
     def __post_init__(self):
         check_given(self, "model", "dataset")
-        if self.output is None and (self.evaluate or self.show == 0):
+        if self.output is None and (self.evaluate or self.flat or self.vectors or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
         if self.views != "all":
             check_least(self, 1, "views")
@@ -91,3 +93,8 @@ class PredictionArguments:
     def search(self) -> dict:
         """Arguments of `generate_profiles`."""
         return self.bounds | ({} if self.combination is None else {"combination": self.combination})
+
+    @property
+    def told(self) -> dict:
+        """Arguments of `generate_profiles`: what it tells beside profiles."""
+        return {"output_vector": True} if self.vectors else {}

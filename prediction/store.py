@@ -16,18 +16,22 @@ import pyarrow.parquet as pq
 
 from files.output_files import UNFINISHED, read_json, remove_unfinished, replacing, write_json
 from mmprofile import ProfileSchema
+from prediction.notes import noted
 
 ROOM = "predictions"
 RUN = "run.json"
 RESULTS = "results.json"
+TABLE = "table"  # of `prediction.flat`
 OTHERWISE = "choose another output or --overwrite_output true"
 
 
-def arrow_schema(schema: ProfileSchema) -> pa.Schema:
+def arrow_schema(schema: ProfileSchema, vector_size: int | None = None) -> pa.Schema:
     """The columns of a shard. Of a user without a prediction all but `user_id`, `truth` and `problems` are null.
 
-    `image_weights` has a number for each photo of the user in the input, 0 for one that the model did not see.
+    `image_weights` has a number for each photo of the user in the input, 0 for one that the model did not see. With a
+    `vector_size` the last column is `vector`, lists of so many 32-bit numbers.
     """
+    vector = [] if vector_size is None else [("vector", pa.list_(pa.float32(), vector_size))]
     value = {a.key: pa.string() if a.count == 1 else pa.list_(pa.string()) for a in schema.attributes}
     profile = pa.struct(list(value.items()))
     probabilities = [(a.key, pa.struct([(name, pa.float64()) for name in a.values])) for a in schema.attributes]
@@ -48,6 +52,7 @@ def arrow_schema(schema: ProfileSchema) -> pa.Schema:
             ("photos_left_out", pa.int64()),
             ("tokens_left_out", pa.int64()),
             ("problems", pa.list_(pa.string())),
+            *vector,
         ]
     )
 
@@ -60,11 +65,23 @@ class PredictionFolder:
         schema: of the profiles.
         ids: of the input's users, in order.
         shard_users: how many of them a shard has.
+        vector_size: see `arrow_schema`.
+
+    Attributes:
+        notes: what shards say of their model, see `model_notes`.
     """
 
-    def __init__(self, folder: str | os.PathLike, schema: ProfileSchema, ids: list[str], shard_users: int):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        schema: ProfileSchema,
+        ids: list[str],
+        shard_users: int,
+        vector_size: int | None = None,
+    ):
         self.folder = Path(folder)
-        self.schema = arrow_schema(schema)
+        self.schema = arrow_schema(schema, vector_size)
+        self.notes: dict = {}
         self.ids = ids
         self.shards = [range(i, min(i + shard_users, len(ids))) for i in range(0, len(ids), shard_users)]
 
@@ -82,6 +99,7 @@ class PredictionFolder:
         room, begun = self.folder / ROOM, self.folder / RUN
         if overwrite:
             shutil.rmtree(room, ignore_errors=True)
+            shutil.rmtree(self.folder / TABLE, ignore_errors=True)
             for name in (RUN, RESULTS):
                 (self.folder / name).unlink(missing_ok=True)
         if begun.exists():
@@ -127,7 +145,7 @@ class PredictionFolder:
         """
         columns = [{"user_id": self.ids[row], **rows[row]} for row in self.shards[shard]]
         with replacing(self.path(shard)) as temporary, open(temporary, "wb") as file:
-            pq.write_table(pa.Table.from_pylist(columns, schema=self.schema), file)
+            pq.write_table(pa.Table.from_pylist(columns, schema=noted(self.schema, self.notes)), file)
             file.flush()
             os.fsync(file.fileno())
 

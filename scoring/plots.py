@@ -22,12 +22,12 @@ Z = 1.96  # standard deviations within which 95 % lie
 NO_PREDICTION = "none"
 
 
-def values_of(profile: Mapping[str, str | list[str]] | None, key: str) -> list[str]:
-    """The values that a profile has of an attribute; none where there is no profile."""
+def values_of(profile: Mapping[str, str | list[str] | None] | None, key: str) -> list[str]:
+    """The values that a profile has of an attribute; none where there is no profile, or the attribute has none."""
     if profile is None:
         return []
     value = profile[key]
-    return [value] if isinstance(value, str) else list(value)
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def confusion(rows: Sequence[Mapping], attribute: ProfileAttribute) -> np.ndarray:

@@ -53,10 +53,15 @@ def format_table(
         if intervals is not None:
             ends = (intervals[name][key] for key in columns)
             cells.append(["95 % interval", *(f"{low:.1f}–{high:.1f}" for low, high in ends)])
-    first, *others = (max(3, *(len(line[column]) for line in cells)) for column in range(len(columns) + 1))
-    cells.insert(1, [":" + "-" * (first - 1), *("-" * (width - 1) + ":" for width in others)])
+    return format_cells(cells)
+
+
+def format_cells(cells: Sequence[Sequence[str]]) -> str:
+    """A GitHub Markdown table of lines of as many cells, the first one the head; its columns are aligned."""
+    first, *others = (max(3, *(len(line[column]) for line in cells)) for column in range(len(cells[0])))
+    rule = [":" + "-" * (first - 1), *("-" * (width - 1) + ":" for width in others)]
     lines = []
-    for name, *values in cells:
+    for name, *values in [cells[0], rule, *cells[1:]]:
         aligned = [name.ljust(first), *(value.rjust(width) for value, width in zip(values, others, strict=True))]
         lines.append(f"| {' | '.join(aligned)} |")
     return "\n".join(lines)

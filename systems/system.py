@@ -128,7 +128,12 @@ class SystemModel:
 
     def check_bounds(self, bounds: Mapping) -> None:
         """Raises a `ValueError` where `profile_users` would not take these bounds of `generate_profiles`."""
-        taken = ("num_return_profiles", "output_fusion")
+        if bounds.get("output_vector"):
+            system = self.config.system
+            raise ValueError(
+                f"--vectors true asks for the mean of mmprofile's fused states, which {system} does not have"
+            )
+        taken = ("num_return_profiles", "output_fusion", "output_vector")
         given = {name: value for name, value in bounds.items() if value and name not in taken}
         if given:
             system = self.config.system

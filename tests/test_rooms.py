@@ -23,7 +23,7 @@ ARROWS = {
     "corpora": ["files", "mmprofile"],
     "publishing": ["files", "mmprofile", "systems"],
     "prediction": ["cli", "corpora", "files", "mmprofile"],
-    "scoring": ["files", "mmprofile", "prediction"],
+    "scoring": ["cli", "files", "mmprofile", "prediction"],
     "training": ["baselines", "cli", "corpora", "files", "mmprofile", "publishing", "scoring", "systems"],
     "web": [],
     "dataset_script/synthetic": [],
@@ -32,6 +32,7 @@ ARROWS = {
     "metrics/profile_f1": [],
     "train": ["cli", "files", "scoring", "training"],
     "predict": ["cli", "files", "mmprofile", "prediction", "scoring"],
+    "score": ["cli", "files", "mmprofile", "prediction", "scoring"],
     "app": ["cli", "files", "handler", "prediction", "web"],
     "upload": ["app", "baselines", "cli", "files", "publishing"],
     "benchmarks": [
@@ -106,7 +107,7 @@ def test_mmprofile_has_the_librarys_files_and_no_room():
 
 def test_the_root_holds_the_library_and_the_programs_alone():
     flat = sorted(file for file in FILES if "/" not in file and not file.endswith("_mmprofile"))
-    assert flat == ["app", "handler", "mmprofile", "predict", "train", "upload"]
+    assert flat == ["app", "handler", "mmprofile", "predict", "score", "train", "upload"]
 
 
 @pytest.mark.parametrize(

@@ -254,5 +254,7 @@ def test_predict_refuses_bounds_before_there_is_an_output_and_without_them_predi
             predict.main([*argv, *where, "--max_calls", "3", "--min_coverage", "0.5"])
         with pytest.raises(ValueError, match=f"the bounds {{'views': 'all'}} .*which {name} does not make"):
             predict.main([*argv, *where, "--views", "all"])
+    with pytest.raises(ValueError, match=f"--vectors true asks for the mean of .* which {name} does not have"):
+        predict.main([*argv, *output, "--vectors", "true"])
     assert not (tmp_path / "out").exists()
     assert predict.main([*argv, *output, "--num_return_profiles", "2"])["predicted"] == 1

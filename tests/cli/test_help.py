@@ -34,6 +34,12 @@ INPUTS = {
         "--model_revision",
         "  recipe  ",
     ],
+    "score.py": [
+        '    {"user_id": "u1", "profile": {"stars": "4", "favorite_category": ["Pizza", "Coffee & Tea"], ...}}\n',
+        "Siddiqi, Credit Risk Scorecards, 2006",
+        "--against",
+        "  recipe  ",
+    ],
     "app.py": [
         "    python app.py --model outputs/quickstart\n",
         "whose variables MODEL_ID and MODEL_REVISION name the model",
@@ -43,6 +49,7 @@ INPUTS = {
     "benchmarks/demo_seeds.py": ["    python benchmarks/demo_seeds.py --output", "--flags"],
     "benchmarks/inference.py": ["    python benchmarks/inference.py --output", "--dtype {float32,bfloat16,float16}"],
     "benchmarks/train_step.py": ["    python -m benchmarks.train_step --output", "--matmul_precision"],
+    "prediction.flat": ["    python -m prediction.flat outputs/test\n", "profile.favorite_category.Pizza", "folder"],
     "upload.py": ["    python upload.py outputs/quickstart user/model\n", "--space"],
     "dataset_script.mmprofile_yelp": [
         '    *review.json     {"review_id": "r1", "user_id": "u1", "business_id": "b1", "stars": 4.0,',

@@ -39,7 +39,7 @@ def test_bars_of_a_moment_write_nothing():
     assert subprocess.run(program, cwd=ROOT, capture_output=True, check=True).stderr == b"left\n"
 
 
-@pytest.mark.parametrize("program", ["train.py", "predict.py", "upload.py", "app.py"])
+@pytest.mark.parametrize("program", ["train.py", "predict.py", "score.py", "upload.py", "app.py"])
 def test_each_program_that_draws_bars_draws_them_so(program):
     main = re.search(r"\ndef main\(.*?\n\n\n", (ROOT / program).read_text(), re.S).group()
     assert "log_progress()" in main

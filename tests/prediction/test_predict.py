@@ -11,6 +11,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 import predict
 from mmprofile import Sees
 from prediction.store import PredictionFolder
+from scoring import predictions
 from tests.tiny_corpus import SCHEMA, png, tiny_dataset, user, write_corpus
 from tests.tiny_folder import make_older, save_tiny_folder
 
@@ -105,7 +106,7 @@ def test_evaluation_scores_calibrates_and_draws(whole):
 def test_figures_name_the_corpus_and_the_split_that_was_predicted(model, corpus, tmp_path, monkeypatch):
     drawn = []
     for name in ("plot_confusion", "plot_calibration"):
-        monkeypatch.setattr(predict, name, lambda *args: drawn.append(args[-1]))
+        monkeypatch.setattr(predictions, name, lambda *args: drawn.append(args[-1]))
     run(model, corpus, tmp_path / "out", split="validation", evaluate=True)
     run(model, corpus / "test-00000-of-00001.parquet", tmp_path / "file", evaluate=True)
     of_split, of_file = "corpus, validation split, 4 users", "test-00000-of-00001.parquet, 10 users"
