@@ -23,6 +23,8 @@ The answers are Parquet files, OUTPUT/predictions, one row a user in the input's
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
 a photo that cannot be read is left out, with its caption: column `problems` says why, and the run ends with their
 numbers; with `--on_bad_photo stop` it ends at the first such photo. It fails if no user at all could be predicted.
+With `--update true` an output folder is brought up to date with another input: only new users and those with other
+reviews, captions or photos are predicted. `--output OUTPUT --forget ID ...`, without a model, removes users from it.
 Whatever is wrong with the input as a whole is said before the work starts.
 """
 
@@ -39,12 +41,12 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -62,11 +64,13 @@ from prediction.batches import (
     bucketed_batches,
     join_parts,
 )
+from prediction.forgetting import finish_forgetting, forget_users
 from prediction.inputs import DatasetUsers, LineUsers, open_users
 from prediction.linear import fast_linears
 from prediction.side_by_side import side_by_side
-from prediction.store import RESULTS, PredictionFolder
+from prediction.store import COUNTED, RESULTS, RUN, PredictionFolder, count_rows
 from prediction.text import describe
+from prediction.updating import Update, mend
 from scoring.evaluation import answers_of, check_bounds, profile_f1
 from scoring.plots import calibration, plot_calibration, plot_confusion
 from scoring.reporting import format_table
@@ -201,23 +205,8 @@ def write_predictions(
 
 def summarise(folder: PredictionFolder, measured: list[tuple[int, float, float]], device: torch.device) -> dict:
     """Numbers of the run, from its folder and each process' users, seconds and share of waiting."""
-    number, predicted, exact, coverage, left_out, shortened = 0, 0, 0, 0.0, 0, 0
-    for row in folder.read(["text", "exact", "coverage", "photos_left_out", "tokens_left_out"]):
-        number += 1
-        predicted += row["text"] is not None
-        exact += bool(row["exact"])
-        coverage += row["coverage"] or 0
-        left_out += row["photos_left_out"]
-        shortened += row["tokens_left_out"] > 0
     users, seconds = sum(m[0] for m in measured), max(m[1] for m in measured)
-    return {
-        "users": number,
-        "predicted": predicted,
-        "not_predicted": number - predicted,
-        "photos_left_out": left_out,
-        "texts_shortened": shortened,
-        "exact_share": exact / predicted if predicted else None,
-        "mean_coverage": coverage / predicted if predicted else None,
+    return count_rows(folder.read(COUNTED)) | {
         "users_this_time": users,
         "seconds": seconds,
         "users_per_second": users / seconds if users else None,
@@ -282,9 +271,22 @@ def _seen_by(config) -> Sees:
     return config.sees if hasattr(config, "sees") else seen_by(config)
 
 
+def forget(output: str, ids: Sequence[str]) -> dict:
+    """Removes users from a folder of predictions; returns what stands in its `results.json`, or {}."""
+    if not (Path(output) / RUN).is_file():
+        raise ValueError(f"{output} holds no predictions of predict.py")
+    with only_run(output):
+        results = forget_users(output, ids)
+    print(f"{len(set(ids))} users removed from {output}")
+    return results
+
+
 def main(argv: Sequence[str] | None = None) -> dict:
     """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
     arguments = parse_flags(PredictionArguments, argv, __doc__)
+    if arguments.forget:
+        assert arguments.output is not None
+        return forget(arguments.output, arguments.forget)
     log_progress()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each call has its own
@@ -336,15 +338,24 @@ def predict_to_folder(
     """What one process does of `main` where there is an output folder; `revision` is the model's, None of a folder."""
     schema, sees = users.schema, _seen_by(model.config)
     assert arguments.output is not None
-    folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users)
+    run, updates, digests = {}, False, None
     if accelerator.is_main_process:
-        folder.begin(describe_run(arguments, revision, users), arguments.overwrite_output)
-    accelerator.wait_for_everyone()
-    pending = folder.pending()
+        mend(arguments.output)
+        finish_forgetting(arguments.output)
+        run, digests = describe_run(arguments, revision, users), users.digests()
+        updates = arguments.update and (Path(arguments.output) / RUN).exists()
+        PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users).begin(
+            run, arguments.overwrite_output, updates
+        )
+    updates, digests = broadcast_object_list([updates, digests])
+    folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users, digests)
+    update = Update(folder) if updates else None
+    new = folder if update is None else update.new_rows(accelerator.num_processes)
+    pending = new.pending()
     accelerator.wait_for_everyone()  # all have looked before anyone writes
     mine = pending[accelerator.process_index :: accelerator.num_processes]
     size, views = arguments.batch_size, users.view_counts
-    batches = [b for s in mine for b in bucketed_batches(users.lengths, folder.shards[s], size, views)]
+    batches = [b for s in mine for b in bucketed_batches(users.lengths, new.shards[s], size, views)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     num_workers = arguments.num_workers
     if num_workers is None:
@@ -354,12 +365,14 @@ def predict_to_folder(
     clock = Clock()
     rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search, at_once)
     name = "predicting" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
-    write_predictions(rows, folder, mine, clock, name if accelerator.is_main_process else None)
+    write_predictions(rows, new, mine, clock, name if accelerator.is_main_process else None)
 
     measured = gather_object([(sum(map(len, batches)), clock.seconds, clock.wait_share)])
     results = {}
     if accelerator.is_main_process:
         results = {"model": arguments.model, "revision": revision}
+        if update is not None:
+            results |= update.finish(run, users.profiles(), arguments.gone == "keep", datetime.now(UTC))
         results |= summarise(folder, measured, accelerator.device)
         report(folder, results)
         if arguments.evaluate and results["predicted"]:

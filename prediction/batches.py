@@ -177,7 +177,7 @@ class PredictionCollator:
 
 
 def bucketed_batches(
-    lengths: np.ndarray, rows: range, batch_size: int, view_counts: np.ndarray | None = None
+    lengths: np.ndarray, rows: Iterable[int], batch_size: int, view_counts: np.ndarray | None = None
 ) -> Iterator[list[int]]:
     """Rows in batches of like length, the longest first.
 

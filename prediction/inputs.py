@@ -7,9 +7,13 @@ a `ValueError` before any work. What is wrong with one user (no review, a broken
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +22,14 @@ from datasets import Dataset
 
 from corpora.checks import COLUMNS, labels_schema
 from corpora.columns import is_text_profile, unified
-from corpora.digest import corpus_digest, update_by_file
+from corpora.digest import corpus_digest, file_facts, update_by_file
 from corpora.opening import open_corpus, table_kind
 from mmprofile import Profile, ProfileSchema, is_address, shown, shown_path
+from prediction.digests import facts_of, photos_as_facts, user_digest
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
 REVIEW_FIELDS = ("text", "images", "captions")  # of a review that is an object
 NUM_REVIEWS = 3  # of a view, as in training
-ALL_REVIEWS = 2**31 - 1  # as many as a list of Arrow holds
 # What JSON has, in words: what is refused is not quoted, it may be a whole user or a file.
 JSON_KINDS = {
     dict: "an object",
@@ -61,17 +65,41 @@ class User:
     photos_of: list[int] | None = None
 
     def in_views(self, num_reviews: int) -> list["User"]:
-        """The user in parts that a model reads one by one, each with so many reviews, the last with what is left, and
-        with their photos."""
+        """The user in parts that a model reads one by one, each with so many reviews and with their photos; the newest
+        has what `view_bounds` leaves it."""
         counts = self.photos_of or [0] * len(self.reviews)
         ends = np.cumsum([0, *counts]).tolist()
         parts = []
-        for first in range(0, len(self.reviews), num_reviews):
-            last = min(first + num_reviews, len(self.reviews))
+        for first, last in pairwise(view_bounds(len(self.reviews), num_reviews)):
             photos = slice(ends[first], ends[last])
             its = {name: getattr(self, name)[photos] for name in ("images", "captions", "positions")}
             parts.append(replace(self, reviews=self.reviews[first:last], photos_of=counts[first:last], **its))
         return parts
+
+
+def view_bounds(reviews: int, num_reviews: int, views: int | None = None) -> list[int]:
+    """Where views of a history, newest review first, begin and end.
+
+    They are cut from the oldest review on, and the newest one has what is left over: a review that comes later changes
+    that one, or is a view of its own, and all others stay as they are.
+
+    Args:
+        reviews: that there are.
+        num_reviews: of a view.
+        views: so many, the newest; None: all.
+
+    Returns:
+        0, the end of the newest view, that of the next ...
+    """
+    left_over = reviews % num_reviews
+    starts = [0] * (left_over > 0) + list(range(left_over, reviews + 1, num_reviews))
+    return starts if views is None else starts[: views + 1]
+
+
+def reviews_in_views(reviews: int, num_reviews: int, views: int | None) -> int:
+    """How many reviews of a history, the newest, stand in so many views; of one alone they are the newest
+    `num_reviews`, as in training, wherever `view_bounds` cuts."""
+    return min(reviews, num_reviews) if views == 1 else view_bounds(reviews, num_reviews, views)[-1]
 
 
 class DatasetUsers:
@@ -115,7 +143,8 @@ class DatasetUsers:
             raise ValueError(f"the model writes profiles of {list(schema.keys)}, the dataset has {given}")
         self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
         self.view_reviews = None if views == 1 else num_reviews
-        self.num_reviews, self.num_images = ALL_REVIEWS if views is None else num_reviews * views, num_images
+        self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=views)
+        self.num_images = num_images
         self.lengths = self._review_lengths()
         self.view_counts = _view_counts(self._review_counts(), num_reviews, views)
         chunks = self.dataset.data.column("reviews").chunks
@@ -128,31 +157,54 @@ class DatasetUsers:
     def __getitem__(self, index: int) -> User:
         """Raises a `ValueError` where a row is not valid."""
         row = self.dataset[index]
+        user = self._read(row, lambda image: image["bytes"] or image["path"])
+        if self.has_profiles:
+            user.profile = self._true_profile(row["profile"])
+        return user
+
+    def _read(self, row: dict, photo: Callable[[dict], Any]) -> User:
+        """A user without the true profile; `photo` makes of a photo's struct what the user has."""
         reviews = [review for review in row["reviews"] or () if review]
-        counts: list[int] = []
-        texts = [review["text"] or "" for review in reviews[: self.num_reviews]]
+        num_reviews, counts = self.taken(len(reviews)), []
+        texts = [review["text"] or "" for review in reviews[:num_reviews]]
         user = User(row["user_id"], texts, photos_of=counts)
         for number, review in enumerate(reviews):
-            images = [image and (image["bytes"] or image["path"]) for image in review["images"] or ()]
+            images = [image and photo(image) for image in review["images"] or ()]
             captions = review["captions"] or [None] * len(images)
             if len(captions) != len(images):
                 raise ValueError(f"review {number} has {len(images)} photos and {len(captions)} captions")
-            taken = self.num_images if number < self.num_reviews else 0
-            if number < self.num_reviews:
+            taken = self.num_images if number < num_reviews else 0
+            if number < num_reviews:
                 counts.append(len(images[:taken]))
             user.images += images[:taken]
             user.captions += captions[:taken]
             user.positions += range(user.num_images, user.num_images + len(images[:taken]))
             user.num_images += len(images)
-        if self.has_profiles:
-            with suppress(ValueError):  # a label may be missing
-                read = self.schema.profile_from_labels if self.has_labels else self.schema.validate
-                user.profile = read(row["profile"] or {})
         return user
+
+    def _true_profile(self, given: dict | None) -> Profile | None:
+        with suppress(ValueError):  # a label may be missing
+            return (self.schema.profile_from_labels if self.has_labels else self.schema.validate)(given or {})
+        return None
 
     def digest(self) -> str:
         """Tells inputs apart, see `corpus_digest`."""
         return corpus_digest(self.dataset, COLUMNS[: 2 + self.has_profiles])
+
+    def digests(self) -> list[str]:
+        """Of each user, see `user_digest`; no photo is read but its ends."""
+        found = []
+        for chunk in self.dataset.data.column("reviews").chunks:
+            for reviews in photos_as_facts(chunk).to_pylist():
+                row = {"user_id": "", "reviews": reviews}
+                found.append(user_digest(partial(self._read, row, facts_of)))
+        return found
+
+    def profiles(self) -> list[Profile | None]:
+        """The true ones; None where one is not known."""
+        if not self.has_profiles:
+            return [None] * len(self)
+        return [self._true_profile(given) for given in self.dataset.data.column("profile").to_pylist()]
 
     def _review_lengths(self) -> np.ndarray:
         """Read from the texts' column alone: rows hold photos."""
@@ -162,7 +214,8 @@ class DatasetUsers:
             until = np.concatenate([[0], np.cumsum(characters.to_numpy(zero_copy_only=False))])
             counts = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
             ends = np.cumsum(counts)
-            lengths.append(until[ends - counts + np.minimum(counts, self.num_reviews)] - until[ends - counts])
+            taken = np.array([self.taken(count) for count in counts.tolist()], dtype=np.int64)
+            lengths.append(until[ends - counts + taken] - until[ends - counts])
         return np.concatenate(lengths)
 
     def _review_counts(self) -> np.ndarray:
@@ -189,7 +242,8 @@ class LineUsers:
     def __init__(self, path: str | Path, schema: ProfileSchema, num_reviews: int = NUM_REVIEWS, views: int | None = 1):
         self.path, self.schema = Path(path), schema
         self.view_reviews = None if views == 1 else num_reviews
-        self.num_reviews = ALL_REVIEWS if views in (1, None) else num_reviews * views
+        # Of one view that is all of a line, all.
+        self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=None if views == 1 else views)
         counts = []
         self.offsets, self.has_captions, ids, lengths, profiles = [], False, [], [], 0
         with open(self.path, "rb") as file:
@@ -207,7 +261,7 @@ class LineUsers:
                     counts.append(len(fields["reviews"]))
                     self.offsets.append(offset)
                     ids.append(fields["user_id"])
-                    lengths.append(sum(map(len, fields["reviews"][: self.num_reviews])))
+                    lengths.append(sum(map(len, fields["reviews"][: self.taken(counts[-1])])))
                     profiles += fields["profile"] is not None
                     self.has_captions |= any(fields["captions"])
                 offset += len(line)
@@ -223,12 +277,22 @@ class LineUsers:
         with open(self.path, "rb") as file:
             file.seek(self.offsets[index])
             fields = self._parse(file.readline(), f"user {self.ids[index]!r}")
-        images = [name if is_address(name) else str(self.path.parent / name) for name in fields["images"]]
-        counts = None if fields["photos_of"] is None else fields["photos_of"][: self.num_reviews]
+        user = self._read(fields)
+        user.images = [self._place(name) for name in user.images]
+        return user
+
+    def _place(self, name: str) -> str:
+        """Where a photo is."""
+        return name if is_address(name) else str(self.path.parent / name)
+
+    def _read(self, fields: dict) -> User:
+        """A user whose photos are named as the line does."""
+        images, num_reviews = fields["images"], self.taken(len(fields["reviews"]))
+        counts = None if fields["photos_of"] is None else fields["photos_of"][:num_reviews]
         taken = None if counts is None else sum(counts)
         return User(
             user_id=fields["user_id"],
-            reviews=fields["reviews"][: self.num_reviews],
+            reviews=fields["reviews"][:num_reviews],
             images=images[:taken],
             captions=fields["captions"][:taken],
             positions=list(range(len(images)))[:taken],
@@ -244,6 +308,25 @@ class LineUsers:
         for index in range(len(self)):
             update_by_file(digest, self[index].images)
         return digest.hexdigest()
+
+    def digests(self) -> list[str]:
+        """Of each user, see `user_digest`; no photo is read."""
+        return [user_digest(partial(self._with_facts, fields)) for fields in self._lines()]
+
+    def profiles(self) -> list[Profile | None]:
+        """The true ones; None where one is not known."""
+        return [fields["profile"] for fields in self._lines()]
+
+    def _with_facts(self, fields: dict) -> User:
+        user = self._read(fields)
+        user.images = [[name, file_facts(self._place(name))] for name in user.images]
+        return user
+
+    def _lines(self) -> Iterator[dict]:
+        with open(self.path, "rb") as file:
+            for user_id, offset in zip(self.ids, self.offsets, strict=True):
+                file.seek(offset)
+                yield self._parse(file.readline(), f"user {user_id!r}")
 
     def _parse(self, line: bytes, where: str) -> dict:
         try:

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from mmprofile.configuration_mmprofile import ProfileSchema
-from prediction.inputs import DatasetUsers, LineUsers, open_users
+from prediction.inputs import DatasetUsers, LineUsers, open_users, view_bounds
 from tests.tiny_corpus import SCHEMA, features, png, tiny_dataset, user, write_corpus
 
 PROFILE = SCHEMA.profile_from_labels(user(0)["profile"])
@@ -168,3 +168,50 @@ def test_photos_of_no_review_are_refused_where_there_are_to_be_several_views(tmp
     assert open_users(write_lines(tmp_path, line(1)), None, "test", SCHEMA, 2, None, views=2).view_counts.tolist() == [
         1
     ]
+
+
+@pytest.mark.parametrize(
+    ("reviews", "views", "bounds"),
+    [
+        (0, None, [0]),
+        (1, None, [0, 1]),
+        (3, None, [0, 3]),
+        (7, None, [0, 1, 4, 7]),
+        (8, None, [0, 2, 5, 8]),
+        (9, None, [0, 3, 6, 9]),
+        (8, 2, [0, 2, 5]),
+        (8, 9, [0, 2, 5, 8]),
+    ],
+)
+def test_views_are_cut_from_the_oldest_review_on(reviews, views, bounds):
+    assert view_bounds(reviews, 3, views) == bounds
+
+
+def seen(users) -> list[list[list[str]]]:
+    found = [[view.reviews for view in users[index].in_views(3)] for index in range(len(users))]
+    assert [len(views) for views in found] == users.view_counts.tolist()
+    assert [sum(map(len, sum(views, []))) for views in found] == users.lengths.tolist()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["dataset", "file"])
+def test_a_new_review_changes_the_newest_view_alone(tmp_path, kind):
+    texts = [f"review {number}" for number in reversed(range(9))]  # newest first
+
+    def users(views: int | None):
+        path = write_lines(tmp_path, line(1, reviews=texts[1:]), line(2, reviews=texts))
+        rows = [
+            user(1) | {"reviews": [{"text": text, "images": [], "captions": []} for text in its]}
+            for its in (texts[1:], texts)
+        ]
+        rows[1]["user_id"] = "u2"
+        if kind == "dataset":
+            return DatasetUsers(Dataset.from_list(rows, features=features()), SCHEMA, 3, views=views)
+        return LineUsers(path, SCHEMA, 3, views)
+
+    before, after = seen(users(None))
+    assert [len(view) for view in before] == [2, 3, 3] and after[1:] == before[1:]
+    assert after[0] == [texts[0], *before[0]]
+    assert seen(users(2)) == [before[:2], after[:2]]
+    one = users(1)
+    assert one[0].reviews == (texts[1:4] if kind == "dataset" else texts[1:])  # the paper's recipe
