@@ -64,6 +64,7 @@ from prediction.batches import (
     bucketed_batches,
     join_parts,
 )
+from prediction.encodings import KeptEncodings
 from prediction.forgetting import finish_forgetting, forget_users
 from prediction.inputs import DatasetUsers, LineUsers, open_users
 from prediction.linear import fast_linears
@@ -102,12 +103,18 @@ def describe_run(arguments: PredictionArguments, revision: str | None, users: Da
 
 
 def read_batches(
-    users, batches: Sequence[list[int]], processor, sees: Sees, num_workers: int, on_bad_photo: str = "skip"
+    users,
+    batches: Sequence[list[int]],
+    processor,
+    sees: Sees,
+    num_workers: int,
+    on_bad_photo: str = "skip",
+    encodings: KeptEncodings | None = None,
 ) -> Iterator[PredictionBatch]:
     """Batches in the order given, read and decoded by the workers while the device computes: two batches ahead, or two
     parts a worker."""
     parts, ahead = batch_parts(batches), 2 * len(batch_parts(batches[:1]))
-    encoded = EncodedUsers(users, processor, sees, on_bad_photo)
+    encoded = EncodedUsers(users, processor, sees, on_bad_photo, encodings)
     loader = DataLoader(
         encoded,
         batch_sampler=parts,
@@ -146,18 +153,26 @@ class Clock:
 
 
 def predict_rows(
-    model, tokenizer, batches: Iterable[PredictionBatch], search: dict, batches_at_once: int = 1
+    model,
+    tokenizer,
+    batches: Iterable[PredictionBatch],
+    search: dict,
+    batches_at_once: int = 1,
+    encodings: KeptEncodings | None = None,
 ) -> Iterator[tuple[int, dict]]:
     """Each user's row number in the input and its columns, see `prediction.store.arrow_schema`, batch after batch."""
 
     def answers_to(batch: PredictionBatch) -> list[dict]:
         if not batch.users:
             return []
-        inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
         with fast_linears(model.device):  # in this thread: `side_by_side` has several
             views = [user.num_views for user in batch.users]
-            of_views = {} if max(views) == 1 else {"views": views}
-            return answers_of(model, tokenizer, inputs, **search, **of_views)
+            options = search if max(views) == 1 else search | {"views": views}
+            inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
+            if encodings is not None:
+                inputs = encodings.encode(model, batch.users, inputs)
+                options = options | {"encoder_outputs": inputs.pop("encoder_outputs")}
+            return answers_of(model, tokenizer, inputs, **options)
 
     for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
         for user, answer in zip(batch.users, answers, strict=True):
@@ -312,6 +327,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
     several = {} if arguments.views == 1 else {"views": arguments.views}
     check_bounds(model, arguments.bounds | several)
+    if arguments.keep_encodings and not hasattr(model, "encode"):
+        raise ValueError(f"--keep_encodings is of models that encode, {arguments.model!r} has no encoder of its own")
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -347,7 +364,7 @@ def predict_to_folder(
         PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users).begin(
             run, arguments.overwrite_output, updates
         )
-    updates, digests = broadcast_object_list([updates, digests])
+    run, updates, digests = broadcast_object_list([run, updates, digests])
     folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users, digests)
     update = Update(folder) if updates else None
     new = folder if update is None else update.new_rows(accelerator.num_processes)
@@ -360,10 +377,11 @@ def predict_to_folder(
     num_workers = arguments.num_workers
     if num_workers is None:
         num_workers = max(1, cores // accelerator.num_processes - 1)
-    read = read_batches(users, batches, processor, sees, num_workers, arguments.on_bad_photo)
+    encodings = KeptEncodings(arguments.output, run) if arguments.keep_encodings else None
+    read = read_batches(users, batches, processor, sees, num_workers, arguments.on_bad_photo, encodings)
     at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
-    rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search, at_once)
+    rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search, at_once, encodings)
     name = "predicting" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
     write_predictions(rows, new, mine, clock, name if accelerator.is_main_process else None)
 

@@ -32,6 +32,9 @@ class PredictionArguments:
     output: str | None = flag(None, "folder for the predictions; one that holds a part of them is completed")
     overwrite_output: bool = flag(False, "forget the predictions that the output folder holds")
     update: bool = flag(False, "bring the predictions that the output folder holds up to date with the input")
+    keep_encodings: bool = flag(
+        False, "keep what the encoders made of each view in the output folder: a new review costs only its own view"
+    )
     gone: str = flag("keep", "users that are no longer in the input: keep their row, with a mark, or remove it")
     forget: list[str] = flag([], "ids of users to remove from the output folder, for good; needs no model and input")
     show: int = flag(0, "print so many users, the first, with their profiles")
@@ -74,6 +77,8 @@ class PredictionArguments:
         if self.update and (self.overwrite_output or self.output is None):
             raise ValueError("--update is of an --output, and goes without --overwrite_output")
         check_given(self, "model", "dataset")
+        if self.keep_encodings and self.output is None:
+            raise ValueError("--keep_encodings needs an --output")
         if self.output is None and (self.evaluate or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
         if self.views != "all":

@@ -57,6 +57,13 @@ def facts_of(photo: dict) -> list | None:
     return photo["path"] and [photo["path"], file_facts(photo["path"])]
 
 
+def file_facts_of(photo: Any) -> list | None:
+    """What of a photo as a user has it, bytes or a path, a digest takes."""
+    if isinstance(photo, bytes):
+        return [len(photo), photo[-END:].hex()]
+    return photo and [photo, file_facts(photo)]
+
+
 def _lists(of: pa.Array, values: pa.Array) -> pa.ListArray:
     """The lists of an array, with other values; an empty list where there is none."""
     counts = pc.fill_null(pc.list_value_length(of), 0).to_numpy(zero_copy_only=False)

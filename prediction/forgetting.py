@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from files.output_files import UNFINISHED, read_json, remove_unfinished, write_json
 from mmprofile import shown
+from prediction.encodings import encodings_path
 from prediction.store import COUNTED, RESULTS, ROOM, RUN, STAGE, count_rows, write_table
 from prediction.updating import mend
 
@@ -43,6 +44,7 @@ def forget_users(folder: str | os.PathLike, ids: Sequence[str]) -> dict:
     there = set(begun)
     for path in _tables(folder):
         there.update(pq.read_table(path, columns=["user_id"])["user_id"].to_pylist())
+    there.update(user_id for user_id in ids if encodings_path(folder, user_id).exists())
     if missing := [user_id for user_id in dict.fromkeys(ids) if user_id not in there]:
         raise ValueError(f"{folder} holds nothing of the users {', '.join(map(shown, missing))}; nothing was removed")
     write_json(folder / FORGETTING, {"ids": list(dict.fromkeys(ids))})
@@ -67,6 +69,8 @@ def finish_forgetting(folder: str | os.PathLike) -> list[str]:
         left = table.filter(pc.invert(pc.is_in(table["user_id"], forgotten)))
         if len(left) < len(table):
             write_table(path, left)
+    for user_id in ids:
+        encodings_path(folder, user_id).unlink(missing_ok=True)
     _count_again(folder)
     (folder / FORGETTING).unlink()
     return ids

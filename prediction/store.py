@@ -23,6 +23,7 @@ RUN = "run.json"
 RESULTS = "results.json"
 OTHERWISE = "choose another output or --overwrite_output true"
 COUNTED = ["text", "exact", "coverage", "photos_left_out", "tokens_left_out"]
+ENCODINGS = "encodings"  # that are kept, see `prediction.encodings`
 STAGE = "update"  # of an update that is not finished, see `prediction.updating`
 
 
@@ -99,7 +100,7 @@ class PredictionFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         room, begun = self.folder / ROOM, self.folder / RUN
         if overwrite:
-            for name in (ROOM, STAGE):
+            for name in (ROOM, STAGE, ENCODINGS):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
             for name in (RUN, RESULTS):
                 (self.folder / name).unlink(missing_ok=True)

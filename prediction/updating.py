@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from files.exchange import exchange, mend_exchange
 from files.output_files import remove_unfinished, replacing, write_json
 from mmprofile import Profile
+from prediction.encodings import keep_encodings_of
 from prediction.store import ROOM, RUN, STAGE, PredictionFolder, check_columns, write_table
 
 COMPUTED = "computed"
@@ -109,6 +110,7 @@ class Update:
             _write(new / GONE_FILE, _with_column(table, "gone_since", since), gone, tables)
         exchange(self.folder.folder / ROOM, new)
         write_json(self.folder.folder / RUN, run)
+        keep_encodings_of(self.folder.folder, self.folder.ids)
         shutil.rmtree(self.stage, ignore_errors=True)
         kept = sum(key in self.known and self.known[key][0].parent.name == ROOM for key in keys)
         return {"kept": kept, "gone": len(gone)}

@@ -11,6 +11,7 @@ import pytest
 
 import predict
 from prediction import forgetting, updating
+from prediction.encodings import encodings_path
 from tests.files.test_output_files import held
 from tests.prediction.test_predict import model, rows_of, run  # noqa: F401
 from tests.prediction.test_updating import ALONE, PROFILE, computed, line, lines  # noqa: F401
@@ -135,6 +136,14 @@ def test_any_other_run_ends_it_too_and_a_user_in_the_input_is_predicted_again(
     assert holds(output, "u3") == []
     results = run(model, first / "users.jsonl", output, update=True, **ALONE)
     assert computed == [3] and (results["kept"], results["users"]) == (7, 8)
+
+
+def test_encodings_that_are_kept_are_forgotten(model, lines, tmp_path):
+    run(model, lines(line(1), line(2)), tmp_path / "out", keep_encodings=True, **ALONE)
+    kept = {user_id: encodings_path(tmp_path / "out", user_id) for user_id in ("u1", "u2")}
+    assert all(path.exists() for path in kept.values())
+    forget(tmp_path / "out", "u1")
+    assert [path for path in (tmp_path / "out" / "encodings").glob("*/*")] == [kept["u2"]]
 
 
 def test_an_update_after_forgetting_is_the_run_from_scratch(model, output, lines, tmp_path):
