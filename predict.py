@@ -24,6 +24,8 @@ The answers are Parquet files, OUTPUT/predictions, one row a user in the input's
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
 a photo that cannot be read is left out, with its caption: column `problems` says why, and the run ends with their
 numbers; with `--on_bad_photo stop` it ends at the first such photo. It fails if no user at all could be predicted.
+With `--update true` an output folder is brought up to date with another input: only new users and those with other
+reviews, captions or photos are predicted. `--output OUTPUT --forget ID ...`, without a model, removes users from it.
 Whatever is wrong with the input as a whole is said before the work starts.
 """
 
@@ -40,19 +42,19 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
-from files.output_files import WriteFailure, only_run, read_json, write_json
+from files.output_files import WriteFailure, only_run, write_json
 from mmprofile import ProfileSchema, Sees, seen_by
 from prediction.batches import (
     EncodedUser,
@@ -63,13 +65,16 @@ from prediction.batches import (
     bucketed_batches,
     join_parts,
 )
+from prediction.encodings import KeptEncodings
 from prediction.flat import write_table
+from prediction.forgetting import finish_forgetting, forget_users
 from prediction.inputs import NUM_REVIEWS, DatasetUsers, LineUsers, open_users
 from prediction.linear import fast_linears
 from prediction.notes import model_notes
 from prediction.side_by_side import side_by_side
-from prediction.store import RESULTS, RUN, TABLE, PredictionFolder
+from prediction.store import COUNTED, RESULTS, RUN, TABLE, PredictionFolder, count_rows
 from prediction.text import describe
+from prediction.updating import Update, mend
 from scoring.evaluation import answers_of, check_bounds
 from scoring.predictions import draw_scores, format_scores, score_rows
 
@@ -107,12 +112,18 @@ def views_read(arguments: PredictionArguments, config) -> int | None:
 
 
 def read_batches(
-    users, batches: Sequence[list[int]], processor, sees: Sees, num_workers: int, on_bad_photo: str = "skip"
+    users,
+    batches: Sequence[list[int]],
+    processor,
+    sees: Sees,
+    num_workers: int,
+    on_bad_photo: str = "skip",
+    encodings: KeptEncodings | None = None,
 ) -> Iterator[PredictionBatch]:
     """Batches in the order given, read and decoded by the workers while the device computes: two batches ahead, or two
     parts a worker."""
     parts, ahead = batch_parts(batches), 2 * len(batch_parts(batches[:1]))
-    encoded = EncodedUsers(users, processor, sees, on_bad_photo)
+    encoded = EncodedUsers(users, processor, sees, on_bad_photo, encodings)
     loader = DataLoader(
         encoded,
         batch_sampler=parts,
@@ -151,18 +162,26 @@ class Clock:
 
 
 def predict_rows(
-    model, tokenizer, batches: Iterable[PredictionBatch], search: dict, batches_at_once: int = 1
+    model,
+    tokenizer,
+    batches: Iterable[PredictionBatch],
+    search: dict,
+    batches_at_once: int = 1,
+    encodings: KeptEncodings | None = None,
 ) -> Iterator[tuple[int, dict]]:
     """Each user's row number in the input and its columns, see `prediction.store.arrow_schema`, batch after batch."""
 
     def answers_to(batch: PredictionBatch) -> list[dict]:
         if not batch.users:
             return []
-        inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
         with fast_linears(model.device):  # in this thread: `side_by_side` has several
             views = [user.num_views for user in batch.users]
-            of_views = {"views": views} if max(views) > 1 else {}
-            return answers_of(model, tokenizer, inputs, **search, **of_views)
+            options = search | {"views": views} if max(views) > 1 else search
+            inputs = batch.joined_inputs(tokenizer.pad_token_id, model.device)
+            if encodings is not None:
+                inputs = encodings.encode(model, batch.users, inputs)
+                options = options | {"encoder_outputs": inputs.pop("encoder_outputs")}
+            return answers_of(model, tokenizer, inputs, **options)
 
     for batch, answers in side_by_side(answers_to, batches, model.device, batches_at_once):
         for user, answer in zip(batch.users, answers, strict=True):
@@ -210,23 +229,8 @@ def write_predictions(
 
 def summarise(folder: PredictionFolder, measured: list[tuple[int, float, float]], device: torch.device) -> dict:
     """Numbers of the run, from its folder and each process' users, seconds and share of waiting."""
-    number, predicted, exact, coverage, left_out, shortened = 0, 0, 0, 0.0, 0, 0
-    for row in folder.read(["text", "exact", "coverage", "photos_left_out", "tokens_left_out"]):
-        number += 1
-        predicted += row["text"] is not None
-        exact += bool(row["exact"])
-        coverage += row["coverage"] or 0
-        left_out += row["photos_left_out"]
-        shortened += row["tokens_left_out"] > 0
     users, seconds = sum(m[0] for m in measured), max(m[1] for m in measured)
-    return {
-        "users": number,
-        "predicted": predicted,
-        "not_predicted": number - predicted,
-        "photos_left_out": left_out,
-        "texts_shortened": shortened,
-        "exact_share": exact / predicted if predicted else None,
-        "mean_coverage": coverage / predicted if predicted else None,
+    return count_rows(folder.read(COUNTED)) | {
         "users_this_time": users,
         "seconds": seconds,
         "users_per_second": users / seconds if users else None,
@@ -288,9 +292,22 @@ def _seen_by(config) -> Sees:
     return config.sees if hasattr(config, "sees") else seen_by(config)
 
 
+def forget(output: str, ids: Sequence[str]) -> dict:
+    """Removes users from a folder of predictions; returns what stands in its `results.json`, or {}."""
+    if not (Path(output) / RUN).is_file():
+        raise ValueError(f"{output} holds no predictions of predict.py")
+    with only_run(output):
+        results = forget_users(output, ids)
+    print(f"{len(set(ids))} users removed from {output}")
+    return results
+
+
 def main(argv: Sequence[str] | None = None) -> dict:
     """Predicts, writes and shows; returns what stands in the output folder's `results.json`, or {} without one."""
     arguments = parse_flags(PredictionArguments, argv, __doc__)
+    if arguments.forget:
+        assert arguments.output is not None
+        return forget(arguments.output, arguments.forget)
     log_progress()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans for each new shape, and each call has its own
@@ -317,6 +334,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
             check_input(users, sees, arguments.evaluate)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
     check_bounds(model, arguments.search | ({} if views == 1 else {"views": arguments.views}) | arguments.told)
+    if arguments.keep_encodings and not hasattr(model, "encode"):
+        raise ValueError(f"--keep_encodings is of models that encode, {arguments.model!r} has no encoder of its own")
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -343,32 +362,45 @@ def predict_to_folder(
     """What one process does of `main` where there is an output folder; `revision` is the model's, None of a folder."""
     schema, sees = users.schema, _seen_by(model.config)
     assert arguments.output is not None
+    run, updates, digests = {}, False, None
     vector_size = model.config.text_config.d_model if arguments.vectors else None
-    folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users, vector_size)
     if accelerator.is_main_process:
-        folder.begin(describe_run(arguments, revision, users), arguments.overwrite_output)
-    accelerator.wait_for_everyone()
-    folder.notes = model_notes(arguments.model, revision, schema, read_json(folder.folder / RUN))
-    pending = folder.pending()
+        mend(arguments.output)
+        finish_forgetting(arguments.output)
+        run, digests = describe_run(arguments, revision, users), users.digests()
+        updates = arguments.update and (Path(arguments.output) / RUN).exists()
+        PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users, vector_size).begin(
+            run, arguments.overwrite_output, updates
+        )
+    run, updates, digests = broadcast_object_list([run, updates, digests])
+    folder = PredictionFolder(arguments.output, schema, users.ids, arguments.shard_users, vector_size, digests)
+    folder.notes = model_notes(arguments.model, revision, schema, run)
+    update = Update(folder) if updates else None
+    new = folder if update is None else update.new_rows(accelerator.num_processes)
+    pending = new.pending()
     accelerator.wait_for_everyone()  # all have looked before anyone writes
     mine = pending[accelerator.process_index :: accelerator.num_processes]
     size, views = arguments.batch_size, users.view_counts
-    batches = [b for s in mine for b in bucketed_batches(users.lengths, folder.shards[s], size, views)]
+    batches = [b for s in mine for b in bucketed_batches(users.lengths, new.shards[s], size, views)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     num_workers = arguments.num_workers
     if num_workers is None:
         num_workers = max(1, cores // accelerator.num_processes - 1)
-    read = read_batches(users, batches, processor, sees, num_workers, arguments.on_bad_photo)
+    encodings = KeptEncodings(arguments.output, run) if arguments.keep_encodings else None
+    read = read_batches(users, batches, processor, sees, num_workers, arguments.on_bad_photo, encodings)
     at_once = arguments.batches_at_once or (2 if accelerator.device.type == "cuda" else 1)
     clock = Clock()
-    rows = predict_rows(model, processor.tokenizer, clock.over(read), arguments.search | arguments.told, at_once)
+    asked = arguments.search | arguments.told
+    rows = predict_rows(model, processor.tokenizer, clock.over(read), asked, at_once, encodings)
     name = "predicting" if accelerator.num_processes == 1 else f"process 1 of {accelerator.num_processes}"
-    write_predictions(rows, folder, mine, clock, name if accelerator.is_main_process else None)
+    write_predictions(rows, new, mine, clock, name if accelerator.is_main_process else None)
 
     measured = gather_object([(sum(map(len, batches)), clock.seconds, clock.wait_share)])
     results = {}
     if accelerator.is_main_process:
         results = {"model": arguments.model, "revision": revision}
+        if update is not None:
+            results |= update.finish(run, users.profiles(), arguments.gone == "keep", datetime.now(UTC))
         results |= summarise(folder, measured, accelerator.device)
         report(folder, results)
         if arguments.flat or (folder.folder / TABLE).is_dir():  # one that stands there keeps up

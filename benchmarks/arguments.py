@@ -66,6 +66,20 @@ def inference_parser(description: str | None) -> ArgumentParser:
     return parser
 
 
+def update_parser(description: str | None) -> ArgumentParser:
+    """Of update.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures")
+    parser.add_argument("--size", choices=("base", "small", "tiny"), default="tiny", help="of the random weights")
+    parser.add_argument("--text_tokens", type=int, default=600, help="that the model reads at most")
+    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--changed", type=int, default=10, help="of the users")
+    parser.add_argument("--reviews", type=int, default=8, help="of a user, each with a photo")
+    parser.add_argument("--words", type=int, default=60, help="of a review")
+    parser.add_argument("--batch_size", type=int, default=32, help="of predict.py")
+    return parser
+
+
 def search_parser(description: str | None) -> ArgumentParser:
     """Of search.py."""
     parser = _parser(description)

@@ -27,11 +27,16 @@ def corpus_digest(dataset: Dataset, columns: Iterable[str]) -> str:
 def update_by_file(digest, paths: Iterable[str]) -> None:
     """Adds to a digest of hashlib's the sizes of files and when they were changed last; they are not read."""
     for path in paths:
-        try:
-            found = os.stat(path)
-            digest.update(f"{found.st_size} {found.st_mtime_ns} ".encode())
-        except (OSError, ValueError):  # not there, or no path of this machine
-            digest.update(b"- ")
+        digest.update(f"{file_facts(path)} ".encode())
+
+
+def file_facts(path: str) -> str:
+    """A file's size and when it was changed last; it is not read. "-" where it is not there."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # not there, or no path of this machine
+        return "-"
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _digest_values(values: pa.Array, name: str, digests: dict) -> None:

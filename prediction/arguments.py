@@ -8,6 +8,7 @@ from cli.flags import check_choice, check_given, check_least, flag
 from files.unreadable_photos import ON_BAD_PHOTO
 
 COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
+GONE = ("keep", "remove")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -30,6 +31,12 @@ class PredictionArguments:
     split: str = flag("test", "of the corpus")
     output: str | None = flag(None, "folder for the predictions; one that holds a part of them is completed")
     overwrite_output: bool = flag(False, "forget the predictions that the output folder holds")
+    update: bool = flag(False, "bring the predictions that the output folder holds up to date with the input")
+    keep_encodings: bool = flag(
+        False, "keep what the encoders made of each view in the output folder: a new review costs only its own view"
+    )
+    gone: str = flag("keep", "users that are no longer in the input: keep their row, with a mark, or remove it")
+    forget: list[str] = flag([], "ids of users to remove from the output folder, for good; needs no model and input")
     show: int = flag(0, "print so many users, the first, with their profiles")
     evaluate: bool = flag(False, "score the predictions against the true profiles")
     flat: bool = flag(False, "write a table without nested columns beside the predictions, OUTPUT/table")
@@ -67,7 +74,18 @@ class PredictionArguments:
     dtype: str = flag("float32", "of the weights: float32, bfloat16 or float16")
 
     def __post_init__(self):
+        check_choice(self, "gone", GONE)
+        if self.forget:
+            check_given(self, "output")
+            others = [name for name in ("overwrite_output", "update", "show", "evaluate") if getattr(self, name)]
+            if others:
+                raise ValueError(f"--forget goes without {' and '.join(f'--{name}' for name in others)}")
+            return
+        if self.update and (self.overwrite_output or self.output is None):
+            raise ValueError("--update is of an --output, and goes without --overwrite_output")
         check_given(self, "model", "dataset")
+        if self.keep_encodings and self.output is None:
+            raise ValueError("--keep_encodings needs an --output")
         if self.output is None and (self.evaluate or self.flat or self.vectors or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
         if self.views != "all":

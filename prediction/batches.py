@@ -14,6 +14,7 @@ import torch
 from files.photo_bytes import look_up, pixel_table, resized
 from files.unreadable_photos import UnreadablePhoto
 from mmprofile import Photo, Profile, Sees, join_padded
+from prediction.encodings import KeptEncodings
 from prediction.inputs import DatasetUsers, LineUsers, User
 
 PART = 16  # users
@@ -30,9 +31,13 @@ class EncodedUser:
         problems: why there is no prediction, which photos were left out and what of the text, as sentences.
         photos_left_out: how many photos could not be read, or were too many.
         tokens_left_out: how many tokens of the text did not fit in.
+        keys: of each view, where encodings are kept, what it is found by; None for one that is not kept.
+        kept: of each view, what is kept of it, see `KeptEncodings.load`; None where it is to be encoded.
+        notes: of each view, what is kept beside its encoding.
     """
 
     index: int
+    user_id: str = ""
     inputs: list[dict] | None = None
     num_views: int = 0
     positions: list[int] = field(default_factory=list)
@@ -41,6 +46,9 @@ class EncodedUser:
     problems: list[str] = field(default_factory=list)
     photos_left_out: int = 0
     tokens_left_out: int = 0
+    keys: list[str | None] = field(default_factory=list)
+    kept: list[dict | None] = field(default_factory=list)
+    notes: list[dict] = field(default_factory=list)
 
 
 class EncodedUsers(torch.utils.data.Dataset):
@@ -49,14 +57,23 @@ class EncodedUsers(torch.utils.data.Dataset):
     Args:
         on_bad_photo: "skip": a photo that cannot be read is left out, with its caption if there is one for each, and
             noted with the user; "stop": it is an `UnreadablePhoto`.
+        encodings: views that are among these are neither tokenised nor their photos decoded.
 
     Attributes:
         table: of `pixel_table`, for photos that are bytes; None where they are `pixel_values`, as there is no table
             for the processor.
     """
 
-    def __init__(self, users: DatasetUsers | LineUsers, processor, sees: Sees, on_bad_photo: str = "skip"):
+    def __init__(
+        self,
+        users: DatasetUsers | LineUsers,
+        processor,
+        sees: Sees,
+        on_bad_photo: str = "skip",
+        encodings: KeptEncodings | None = None,
+    ):
         self.users, self.processor, self.sees, self.on_bad_photo = users, processor, sees, on_bad_photo
+        self.encodings = encodings
         self.table: torch.Tensor | None = None
         if sees.images:
             try:
@@ -74,12 +91,36 @@ class EncodedUsers(torch.utils.data.Dataset):
         except ValueError as error:
             encoded.problems.append(str(error))
             return encoded
-        encoded.num_images, encoded.profile = user.num_images, user.profile
+        encoded.user_id, encoded.num_images, encoded.profile = user.user_id, user.num_images, user.profile
         views = [user] if size is None else user.in_views(size, self.users.views)
-        found = [self._encode(view, encoded) for view in views]
+        if self.encodings is None:
+            found = [self._encode(view, encoded) for view in views]
+        else:
+            keys = [self.encodings.key(view) for view in views]
+            there = self.encodings.load(user.user_id, keys)
+            found = [
+                self._encode_or_take(view, encoded, key, there.get(key)) for view, key in zip(views, keys, strict=True)
+            ]
         encoded.inputs = [inputs for inputs in found if inputs is not None] or None
         encoded.num_views = len(encoded.inputs or ())
         return encoded
+
+    def _encode_or_take(self, view: User, encoded: EncodedUser, key: str, kept: dict | None) -> dict | None:
+        """`_encode`, or {} where the view is kept; one with a photo left out is not: the photo's number may change."""
+        if kept is not None:
+            encoded.positions += view.positions if self.sees.images else []
+            encoded.tokens_left_out += kept["tokens_left_out"]
+            encoded.problems += kept["problems"]
+            inputs, its_key = {}, key
+        else:
+            before = encoded.photos_left_out
+            if (inputs := self._encode(view, encoded)) is None:
+                return None
+            its_key = key if encoded.photos_left_out == before else None
+        encoded.keys.append(its_key)
+        encoded.kept.append(kept)
+        encoded.notes.append({name: (kept or inputs)[name] for name in ("problems", "tokens_left_out")})
+        return inputs
 
     def _encode(self, user: User, encoded: EncodedUser) -> dict | None:
         """A view's inputs, None where there are none; `encoded` is told why."""
@@ -169,7 +210,7 @@ class PredictionCollator:
         self.processor = processor
 
     def __call__(self, encoded: Sequence[EncodedUser]) -> PredictionBatch:
-        inputs = [view for user in encoded if user.inputs is not None for view in user.inputs]
+        inputs = [view for user in encoded for view in user.inputs or () if view]  # without those that are kept
         return PredictionBatch(
             users=[replace(user, inputs=None) for user in encoded if user.inputs is not None],
             failed=[user for user in encoded if user.inputs is None],
@@ -178,7 +219,7 @@ class PredictionCollator:
 
 
 def bucketed_batches(
-    lengths: np.ndarray, rows: range, batch_size: int, view_counts: np.ndarray | None = None
+    lengths: np.ndarray, rows: Iterable[int], batch_size: int, view_counts: np.ndarray | None = None
 ) -> Iterator[list[int]]:
     """Rows in batches of like length, the longest first.
 

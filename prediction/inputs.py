@@ -7,9 +7,12 @@ a `ValueError` before any work. What is wrong with one user (no review, a broken
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +21,13 @@ from datasets import Dataset
 
 from corpora.checks import COLUMNS, labels_schema
 from corpora.columns import is_text_profile, unified
-from corpora.digest import corpus_digest, update_by_file
+from corpora.digest import corpus_digest, file_facts, update_by_file
 from corpora.opening import open_corpus, table_kind
 from mmprofile import Profile, ProfileSchema, cut_history, is_address, shown, shown_path, split_reviews, user_views
+from prediction.digests import facts_of, photos_as_facts, user_digest
 
 LINE_FIELDS = ("user_id", "reviews", "images", "captions", "profile")
 NUM_REVIEWS = 3  # of a view, as in training
-ALL_REVIEWS = 2**31 - 1  # as many as a list of Arrow holds
 # What JSON has, in words: what is refused is not quoted, it may be a whole user or a file.
 JSON_KINDS = {
     dict: "an object",
@@ -69,9 +72,15 @@ class User:
                 images=part.images,
                 captions=part.captions,
                 positions=[self.positions[place] for place in part.positions],
+                photos_of=None,
             )
             for part in parts
         ]
+
+
+def reviews_in_views(reviews: int, num_reviews: int, views: int | None) -> int:
+    """How many reviews of a history, the newest, stand in so many views, see `cut_history`."""
+    return sum(map(len, cut_history(reviews, num_reviews, views)))
 
 
 class DatasetUsers:
@@ -115,7 +124,8 @@ class DatasetUsers:
             raise ValueError(f"the model writes profiles of {list(schema.keys)}, the dataset has {given}")
         self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
         self.views, self.view_reviews = views, None if views == 1 else num_reviews
-        self.num_reviews, self.num_images = ALL_REVIEWS if views is None else num_reviews * views, num_images
+        self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=views)
+        self.num_images = num_images
         self.lengths = self._review_lengths()
         self.view_counts = _view_counts(self._review_counts(), num_reviews, views)
         chunks = self.dataset.data.column("reviews").chunks
@@ -128,31 +138,54 @@ class DatasetUsers:
     def __getitem__(self, index: int) -> User:
         """Raises a `ValueError` where a row is not valid."""
         row = self.dataset[index]
+        user = self._read(row, lambda image: image["bytes"] or image["path"])
+        if self.has_profiles:
+            user.profile = self._true_profile(row["profile"])
+        return user
+
+    def _read(self, row: dict, photo: Callable[[dict], Any]) -> User:
+        """A user without the true profile; `photo` makes of a photo's struct what the user has."""
         reviews = [review for review in row["reviews"] or () if review]
-        counts: list[int] = []
-        texts = [review["text"] or "" for review in reviews[: self.num_reviews]]
+        num_reviews, counts = self.taken(len(reviews)), []
+        texts = [review["text"] or "" for review in reviews[:num_reviews]]
         user = User(row["user_id"], texts, photos_of=counts)
         for number, review in enumerate(reviews):
-            images = [image and (image["bytes"] or image["path"]) for image in review["images"] or ()]
+            images = [image and photo(image) for image in review["images"] or ()]
             captions = review["captions"] or [None] * len(images)
             if len(captions) != len(images):
                 raise ValueError(f"review {number} has {len(images)} photos and {len(captions)} captions")
-            taken = self.num_images if number < self.num_reviews else 0
-            if number < self.num_reviews:
+            taken = self.num_images if number < num_reviews else 0
+            if number < num_reviews:
                 counts.append(len(images[:taken]))
             user.images += images[:taken]
             user.captions += captions[:taken]
             user.positions += range(user.num_images, user.num_images + len(images[:taken]))
             user.num_images += len(images)
-        if self.has_profiles:
-            with suppress(ValueError):  # a label may be missing
-                read = self.schema.profile_from_labels if self.has_labels else self.schema.validate
-                user.profile = read(row["profile"] or {})
         return user
+
+    def _true_profile(self, given: dict | None) -> Profile | None:
+        with suppress(ValueError):  # a label may be missing
+            return (self.schema.profile_from_labels if self.has_labels else self.schema.validate)(given or {})
+        return None
 
     def digest(self) -> str:
         """Tells inputs apart, see `corpus_digest`."""
         return corpus_digest(self.dataset, COLUMNS[: 2 + self.has_profiles])
+
+    def digests(self) -> list[str]:
+        """Of each user, see `user_digest`; no photo is read but its ends."""
+        found = []
+        for chunk in self.dataset.data.column("reviews").chunks:
+            for reviews in photos_as_facts(chunk).to_pylist():
+                row = {"user_id": "", "reviews": reviews}
+                found.append(user_digest(partial(self._read, row, facts_of)))
+        return found
+
+    def profiles(self) -> list[Profile | None]:
+        """The true ones; None where one is not known."""
+        if not self.has_profiles:
+            return [None] * len(self)
+        return [self._true_profile(given) for given in self.dataset.data.column("profile").to_pylist()]
 
     def _review_lengths(self) -> np.ndarray:
         """Read from the texts' column alone: rows hold photos."""
@@ -162,7 +195,8 @@ class DatasetUsers:
             until = np.concatenate([[0], np.cumsum(characters.to_numpy(zero_copy_only=False))])
             counts = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
             ends = np.cumsum(counts)
-            lengths.append(until[ends - counts + np.minimum(counts, self.num_reviews)] - until[ends - counts])
+            taken = np.array([self.taken(count) for count in counts.tolist()], dtype=np.int64)
+            lengths.append(until[ends - counts + taken] - until[ends - counts])
         return np.concatenate(lengths)
 
     def _review_counts(self) -> np.ndarray:
@@ -188,7 +222,8 @@ class LineUsers:
     def __init__(self, path: str | Path, schema: ProfileSchema, num_reviews: int = NUM_REVIEWS, views: int | None = 1):
         self.path, self.schema = Path(path), schema
         self.views, self.view_reviews = views, None if views == 1 else num_reviews
-        self.num_reviews = ALL_REVIEWS if views in (1, None) else num_reviews * views
+        # Of one view that is all of a line, all.
+        self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=None if views == 1 else views)
         counts = []
         self.offsets, self.has_captions, ids, lengths, profiles = [], False, [], [], 0
         with open(self.path, "rb") as file:
@@ -201,7 +236,7 @@ class LineUsers:
                     counts.append(len(fields["reviews"]))
                     self.offsets.append(offset)
                     ids.append(fields["user_id"])
-                    lengths.append(sum(map(len, fields["reviews"][: self.num_reviews])))
+                    lengths.append(sum(map(len, fields["reviews"][: self.taken(counts[-1])])))
                     profiles += fields["profile"] is not None
                     self.has_captions |= any(fields["captions"])
                 offset += len(line)
@@ -217,12 +252,22 @@ class LineUsers:
         with open(self.path, "rb") as file:
             file.seek(self.offsets[index])
             fields = self._parse(file.readline(), f"user {self.ids[index]!r}")
-        images = [name if is_address(name) else str(self.path.parent / name) for name in fields["images"]]
-        counts = None if fields["photos_of"] is None else fields["photos_of"][: self.num_reviews]
+        user = self._read(fields)
+        user.images = [self._place(name) for name in user.images]
+        return user
+
+    def _place(self, name: str) -> str:
+        """Where a photo is."""
+        return name if is_address(name) else str(self.path.parent / name)
+
+    def _read(self, fields: dict) -> User:
+        """A user whose photos are named as the line does."""
+        images, num_reviews = fields["images"], self.taken(len(fields["reviews"]))
+        counts = None if fields["photos_of"] is None else fields["photos_of"][:num_reviews]
         taken = None if counts is None else sum(counts)
         return User(
             user_id=fields["user_id"],
-            reviews=fields["reviews"][: self.num_reviews],
+            reviews=fields["reviews"][:num_reviews],
             images=images[:taken],
             captions=fields["captions"][:taken],
             positions=list(range(len(images)))[:taken],
@@ -238,6 +283,25 @@ class LineUsers:
         for index in range(len(self)):
             update_by_file(digest, self[index].images)
         return digest.hexdigest()
+
+    def digests(self) -> list[str]:
+        """Of each user, see `user_digest`; no photo is read."""
+        return [user_digest(partial(self._with_facts, fields)) for fields in self._lines()]
+
+    def profiles(self) -> list[Profile | None]:
+        """The true ones; None where one is not known."""
+        return [fields["profile"] for fields in self._lines()]
+
+    def _with_facts(self, fields: dict) -> User:
+        user = self._read(fields)
+        user.images = [[name, file_facts(self._place(name))] for name in user.images]
+        return user
+
+    def _lines(self) -> Iterator[dict]:
+        with open(self.path, "rb") as file:
+            for user_id, offset in zip(self.ids, self.offsets, strict=True):
+                file.seek(offset)
+                yield self._parse(file.readline(), f"user {user_id!r}")
 
     def _parse(self, line: bytes, where: str) -> dict:
         try:

@@ -169,3 +169,33 @@ def test_photos_of_no_review_are_dealt_out_to_the_views(tmp_path):
     with pytest.raises(ValueError, match="num_reviews without views"):
         open_users(path, None, "test", SCHEMA, 2, None)
     assert open_users(path, None, "test", SCHEMA, None, None, views=2, view_reviews=2).view_counts.tolist() == [2]
+
+
+def seen(users) -> list[list[list[str]]]:
+    found = [[view.reviews for view in users[index].in_views(3, users.views)] for index in range(len(users))]
+    assert [len(views) for views in found] == users.view_counts.tolist()
+    assert [sum(map(len, sum(views, []))) for views in found] == users.lengths.tolist()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["dataset", "file"])
+def test_a_new_review_changes_the_newest_view_alone(tmp_path, kind):
+    texts = [f"review {number}" for number in reversed(range(9))]  # newest first
+
+    def users(views: int | None):
+        path = write_lines(tmp_path, line(1, reviews=texts[1:]), line(2, reviews=texts))
+        rows = [
+            user(1) | {"reviews": [{"text": text, "images": [], "captions": []} for text in its]}
+            for its in (texts[1:], texts)
+        ]
+        rows[1]["user_id"] = "u2"
+        if kind == "dataset":
+            return DatasetUsers(Dataset.from_list(rows, features=features()), SCHEMA, 3, views=views)
+        return LineUsers(path, SCHEMA, 3, views)
+
+    before, after = seen(users(None))
+    assert [len(view) for view in before] == [2, 3, 3] and after[1:] == before[1:]
+    assert after[0] == [texts[0], *before[0]]
+    assert seen(users(2)) == [before[:2], after[:2]]
+    one = users(1)
+    assert one[0].reviews == (texts[1:4] if kind == "dataset" else texts[1:])  # the paper's recipe

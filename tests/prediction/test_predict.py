@@ -32,7 +32,8 @@ def corpus(tmp_path_factory):
 
 def run(model, dataset, output=None, **flags) -> dict:
     """Random weights are sure of nothing, and the proof would take long: few decoder calls."""
-    flags = {"batch_size": 3, "shard_users": 4, "num_workers": 0, "max_calls": 2, "output": output} | flags
+    small = {"batch_size": 3, "shard_users": 4, "num_workers": 0, "max_calls": 2, "views": 1}
+    flags = small | {"output": output} | flags
     argv = ["--model", str(model), "--dataset", str(dataset)]
     for name, value in flags.items():
         argv += [] if value is None else [f"--{name}", str(value)]

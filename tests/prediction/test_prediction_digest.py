@@ -112,3 +112,81 @@ def test_another_process_finds_the_same(tmp_path, kind):
     command = [sys.executable, "-c", STRANGER, str(tmp_path / kind)]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert found == open_users(str(tmp_path / kind), None, "test", SCHEMA, None, None).digest() and len(found) == 64
+
+
+def digests_of(*rows: dict, **options) -> list[str]:
+    return DatasetUsers(Dataset.from_list(list(rows), features=features()), SCHEMA, **options).digests()
+
+
+def without_captions() -> dict:
+    found = user(1)
+    found["reviews"][2]["captions"] = None
+    return found
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        user(1) | {"reviews": user(1)["reviews"][:3]},  # of all photos the places are told
+        user(1) | {"reviews": user(1)["reviews"][1:]},
+        user(1) | {"reviews": []},
+        with_review(text=user(1)["reviews"][2]["text"].replace("likes", "hates")),
+        with_review(captions=["photo 0 of review 3", "photo 1 of review 2"]),
+        with_review(captions=["photo 0 of review 2"]),  # which does not fit
+        without_captions(),
+        with_review(images=[png(28), png(27)]),  # of the same length
+        with_review(images=[{"bytes": png(26)["bytes"] + b"more", "path": None}, png(27)]),
+        with_review(images=[{"bytes": None, "path": "b.png"}, png(27)]),
+        with_review(images=[None, png(27)]),
+        with_review(images=None, captions=None),
+    ],
+)
+def test_the_digest_of_a_user_of_whom_anything_changed_is_another_and_the_others_stay(changed):
+    before, after = (digests_of(user(0), row, user(2)) for row in (user(1), changed))
+    assert len(before) == 3 and all(len(digest) == 32 for digest in before)
+    assert [new == old for new, old in zip(after, before, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        with_stars(None),
+        user(1) | {"user_id": "v1"},
+        with_review(images=[png(26), png(28)]),  # the second of a review is not looked at
+        with_review(images=[png(26) | {"path": "b.png"}, png(27)]),
+    ],
+)
+def test_what_no_answer_depends_on_is_in_no_users_digest(changed):
+    assert digests_of(changed) == digests_of(user(1))
+
+
+def test_reviews_and_photos_that_are_not_shown_are_in_no_users_digest():
+    older = user(1)
+    older["reviews"][3]["text"] = "another"
+    assert digests_of(older) == digests_of(user(1))
+    for options in ({"num_reviews": 4}, {"views": None}, {"views": 2}):
+        assert digests_of(older, **options) != digests_of(user(1), **options)
+    assert digests_of(with_review(images=[png(26), png(28)]), num_images=2) != digests_of(user(1), num_images=2)
+
+
+def test_the_pieces_that_a_dataset_lies_in_do_not_matter_to_its_users():
+    parts = [tiny_dataset(6).select(range(start, start + 2)).flatten_indices() for start in (0, 2, 4)]
+    found = DatasetUsers(concatenate_datasets(parts), SCHEMA).digests()
+    assert found == DatasetUsers(tiny_dataset(6), SCHEMA).digests() and len(set(found)) == 6
+
+
+def test_users_of_a_file_keep_their_digests_wherever_the_file_and_their_line_are(tmp_path):
+    lines = [json.dumps({"user_id": name, "reviews": ["good"], "images": [f"{name}.png"]}) for name in "ab"]
+    found = []
+    for name, order in (("one", lines), ("two", lines[::-1])):
+        (tmp_path / name).mkdir()
+        for photo in "ab":
+            (tmp_path / name / f"{photo}.png").write_bytes(png(3)["bytes"])
+            os.utime(tmp_path / name / f"{photo}.png", (1, 1))
+        (tmp_path / name / "users.jsonl").write_text("\n".join(order))
+        users = LineUsers(tmp_path / name / "users.jsonl", SCHEMA)
+        found.append(dict(zip(users.ids, users.digests(), strict=True)))
+    assert found[0] == found[1] and found[0]["a"] != found[0]["b"]
+    os.utime(tmp_path / "two" / "b.png", (2, 2))
+    later = dict(zip(users.ids, users.digests(), strict=True))
+    assert (later["a"] == found[0]["a"], later["b"] == found[0]["b"]) == (True, False)

@@ -53,7 +53,7 @@ def test_a_row_comes_back_as_it_was_written_and_missing_columns_as_none(tmp_path
     found.write(2, {4: ROW})
     rows = list(found.read())
     assert [row["user_id"] for row in rows] == IDS
-    assert rows[0] == {"user_id": "a"} | ROW
+    assert rows[0] == {"user_id": "a", "digest": None, "gone_since": None} | ROW
     filled = {name for name, value in rows[1].items() if value is not None}
     assert filled == {"user_id", "problems", "photos_left_out", "tokens_left_out"}
     assert list(found.read(["text"]))[4] == {"text": ROW["text"]}
