@@ -154,15 +154,23 @@ class Profiler:
             reviews: a review a paragraph.
             photos: the gallery's, each a path and a caption that is not used.
             captions: one a line.
-            switches: keys of `VARIANTS`, each an answer to compare, and `EACH`, to tell what each review and photo
-                did.
+            switches: keys of `VARIANTS`, each an answer to compare.
         """
+        return self._results(reviews, photos, captions, switches, SEARCH)
+
+    def effects(self, reviews: str, photos: list | None, captions: str, switches: list[str]) -> str | dict:
+        """The results with what each review and photo did, which takes as many times as long as there are; nothing
+        new where `EACH` is not among the switches, or there is only one."""
+        if EACH not in switches or len(_paragraphs(reviews)) + len(photos or ()) < 2:
+            return gr.skip()
+        return self._results(reviews, photos, captions, switches, SEARCH | {"explain": True})
+
+    def _results(self, reviews: str, photos: list | None, captions: str, switches: list[str], first: dict) -> str:
+        """With these parameters of the first answer."""
         paths = [Path(path) for path, _ in photos or ()]
         try:
             user = self._read_form(reviews, paths, captions)
-            explained = EACH in switches and len(user["reviews"]) + len(paths) > 1
-            parameters = SEARCH | {"explain": True} if explained else SEARCH
-            answers = {EVERYTHING: self.handler({"inputs": user, "parameters": parameters})}
+            answers = {EVERYTHING: self.handler({"inputs": user, "parameters": first})}
             shown = [(path.name, source) for path, source in zip(paths, self._thumbnails(user["images"]), strict=True)]
         except ValueError as error:
             return render_error(_sentence(error, paths))
@@ -185,9 +193,8 @@ class Profiler:
         return kept, render_error(" ".join(refused)) if refused else gr.skip()
 
     def _read_form(self, reviews: str, paths: list[Path], captions: str) -> dict:
-        paragraphs = [text.strip() for text in re.split(r"\n\s*\n", reviews or "")]
         lines = [line.strip() for line in (captions or "").splitlines()]
-        user = {"reviews": [text for text in paragraphs if text], "captions": [line for line in lines if line]}
+        user = {"reviews": _paragraphs(reviews), "captions": [line for line in lines if line]}
         if not user["reviews"] and not user["captions"] and not paths:
             raise ValueError(NOTHING)
         if len(paths) > self.processor.max_images:
@@ -252,7 +259,7 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
         form = [reviews, photos, captions, switches]
         run = {"fn": profiler, "inputs": form, "outputs": results, "concurrency_limit": 2, "concurrency_id": "model"}
         written = [submit.click(**run, api_name="profile"), reviews.submit(**run, api_visibility="private")]
-        switches.input(**run, api_visibility="private", trigger_mode="always_last")
+        compared = switches.input(**run, api_visibility="private", trigger_mode="always_last")
         checked = photos.upload(
             profiler.keep_photos,
             inputs=photos,
@@ -267,6 +274,10 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
             written.append(loaded.then(**run, api_visibility="private"))
         for event in written:
             event.then(None, js=SHOW_RESULTS, api_visibility="private")
+        # The answer first; what takes longer behind it.
+        more = run | {"fn": profiler.effects, "show_progress": "minimal"}
+        for event in (*written, compared):
+            event.then(**more, api_visibility="private")
     app.queue(max_size=WAITING, api_open=False)
     app._queue.pending_messages_per_session.max_size = UNREAD
     return app
@@ -337,6 +348,11 @@ def main(argv: list[str] | None = None) -> None:
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f"The model {options.model!r} cannot be loaded: {error}")
     launch(app, server_port=options.port)
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text or "")]
+    return [part for part in paragraphs if part]
 
 
 def _example_users() -> dict[str, tuple[str, list[Path], str]]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import comb, exp, prod
@@ -122,9 +123,8 @@ def _reviews(answer: Mapping, names: Mapping[str, str], reviews: Sequence[str]) 
         return ""
     items = []
     for text, effect in zip(reviews, effects, strict=True):
-        cleaned = " ".join(text.split())
-        excerpt = cleaned if len(cleaned) <= EXCERPT else cleaned[:EXCERPT].rstrip() + " ..."
-        items.append(f"<li><blockquote>{escape(excerpt)}</blockquote>{_did(answer, effect, names)}</li>")
+        excerpt = textwrap.wrap(text, EXCERPT, max_lines=1, placeholder=" ...")[0]
+        items.append(f'<li><p class="excerpt">{escape(excerpt)}</p>{_did(answer, effect, names)}</li>')
     note = (
         "Each was left out in turn, and the profile guessed again. A bar is the review's part of how much less"
         " probable the profile above became."

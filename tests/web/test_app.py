@@ -115,14 +115,17 @@ def test_each_switch_adds_an_answer_to_compare(profiler, folder, monkeypatch):
 
 def test_reviews_and_photos_are_left_out_by_turns(profiler, folder, monkeypatch):
     seen, reviews = requests_of(profiler, monkeypatch), "great pizza\n\n<b>cold</b> soup " + "again " * 30
-    shown = words(profiler(reviews, gallery(folder), "", [app.EACH]))
+    photos = gallery(folder)
+    shown = words(profiler.effects(reviews, photos, "", [app.EACH]))
     assert [request["parameters"] for request in seen] == [{"min_coverage": 0.5, "explain": True}]
     section = shown.partition("Which reviews counted")[2].partition("Photos")[0]
     assert re.search(r"great pizza counted .*\d+% .*&lt;b&gt;cold&lt;/b&gt; soup again .* \.\.\. counted", section)
     assert section.count("Without it") == 2 and shown.count("Without it") == 4
     assert re.search(r"first\.jpg attention \S+% counted \S+% Without it", shown)
-    alone = words(profiler("great pizza", None, "", [app.EACH]))
-    assert "explain" not in seen[1]["parameters"] and "counted" not in alone
+    assert "counted" not in profiler(reviews, photos, "", [app.EACH])  # the first answer waits for none of it
+    assert "explain" not in seen[1]["parameters"]
+    for form in ((reviews, photos, "", []), ("great pizza", None, "", [app.EACH]), ("", photos[:1], "", [app.EACH])):
+        assert profiler.effects(*form) == app.gr.skip()
 
 
 def test_what_changes_without_a_review_is_told():
