@@ -276,7 +276,7 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
             event.then(None, js=SHOW_RESULTS, api_visibility="private")
         # The answer first; what takes longer behind it.
         more = run | {"fn": profiler.effects, "show_progress": "minimal"}
-        later = [event.then(**more, api_visibility="private") for event in (*written, compared)]
+        later: list[Any] = [event.then(**more, api_visibility="private") for event in (*written, compared)]
         for anew in (submit.click, reviews.submit, switches.input, clear.click, *(one.click for one in buttons)):
             anew(None, cancels=later, api_visibility="private")  # or an older answer would come over a newer one
     app.queue(max_size=WAITING, api_open=False)
