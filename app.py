@@ -58,7 +58,7 @@ SHORT = "Guesses a person's profile from reviews and photos"
 TAGS = ["user-profiling", "multimodal", "t5", "vit"]
 PICTURE = "thumbnail.jpg"
 HEAD = f"""<h1>{TITLE}</h1>
-<p>The model reads what a person wrote about places and looks at photos of these places. It guesses the person's
+<p>The model reads all that a person wrote about places and looks at photos of these places. It guesses the person's
 profile, and says how sure it is. Texts are not kept, photos are deleted after about an hour.</p>"""
 SEARCH = {"min_coverage": 0.5}
 EVERYTHING = "Everything"
@@ -76,7 +76,8 @@ SHOW_RESULTS = """() => {
 SHOW_PROBLEM = f"""() => {{
     if (document.querySelector("#results .problem")) ({SHOW_RESULTS})();
 }}"""
-SWITCHES = list(zip(("photos", "captions", "both"), VARIANTS, strict=True))
+EACH = "Each"
+SWITCHES = [*zip(("photos", "captions", "both"), VARIANTS, strict=True), ("each review and photo by turns", EACH)]
 NOTHING = "There is nothing to read yet. Write or paste a review, add a photo, or try an example."
 
 # Fonts of the visitor's system: the page asks no other server for anything. Colours have a contrast of 4.5 and more.
@@ -137,7 +138,7 @@ class Profiler:
     def __init__(self, model_id: str, uploads: Path, revision: str | None = None, trusted: bool = False):
         self.uploads = uploads
         self.handler = load_handler(model_id, revision, trusted)
-        if not hasattr(self.handler, "decoded"):
+        if not hasattr(self.handler, "cut"):
             raise ValueError(
                 "its handler.py is older than this page; copy it and *_mmprofile.py beside the weights anew"
             )
@@ -155,10 +156,21 @@ class Profiler:
             captions: one a line.
             switches: keys of `VARIANTS`, each an answer to compare.
         """
+        return self._results(reviews, photos, captions, switches, SEARCH)
+
+    def effects(self, reviews: str, photos: list | None, captions: str, switches: list[str]) -> str | dict:
+        """The results with what each review and photo did, which takes as many times as long as there are; nothing
+        new where `EACH` is not among the switches, or there is only one."""
+        if EACH not in switches or len(_paragraphs(reviews)) + len(photos or ()) < 2:
+            return gr.skip()
+        return self._results(reviews, photos, captions, switches, SEARCH | {"explain": True})
+
+    def _results(self, reviews: str, photos: list | None, captions: str, switches: list[str], first: dict) -> str:
+        """With these parameters of the first answer."""
         paths = [Path(path) for path, _ in photos or ()]
         try:
             user = self._read_form(reviews, paths, captions)
-            answers = {EVERYTHING: self.handler({"inputs": user, "parameters": SEARCH})}
+            answers = {EVERYTHING: self.handler({"inputs": user, "parameters": first})}
             shown = [(path.name, source) for path, source in zip(paths, self._thumbnails(user["images"]), strict=True)]
         except ValueError as error:
             return render_error(_sentence(error, paths))
@@ -167,7 +179,7 @@ class Profiler:
                 answers[title] = self.handler({"inputs": user, "parameters": SEARCH | VARIANTS[title]})
             except ValueError as error:
                 answers[title] = _sentence(error, paths)
-        return render_answers(answers, self.names, shown)
+        return render_answers(answers, self.names, shown, user["reviews"])
 
     def keep_photos(self, photos: list | None) -> tuple[list, str | dict]:
         """The gallery without what is no photo, and in the place of the results a sentence for each of these."""
@@ -181,9 +193,8 @@ class Profiler:
         return kept, render_error(" ".join(refused)) if refused else gr.skip()
 
     def _read_form(self, reviews: str, paths: list[Path], captions: str) -> dict:
-        paragraphs = [text.strip() for text in re.split(r"\n\s*\n", reviews or "")]
         lines = [line.strip() for line in (captions or "").splitlines()]
-        user = {"reviews": [text for text in paragraphs if text], "captions": [line for line in lines if line]}
+        user = {"reviews": _paragraphs(reviews), "captions": [line for line in lines if line]}
         if not user["reviews"] and not user["captions"] and not paths:
             raise ValueError(NOTHING)
         if len(paths) > self.processor.max_images:
@@ -217,7 +228,8 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
                     buttons = [_example_button(title, photos[0]) for title, (_, photos, _) in examples.items()]
                 reviews = gr.Textbox(
                     label="Reviews",
-                    info="Leave a blank line between two reviews. Shift + Enter writes the profile.",
+                    info="As many as there are, the newest first, a blank line between two. Shift + Enter writes the"
+                    " profile.",
                     lines=6,
                     max_lines=14,
                     elem_id="reviews",
@@ -240,12 +252,14 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
                     clear = gr.Button("Clear", min_width=100)
                     submit = gr.Button("Write the profile", variant="primary", elem_id="submit", min_width=180)
             with gr.Column(min_width=320):
-                switches = gr.CheckboxGroup(SWITCHES, label="What if? Compare with the answer without ...")
+                switches = gr.CheckboxGroup(
+                    SWITCHES, value=[EACH], label="What if? Compare with the answer without ..."
+                )
                 results = gr.HTML(EMPTY, elem_id="results", js_on_load=None)
         form = [reviews, photos, captions, switches]
         run = {"fn": profiler, "inputs": form, "outputs": results, "concurrency_limit": 2, "concurrency_id": "model"}
         written = [submit.click(**run, api_name="profile"), reviews.submit(**run, api_visibility="private")]
-        switches.input(**run, api_visibility="private", trigger_mode="always_last")
+        compared = switches.input(**run, api_visibility="private", trigger_mode="always_last")
         checked = photos.upload(
             profiler.keep_photos,
             inputs=photos,
@@ -254,12 +268,17 @@ def build_app(model_id: str, revision: str | None = None, trusted: bool = False)
             concurrency_limit=2,
         )
         checked.then(None, js=SHOW_PROBLEM, api_visibility="private")
-        clear.click(lambda: ("", None, "", [], EMPTY), outputs=[*form, results], api_visibility="private")
+        clear.click(lambda: ("", None, "", [EACH], EMPTY), outputs=[*form, results], api_visibility="private")
         for button, user in zip(buttons, examples.values(), strict=True):
             loaded = button.click(lambda user=user: user, outputs=form[:3], api_visibility="private")
             written.append(loaded.then(**run, api_visibility="private"))
         for event in written:
             event.then(None, js=SHOW_RESULTS, api_visibility="private")
+        # The answer first; what takes longer behind it.
+        more = run | {"fn": profiler.effects, "show_progress": "minimal"}
+        later: list[Any] = [event.then(**more, api_visibility="private") for event in (*written, compared)]
+        for anew in (submit.click, reviews.submit, switches.input, clear.click, *(one.click for one in buttons)):
+            anew(None, cancels=later, api_visibility="private")  # or an older answer would come over a newer one
     app.queue(max_size=WAITING, api_open=False)
     app._queue.pending_messages_per_session.max_size = UNREAD
     return app
@@ -330,6 +349,11 @@ def main(argv: list[str] | None = None) -> None:
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f"The model {options.model!r} cannot be loaded: {error}")
     launch(app, server_port=options.port)
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text or "")]
+    return [part for part in paragraphs if part]
 
 
 def _example_users() -> dict[str, tuple[str, list[Path], str]]:

@@ -7,6 +7,11 @@
 review; or a photo, as the server makes one of an image that is the body of a request. A photo is base64, with or
 without `data:image/...;base64,` before it, bytes or a PIL image: no URL is fetched and no path opened.
 
+Reviews stand newest first. The model reads all of them, a few at a time, and answers for these views together; of a
+long history the newest views. A review is a text, or an object with photos of its own,
+`{"text": "Great pizza.", "images": ["<base64>"], "captions": ["a pizza"]}`; a user's `images` and `captions` are dealt
+out to the views.
+
 What is wrong with a request is raised as a ValueError, which the server turns into status 400 and
 `{"error": "inputs[1].images[0]: ..."}`. Calls may come from any number of threads.
 """
@@ -20,7 +25,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -32,6 +37,10 @@ TRANSFORMERS = "transformers>=5.23,<6"  # as in requirements.txt
 # What one request may ask for.
 MAX_USERS = 16
 MAX_TEXTS = 200  # reviews, or captions, of a user
+MAX_VIEWS = 8  # of a user, the newest; at base size and on two CPU cores each takes a second
+MAX_VIEWS_TOGETHER = 64  # of all users
+VIEWS_AT_A_TIME = 16  # whose keys and values are held at once: at base size 40 MB each
+MAX_EFFECTS = 24  # reviews and photos without which the profile is searched again, and as many views each time
 MAX_CHARACTERS = 100_000  # of a user's reviews and captions; the model reads a few thousand
 MAX_PHOTOS = 64  # of all users; one user's are bounded by the processor's max_images
 MAX_PHOTO_BYTES = 10_000_000
@@ -50,6 +59,7 @@ DECODERS = 2  # photos read at a time, whatever the number of threads: each is t
 
 DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
 USER_FIELDS = ("reviews", "images", "captions")
+REVIEW_FIELDS = ("text", "images", "captions")
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Parameters:
         min_coverage: explore until the profiles have this share of the probability mass, 0 to 1.
         without_photos: answer as if there were none.
         without_captions: answer as if there were none.
+        views: of a user at most, the newest: a number, or "all".
+        explain: of a single user, tell what each review and photo did: search again without each of them.
 
     Raises:
         ValueError: if a value does not fit.
@@ -70,6 +82,8 @@ class Parameters:
     min_coverage: float = 0.0
     without_photos: bool = False
     without_captions: bool = False
+    views: int | str = "all"
+    explain: bool = False
 
     def __post_init__(self):
         number = self.num_return_profiles
@@ -77,25 +91,50 @@ class Parameters:
             raise ValueError(f"num_return_profiles is an integer from 1 to {MAX_PROFILES}, got {_shown(number)}")
         if type(self.min_coverage) not in (int, float) or not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage is a number from 0 to 1, got {_shown(self.min_coverage)}")
-        for name in ("without_photos", "without_captions"):
+        if self.views != "all" and (type(self.views) is not int or not 1 <= self.views <= MAX_VIEWS):
+            raise ValueError(f'views are an integer from 1 to {MAX_VIEWS}, or "all", got {_shown(self.views)}')
+        for name in ("without_photos", "without_captions", "explain"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is true or false, got {_shown(getattr(self, name))}")
 
     @property
     def search(self) -> dict:
         """Arguments of `generate_profiles`."""
-        options = {name: value for name, value in asdict(self).items() if not name.startswith("without_")}
-        return options | {"max_calls": MAX_DECODER_CALLS}
+        return {
+            "num_return_profiles": self.num_return_profiles,
+            "min_coverage": self.min_coverage,
+            "max_calls": MAX_DECODER_CALLS,
+        }
 
 
 @dataclass(frozen=True)
 class User:
-    """What a request holds of a user, photos not yet decoded; `place` is where it stands, for errors."""
+    """What a request holds of a user, photos not yet decoded.
+
+    Args:
+        place: where it stands, for errors.
+        reviews: texts, or objects whose `images` are numbers of `images`.
+        images: in the order sent, those of the reviews too.
+        captions: of a user whose reviews have no photos of their own.
+        photo_places: where each photo stands.
+        own: whether photos are the reviews'.
+    """
 
     place: str
-    reviews: list[str]
+    reviews: list
     images: list
     captions: list[str | None]
+    photo_places: list[str]
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class History:
+    """What is read of a user: `views`, as the processor cuts them, and `problems`, about what is left out."""
+
+    user: User
+    views: list
+    problems: list[str] = field(default_factory=list)
 
 
 class EndpointHandler:
@@ -139,8 +178,12 @@ class EndpointHandler:
             whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability); the
             share `coverage` of the probability mass that the profiles explored have; `runners_up`; `image_weights`, a
             number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`;
-            and `tokens_left_out` of a text that was too long, with a sentence in `problems`. Of several users, one of
-            whom the model computes what is not finite has a sentence in `error` in place of a profile.
+            and `tokens_left_out` of texts that were too long, with a sentence in `problems`, as of reviews that were
+            not read. Of several users, one of whom the model computes what is not finite has a sentence in `error` in
+            place of a profile. With `explain` also `review_effects` and `photo_effects`, one for each sent: by how
+            much the profile's `log_probability` falls without it, its `share` of all falls, by how much the
+            `probabilities` of the chosen values fall, and which values are `changed`; None where nothing would be
+            left to read, or for those beyond so many, which `problems` say.
 
         Raises:
             ValueError: if the request is not valid or asks for too much, or a single user's numbers are not finite; it
@@ -150,16 +193,34 @@ class EndpointHandler:
         many = isinstance(inputs, list)
         places = [f"inputs[{index}]" for index in range(len(inputs))] if many else ["inputs"]
         users = [read_user(item, place) for item, place in zip(inputs if many else [inputs], places, strict=True)]
+        if parameters.explain and len(users) > 1:
+            raise ValueError(f"parameters: explain is for one user, inputs have {len(users)}")
         self._check_photos(users)
-        photos = [self._encode_photos(user, parameters) for user in users]
-        texts, answers = self._running.submit(self._profile, users, photos, parameters).result()
-        for user, text, answer in zip(users, texts, answers, strict=True):
-            answer |= text.shortening
+        histories = [self.cut(user, parameters) for user in users]
+        if (views := sum(len(history.views) for history in histories)) > MAX_VIEWS_TOGETHER:
+            raise ValueError(
+                f"inputs: the users' reviews are {views} views, a request has up to {MAX_VIEWS_TOGETHER}; send fewer"
+                " users or reviews, or ask for fewer views"
+            )
+        photos = [self._encode_photos(history, parameters) for history in histories]
+        answers = self._running.submit(self._profile, histories, photos, parameters).result()
+        for user, answer in zip(users, answers, strict=True):
             if "error" in answer and not many:
                 raise ValueError(f"{user.place}: {answer['error']}")
-            if answer.get("image_weights") == []:
-                answer["image_weights"] = [0.0] * len(user.images)
         return answers if many else answers[0]
+
+    def cut(self, user: User, parameters: Parameters) -> History:
+        """The views of a user that are read."""
+        number, cut = self.model.config.view_reviews, self.processor.cut_views
+        most = MAX_VIEWS if parameters.views == "all" else parameters.views
+        numbers = [] if user.own else list(range(len(user.images)))
+        views = cut(user.reviews, numbers, user.captions, num_reviews=number, views=most)
+        left_out = len(user.reviews) - sum(len(view.reviews) for view in views)
+        if not left_out or parameters.views != "all":
+            return History(user, views)
+        whose = ", with their photos" if user.own else ""
+        note = f"the {left_out} oldest reviews were not read{whose}: a user has up to {MAX_VIEWS} views of {number}"
+        return History(user, views, [note])
 
     @contextmanager
     def decoded(self, image, place: str, decode: bool = True) -> Iterator[Image.Image | None]:
@@ -199,52 +260,86 @@ class EndpointHandler:
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from None
 
-    def _profile(self, users: list[User], photos: list[torch.Tensor | None], parameters: Parameters):
-        texts = [self._encode_text(user, parameters) for user in users]
-        encoded = [{"input_ids": text.ids, "pixel_values": pixels} for text, pixels in zip(texts, photos, strict=True)]
-        batch = self.processor.pad_users(encoded)
-        return texts, self.model.profile_users(batch, self.processor.tokenizer, **parameters.search)
+    def _profile(self, histories: list[History], photos: list[dict], parameters: Parameters) -> list[dict]:
+        encoded = [
+            self._encode_history(history, seen, parameters) for history, seen in zip(histories, photos, strict=True)
+        ]
+        if parameters.explain:
+            answers = [self.model.explain_user(encoded[0], self.processor, **parameters.search)]
+        else:
+            answers, first = [], 0
+            while first < len(encoded):
+                rows, views = [], []
+                for item in encoded[first:]:
+                    if rows and len(rows) + item.views > VIEWS_AT_A_TIME:
+                        break
+                    rows += item.rows
+                    views.append(item.views)
+                batch, first = self.processor.pad_users(rows), first + len(views)
+                options = parameters.search if len(rows) == len(views) else parameters.search | {"views": views}
+                answers += self.model.profile_users(batch, self.processor.tokenizer, **options)
+        return [
+            _with_notes(answer, history, item.rows[: item.views], parameters)
+            for answer, history, item in zip(answers, histories, encoded, strict=True)
+        ]
 
     def _check_photos(self, users: list[User]):
         """Their numbers, before any is decoded."""
+        most = self.processor.max_images
         for user in users:
-            if len(user.images) > self.processor.max_images:
-                raise ValueError(
-                    f"{user.place}.images: a user has up to {self.processor.max_images} photos, got {len(user.images)}"
-                )
+            if len(user.images) > most:
+                place = f"{user.place}.{'reviews' if user.own else 'images'}"
+                raise ValueError(f"{place}: a user has up to {most} photos, got {len(user.images)}")
         total = sum(len(user.images) for user in users)
         if total > MAX_PHOTOS:
             raise ValueError(f"inputs: a request has up to {MAX_PHOTOS} photos, got {total}")
 
-    def _encode_photos(self, user: User, parameters: Parameters) -> torch.Tensor | None:
-        """(images, 3, height, width), None where the model looks at no photo."""
-        looks = self.sees.images and not parameters.without_photos
-        places = [f"{user.place}.images[{index}]" for index in range(len(user.images))]
-        pixels = [self._encode_photo(image, place, looks) for image, place in zip(user.images, places, strict=True)]
-        seen = [photo for photo in pixels if photo is not None]
-        return torch.stack(seen) if seen else None
+    def _encode_photos(self, history: History, parameters: Parameters) -> dict[int, torch.Tensor]:
+        """Number of a photo -> (3, height, width), of those that the model looks at. The others' form is checked."""
+        user, looks = history.user, self.sees.images and not parameters.without_photos
+        read = {position for view in history.views for position in view.positions} if looks else set()
+        pixels = [
+            self._encode_photo(image, place, number in read)
+            for number, (image, place) in enumerate(zip(user.images, user.photo_places, strict=True))
+        ]
+        return {number: photo for number, photo in enumerate(pixels) if photo is not None}
 
     def _encode_photo(self, image, place: str, looks: bool) -> torch.Tensor | None:
         with self.decoded(image, place, decode=looks) as photo:
             return self.processor.encode_images([[photo]])["pixel_values"][0, 0] if looks else None
 
-    def _encode_text(self, user: User, parameters: Parameters):
-        """The processor's `EncodedText`.
+    def _encode_history(self, history: History, photos: dict[int, torch.Tensor], parameters: Parameters):
+        """The processor's `EncodedHistory`. Without a review the text is a profile in which all values are masked."""
+        user, views = history.user, history.views
+        sees = self.sees._replace(
+            images=self.sees.images and not parameters.without_photos,
+            captions=self.sees.captions and not parameters.without_captions,
+        )
+        if not self.processor.has_words(text for view in views for text in view.reviews):
+            captions = [text for view in views for text in view.captions] if sees.captions else []
+            if not sees.without_reviews or not (photos or self.processor.has_words(captions)):
+                others = ["photos"] * self.sees.images + ["captions"] * self.sees.captions
+                sources = ["reviews with words"] + others * self.sees.without_reviews
+                raise ValueError(f"{user.place}: there is nothing to read; this model takes {' or '.join(sources)}")
+        options = {"photos": photos, "without_reviews": True}
+        if parameters.explain:
+            options |= {"reviews_left_out": len(user.reviews), "photos_left_out": len(user.images)}
+            options |= {"most_left_out": MAX_EFFECTS}
+        return self.processor.encode_history(sees, views, **options)
 
-        Without a review the text is a profile in which all values are masked: such texts, beside photos or captions,
-        are what the model was trained on by the objective `mask_profile` (section 5.1).
-        """
-        captions = [] if parameters.without_captions or not self.sees.captions else user.captions
-        if self.processor.has_words(user.reviews):
-            return self.processor.encode_sections(user.reviews, captions)
-        looks = user.images and self.sees.images and not parameters.without_photos
-        if not self.sees.without_reviews or not (looks or self.processor.has_words(captions)):
-            others = ["photos"] * self.sees.images + ["captions"] * self.sees.captions
-            sources = ["reviews with words"] + others * self.sees.without_reviews
-            raise ValueError(f"{user.place}: there is nothing to read; this model takes {' or '.join(sources)}")
-        schema = self.processor.profile_schema
-        profile = {a.key: list(a.values[: a.count]) if a.count > 1 else a.values[0] for a in schema.attributes}
-        return self.processor.encode_sections((), captions, profile, masked=schema.keys)
+
+def _with_notes(answer: dict, history: History, rows: list[dict], parameters: Parameters) -> dict:
+    """An answer with what concerns the user's texts, and a weight for each photo sent."""
+    sent = len(history.user.reviews) + len(history.user.images)
+    notes = [problem for row in rows for problem in row["problems"]] + history.problems
+    if parameters.explain and sent > MAX_EFFECTS:
+        notes.append(f"effects are told of the first {MAX_EFFECTS} of {sent} reviews and photos")
+    answer |= {"tokens_left_out": sum(row["tokens_left_out"] for row in rows), "problems": notes}
+    if answer.get("image_weights") is not None:
+        positions = [position for row in rows for position in row["positions"]]
+        seen = dict(zip(positions, answer["image_weights"], strict=False))  # without any, no photo was looked at
+        answer["image_weights"] = [seen.get(number, 0.0) for number in range(len(history.user.images))]
+    return answer
 
 
 def _keep_little_memory():
@@ -316,20 +411,62 @@ def read_user(item, place: str) -> User:
     if not isinstance(item, Mapping) or not set(item) <= set(USER_FIELDS):
         given = list(item) if isinstance(item, Mapping) else item
         raise ValueError(f"{place}: a user is an object with {', '.join(USER_FIELDS)}, got {_shown(given)}")
-    lists: dict[str, Any] = {name: [] if item.get(name) is None else item[name] for name in USER_FIELDS}
-    for name, values in lists.items():
-        if not isinstance(values, list):
-            raise ValueError(f"{place}.{name}: a list is needed, got {_shown(values)}")
-        if name != "images" and len(values) > MAX_TEXTS:
-            raise ValueError(f"{place}.{name}: a user has up to {MAX_TEXTS}, got {len(values)}")
-    for name, kinds in (("reviews", str), ("captions", str | None)):
-        for index, text in enumerate(lists[name]):
-            if not isinstance(text, kinds):
-                raise ValueError(f"{place}.{name}[{index}]: a text is needed, got {_shown(text)}")
-    characters = sum(len(text or "") for text in lists["reviews"] + lists["captions"])
+    reviews, images, captions = (_list_of(item, name, f"{place}.{name}") for name in USER_FIELDS)
+    places = [f"{place}.images[{index}]" for index in range(len(images))]
+    own = any(isinstance(review, Mapping) for review in reviews)
+    if own:
+        if images or captions:
+            raise ValueError(f"{place}: images and captions are the user's or the reviews', not both")
+        reviews = [_read_review(review, f"{place}.reviews[{number}]") for number, review in enumerate(reviews)]
+        for number, review in enumerate(reviews):
+            sent = review["images"]
+            review["images"] = list(range(len(images), len(images) + len(sent)))
+            images = images + sent
+            places += [f"{place}.reviews[{number}].images[{index}]" for index in range(len(sent))]
+        texts = [text for review in reviews for text in (review["text"], *review["captions"])]
+    else:
+        _check_texts(reviews, str, f"{place}.reviews")
+        _check_texts(captions, str | None, f"{place}.captions")
+        texts = reviews + captions
+    characters = sum(len(text or "") for text in texts)
     if characters > MAX_CHARACTERS:
         raise ValueError(f"{place}: reviews and captions have up to {MAX_CHARACTERS} characters, got {characters}")
-    return User(place, **lists)
+    return User(place, reviews, images, captions, places, own)
+
+
+def _read_review(item, place: str) -> dict:
+    """A review, text or object, as an object with lists of its own."""
+    if isinstance(item, str):
+        return {"text": item, "images": [], "captions": []}
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{place}: a text is needed, got {_shown(item)}")
+    if not set(item) <= set(REVIEW_FIELDS) or not isinstance(item.get("text"), str):
+        given = item.get("text") if set(item) <= set(REVIEW_FIELDS) and "text" in item else list(item)
+        raise ValueError(
+            f"{place}: a review is a text, or an object with a text and perhaps images and captions, got"
+            f" {_shown(given)}"
+        )
+    images, captions = (_list_of(item, name, f"{place}.{name}") for name in REVIEW_FIELDS[1:])
+    _check_texts(captions, str | None, f"{place}.captions")
+    if captions and len(captions) != len(images):
+        raise ValueError(f"{place}: there are {len(images)} photos and {len(captions)} captions; each has one or none")
+    return {"text": item["text"], "images": images, "captions": captions}
+
+
+def _list_of(item: Mapping, name: str, place: str) -> list:
+    """A part of a user or a review, perhaps empty."""
+    values = [] if item.get(name) is None else item[name]
+    if not isinstance(values, list):
+        raise ValueError(f"{place}: a list is needed, got {_shown(values)}")
+    if name != "images" and len(values) > MAX_TEXTS:
+        raise ValueError(f"{place}: a user has up to {MAX_TEXTS}, got {len(values)}")
+    return values
+
+
+def _check_texts(texts: list, kind: Any, place: str) -> None:
+    for index, text in enumerate(texts):
+        if not isinstance(text, kind):
+            raise ValueError(f"{place}[{index}]: a text is needed, got {_shown(text)}")
 
 
 def read_photo(image) -> bytes | bytearray | Image.Image:

@@ -60,7 +60,11 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from texts_mmprofile import MASK_TOKEN as MASK_TOKEN
     from texts_mmprofile import SECTION_MARKS as SECTION_MARKS
     from texts_mmprofile import shown as shown
+    from user_deletions_mmprofile import EncodedHistory as EncodedHistory
+    from user_deletions_mmprofile import encode_deletions as encode_deletions
+    from user_explanations_mmprofile import explain_user as explain_user
     from user_histories_mmprofile import REVIEW_FIELDS as REVIEW_FIELDS
+    from user_histories_mmprofile import UserView as UserView
     from user_histories_mmprofile import cut_history as cut_history
     from user_histories_mmprofile import split_reviews as split_reviews
     from user_histories_mmprofile import user_views as user_views
@@ -96,7 +100,9 @@ _NAMES = {
     "profile_trie_mmprofile": ("ProfileTrie", "profile_trie"),
     "sections_mmprofile": ("EncodedText",),
     "texts_mmprofile": ("MASK_TOKEN", "SECTION_MARKS", "shown"),
-    "user_histories_mmprofile": ("REVIEW_FIELDS", "cut_history", "split_reviews", "user_views"),
+    "user_deletions_mmprofile": ("EncodedHistory", "encode_deletions"),
+    "user_explanations_mmprofile": ("explain_user",),
+    "user_histories_mmprofile": ("REVIEW_FIELDS", "UserView", "cut_history", "split_reviews", "user_views"),
     "user_views_mmprofile": ("UserViews",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -36,6 +36,8 @@ from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 from .texts_mmprofile import shown
+from .user_deletions_mmprofile import EncodedHistory
+from .user_explanations_mmprofile import explain_user
 
 logger = logging.get_logger(__name__)
 
@@ -437,6 +439,10 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             output.image_attentions, output.gate = encoder_outputs.image_attentions, encoder_outputs.gate
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
+
+    def explain_user(self, history: EncodedHistory, processor, **options) -> dict:
+        """A user's answer, and what each review and photo did; see the function `explain_user`."""
+        return explain_user(self, processor, history, **options)
 
     @staticmethod
     def _token_loss(logits: torch.Tensor, labels: torch.Tensor, num_items: int | torch.Tensor | None) -> torch.Tensor:

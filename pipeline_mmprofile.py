@@ -44,7 +44,8 @@ class UserProfilingPipeline(Pipeline):
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
     `handler.py` and `app.py` do. What the model was not trained to see (`sees` of its config) is not used. Parameters,
     of the constructor or of a call, are those of `generate_profiles`, with `views` a number, the newest views alone,
-    or "all", the default; `max_text_tokens`, `batch_size`, of users, and `num_workers`.
+    or "all", the default; `max_text_tokens`, `batch_size`, of users, and `num_workers`; and `explain`, True for what
+    each review and photo did: the profile is searched again without each of them (see the model's `explain_user`).
     """
 
     # Of the checkpoint, with methods beyond those of transformers' classes.
@@ -62,7 +63,8 @@ class UserProfilingPipeline(Pipeline):
         column, a view or a dataset of `datasets`; and an iterator for what has none, as a generator or a `map`, and
         for torch's `Dataset`. Lists, tuples and torch's datasets are read by `num_workers`.
 
-        `image_weights` has a number for each image given, 0 for one that the model does not look at.
+        `image_weights` has a number for each image given, 0 for one that the model does not look at. With `explain`
+        there are `review_effects` and `photo_effects`, in the order given.
 
         Raises:
             ValueError: if a user's entries are not valid, with the position of the user among several; or if what the
@@ -83,15 +85,23 @@ class UserProfilingPipeline(Pipeline):
         return list(answers) if isinstance(given, Sized) else answers
 
     def _sanitize_parameters(
-        self, max_text_tokens: int | None = None, views: int | str | None = None, **generation
+        self,
+        max_text_tokens: int | None = None,
+        views: int | str | None = None,
+        explain: bool | None = None,
+        **generation,
     ) -> tuple[dict, dict, dict]:
         if views not in (None, "all") and (type(views) is not int or views < 1):
             raise ValueError(f'views are a number of at least 1, or "all", got {shown(views)}')
-        reading = {"max_text_tokens": max_text_tokens, "views": views}
+        if explain is not None and type(explain) is not bool:
+            raise ValueError(f"explain is True or False, got {shown(explain)}")
+        reading = {"max_text_tokens": max_text_tokens, "views": views, "explain": explain}
         return {name: value for name, value in reading.items() if value is not None}, generation, {}
 
-    def preprocess(self, user: Mapping, max_text_tokens: int | None = None, views: int | str = "all") -> dict:
-        """The user's `views`, as of `encode_views`, and the number of images given."""
+    def preprocess(
+        self, user: Mapping, max_text_tokens: int | None = None, views: int | str = "all", explain: bool = False
+    ) -> dict:
+        """The user's `history`, as of `encode_history`, the number of images given, and whether to explain."""
         user = _without_pandas(user)
         if isinstance(user, list) and len(user) == 1:  # a row of `datasets` is a frame of one
             (user,) = user
@@ -104,18 +114,20 @@ class UserProfilingPipeline(Pipeline):
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {shown(values)}")
         config = self.model.config
-        encoded = self.processor.encode_views(
-            config.sees,
-            **fields,
-            num_reviews=config.view_reviews,
-            views=None if views == "all" else views,
-            max_text_tokens=max_text_tokens,
-        )
-        return {"views": encoded, "num_images": _num_images(fields)}
+        most = None if views == "all" else views
+        cut = self.processor.cut_views(**fields, num_reviews=config.view_reviews, views=most)
+        num_images = _num_images(fields)
+        left_out = {"reviews_left_out": len(fields["reviews"]), "photos_left_out": num_images} if explain else {}
+        history = self.processor.encode_history(config.sees, cut, max_text_tokens, **left_out)
+        return {"history": history, "num_images": num_images, "explain": explain}
 
     def _forward(self, batch: dict, **generation) -> list[dict]:
-        generation = {"views": batch["views"], **generation}
-        answers = self.model.profile_users(batch["inputs"], self.processor.tokenizer, **generation)
+        if batch["explain"]:  # one by one: each has many rows
+            histories = batch["histories"]
+            answers = [self.model.explain_user(history, self.processor, **generation) for history in histories]
+        else:
+            generation = {"views": batch["views"], **generation}
+            answers = self.model.profile_users(batch["inputs"], self.processor.tokenizer, **generation)
         return [answer | notes for answer, notes in zip(answers, batch["notes"], strict=True)]
 
     def run_single(self, user, preprocess_params, forward_params, postprocess_params) -> dict:
@@ -147,18 +159,21 @@ class UserProfilingPipeline(Pipeline):
                 yield self.postprocess(answer, **postprocess_params)
 
     def _collate(self, users: list[dict]) -> dict:
+        histories = [user["history"] for user in users]
+        own = [history.rows[: history.views] for history in histories]
         notes = [
             {
                 "num_images": user["num_images"],
-                "positions": [position for view in user["views"] for position in view["positions"]],
-                "tokens_left_out": sum(view["tokens_left_out"] for view in user["views"]),
-                "problems": [problem for view in user["views"] for problem in view["problems"]],
+                "positions": [position for view in views for position in view["positions"]],
+                "tokens_left_out": sum(view["tokens_left_out"] for view in views),
+                "problems": [problem for view in views for problem in view["problems"]],
             }
-            for user in users
+            for user, views in zip(users, own, strict=True)
         ]
-        rows = [view for user in users for view in user["views"]]
-        views = [len(user["views"]) for user in users]
-        return {"inputs": self.processor.pad_users(rows), "views": views, "notes": notes}
+        if users[0]["explain"]:
+            return {"explain": True, "histories": histories, "notes": notes}
+        inputs = self.processor.pad_users([view for views in own for view in views])
+        return {"explain": False, "inputs": inputs, "views": list(map(len, own)), "notes": notes}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Everything that `pipeline(TASK, model=save_directory, trust_remote_code=True)` loads."""

@@ -28,7 +28,8 @@ from .texts_mmprofile import (
     special_tokens,
     users_of_text,
 )
-from .user_histories_mmprofile import split_reviews, user_views
+from .user_deletions_mmprofile import EncodedHistory, encode_deletions
+from .user_histories_mmprofile import UserView, split_reviews, user_views
 
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
 # Of a call's options those that are read, and what others may say, as it is so in any case; the rest may say no.
@@ -281,20 +282,63 @@ class MMProfileProcessor(ProcessorMixin):
         Raises:
             ValueError: if there is no review with a word in it, there are too many photos, or an entry is not valid.
         """
-        encoded = self._encode_view(sees, reviews, images, captions, max_text_tokens)
+        view = UserView(list(reviews), list(images), list(captions), list(range(len(images))))
+        encoded = self._encode_view(
+            SectionTokenizer(self.tokenizer, self.section_marks), sees, view, {}, max_text_tokens
+        )
         if encoded is None:
             raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
+        del encoded["positions"]
         return encoded
 
     def _encode_view(
-        self, sees: Sees, reviews: Sequence, images: Sequence, captions: Sequence, max_text_tokens: int | None
+        self,
+        reader: SectionTokenizer,
+        sees: Sees,
+        view: UserView,
+        photos: dict[int, torch.Tensor],
+        max_text_tokens: int | None,
+        masked_profile: bool = False,
     ) -> dict | None:
-        """As `encode_user`; None where no review has a word."""
-        text = self.encode_sections(reviews, captions if sees.captions else (), max_text_tokens=max_text_tokens)
-        if not text.reviews[1]:
+        """A row of `encode_history`; None where no review has a word, or with `masked_profile`, a text in which all
+        values are masked, there is neither a photo nor a caption."""
+        captions = view.captions if sees.captions else ()
+        masked = self._masked_profile if masked_profile else {}
+        text = self._encode(reader, self._limit(max_text_tokens), view.reviews, captions, **masked)
+        looks = bool(view.positions) and sees.images
+        if not (text.captions[1] or looks if masked_profile else text.reviews[1]):
             return None
-        pixels = self.encode_images([images])["pixel_values"][0] if images and sees.images else None
-        return {"input_ids": text.ids, "pixel_values": pixels, **text.shortening}
+        pixels = None
+        if looks:
+            if any(position not in photos for position in view.positions):
+                seen = self.encode_images([view.images])["pixel_values"][0]
+                photos.update(zip(view.positions, seen, strict=True))
+            pixels = torch.stack([photos[position] for position in view.positions])
+        positions = list(view.positions) if looks else []
+        return {"input_ids": text.ids, "pixel_values": pixels, "positions": positions, **text.shortening}
+
+    @property
+    def _masked_profile(self) -> dict:
+        schema = self.profile_schema
+        profile = {a.key: list(a.values[: a.count]) if a.count > 1 else a.values[0] for a in schema.attributes}
+        return {"profile": profile, "masked": schema.keys}
+
+    def cut_views(
+        self,
+        reviews: Sequence,
+        images: Sequence = (),
+        captions: Sequence[str | None] = (),
+        *,
+        num_reviews: int,
+        views: int | None = None,
+    ) -> list[UserView]:
+        """A user's history, cut in views, see `user_views`; arguments and errors as of `encode_views`."""
+        photos_of = None
+        if (split := split_reviews(reviews)) is not None:
+            if images or captions:
+                raise ValueError("images and captions are the user's or the reviews', not both")
+            reviews, images, captions, photos_of = split
+        return user_views(reviews, images, captions, photos_of, num_reviews, views)
 
     def encode_views(
         self,
@@ -323,22 +367,53 @@ class MMProfileProcessor(ProcessorMixin):
         Raises:
             ValueError: as of `encode_user` and `split_reviews`, or both user and reviews have photos.
         """
-        photos_of = None
-        if (split := split_reviews(reviews)) is not None:
-            if images or captions:
-                raise ValueError("images and captions are the user's or the reviews', not both")
-            reviews, images, captions, photos_of = split
-        encoded, problems = [], []
-        for view in user_views(reviews, images, captions, photos_of, num_reviews, views):
-            inputs = self._encode_view(sees, view.reviews, view.images, view.captions, max_text_tokens)
-            if inputs is None:
-                problems.append(f"{len(view.reviews)} reviews without words are left out, with their photos")
-            else:
-                positions = [] if inputs["pixel_values"] is None else view.positions
-                encoded.append(inputs | {"positions": positions})
-        if not encoded:
-            raise ValueError(f"a user needs a review with words, got {shown(list(reviews))}")
-        encoded[0]["problems"] = [*encoded[0]["problems"], *problems]
+        cut = self.cut_views(reviews, images, captions, num_reviews=num_reviews, views=views)
+        return self.encode_history(sees, cut, max_text_tokens).rows
+
+    def encode_history(
+        self,
+        sees: Sees,
+        views: Sequence[UserView],
+        max_text_tokens: int | None = None,
+        *,
+        photos: dict[int, torch.Tensor] | None = None,
+        without_reviews: bool = False,
+        reviews_left_out: int = 0,
+        photos_left_out: int = 0,
+        most_left_out: int | None = None,
+    ) -> EncodedHistory:
+        """What a model sees of one user's views, and of the user without one of the reviews or photos.
+
+        Args:
+            sees, max_text_tokens: as of `encode_user`.
+            views: of `cut_views`.
+            photos: position among the user's photos -> (3, height, width), of those that are encoded already; others
+                are added.
+            without_reviews: where no review has a word, the text is a profile in which all values are masked: such
+                texts, beside photos or captions, are what the objective `mask_profile` trains on (section 5.1).
+            reviews_left_out, photos_left_out, most_left_out: `reviews`, `photos` and `most` of `encode_deletions`.
+
+        Raises:
+            ValueError: as of `encode_views`.
+        """
+        reader, photos = SectionTokenizer(self.tokenizer, self.section_marks), {} if photos is None else photos
+        masked = without_reviews and not self.has_words(text for view in views for text in view.reviews)
+        if masked:
+            views = [_without_reviews(views)]
+        encoded = encode_deletions(
+            views,
+            lambda view: self._encode_view(reader, sees, view, photos, max_text_tokens, masked),
+            reviews_left_out,
+            photos_left_out,
+            most_left_out,
+        )
+        if not encoded.views:
+            given = [text for view in views for text in view.reviews]
+            raise ValueError(f"a user needs a review with words, got {shown(given)}")
+        if encoded.views < len(views):
+            wordless = [len(view.reviews) for view in views if not self.has_words(view.reviews)]
+            notes = [f"{number} reviews without words are left out, with their photos" for number in wordless]
+            encoded.rows[0]["problems"] = [*encoded.rows[0]["problems"], *notes]
         return encoded
 
     def pad_users(self, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:
@@ -478,6 +553,17 @@ def _check_spelling(tokenizer, schema: ProfileSchema) -> None:
     spelled = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     if wrong := [(text, read) for text, read in zip(texts, spelled, strict=True) if text != read]:
         raise ValueError(f"the tokenizer reads {wrong[0][0]!r} of the schema back as {wrong[0][1]!r}")
+
+
+def _without_reviews(views: Sequence[UserView]) -> UserView:
+    """One view of the photos and captions of all, in the order given."""
+    captions = [caption for view in views for caption in view.captions]
+    positions = [position for view in views for position in view.positions]
+    images = [image for view in views for image in view.images]
+    order = sorted(range(len(positions)), key=positions.__getitem__)
+    if len(captions) == len(images):
+        captions = [captions[place] for place in order]
+    return UserView([], [images[place] for place in order], captions, [positions[place] for place in order])
 
 
 def max_profile_tokens(processor) -> int:

@@ -19,12 +19,14 @@ class UserView:
         captions: a photo's own beside it, None where it has none; where their numbers differ, whose they are is not
             known.
         positions: of the images among all of the user's.
+        photos_of: of each review, how many of the images; None where whose they are is not known.
     """
 
     reviews: list[str]
     images: list = field(default_factory=list)
     captions: list[str | None] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    photos_of: list[int] | None = None
 
 
 def cut_history(reviews: int, num_reviews: int, views: int | None = None) -> list[range]:
@@ -100,6 +102,12 @@ def user_views(
         places = [range(ends[part.start], ends[part.stop]) for part in parts]
         notes = [captions[place.start : place.stop] for place in places]
     return [
-        UserView(list(reviews[part.start : part.stop]), [images[n] for n in place], list(note), list(place))
+        UserView(
+            list(reviews[part.start : part.stop]),
+            [images[n] for n in place],
+            list(note),
+            list(place),
+            None if photos_of is None else list(photos_of[part.start : part.stop]),
+        )
         for part, place, note in zip(parts, places, notes, strict=True)
     ]

@@ -46,10 +46,27 @@ def requests_of_bombs(rng: random.Random, bombs: dict[str, bytes]):
         yield {"inputs": {"reviews": ["good"], "images": [photo]}}
 
 
+def costly(rng: random.Random, bombs: dict[str, bytes]):
+    """As much as a request may ask for, for the most of it valid."""
+    texts = [rng.choice(("good", "cold soup", "\ud83d", "a\u0300" * 400, "word " * 90)) for _ in range(200)]
+    while True:
+        photo = bombs[rng.choice(list(bombs))]
+        reviews: list = texts[: rng.choice((1, 24, 200))]
+        if rng.random() < 0.5:
+            reviews = [{"text": text} for text in reviews]
+            reviews[rng.choice((0, -1))]["images"] = [photo]
+        explain = rng.random() < 0.5
+        users = [{"reviews": reviews}] * (1 if explain else rng.randrange(1, 9))
+        yield {"inputs": users, "parameters": {"explain": explain, "views": rng.choice(("all", 1, 8))}}
+
+
 def hostile_requests(count: int, bombs: dict[str, bytes], bombs_that_are_large: dict[str, bytes]):
     rng = random.Random(1)
     small, big = requests_of_bombs(rng, bombs), requests_of_bombs(rng, bombs_that_are_large)
+    large_ones = costly(rng, bombs)
     for number, request in enumerate(malformed_requests(count, seed=1)):
+        if number % 50 == 7:
+            request = next(large_ones)
         yield next(big if number % 50 == 3 else small) if number % 10 == 3 else request
 
 
@@ -65,7 +82,8 @@ def ask(handler, requests, clients: int = 4) -> list[str]:
             if request is end:
                 return said
             try:
-                said.append(handler(request)["text"])
+                answer = handler(request)
+                said.append((answer[0] if isinstance(answer, list) else answer)["text"])
             except ValueError as error:
                 said.append(str(error))
 

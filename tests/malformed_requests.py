@@ -74,7 +74,8 @@ def wrong_user(rng: random.Random):
         lambda: rng.choice([None, True, 7, -1.5, [[]], [None, 3], [["nested"]], {"a": {}}, 10**40]),
         lambda: {"reviews": ["good"], rng.choice(("image", "photo", "text", "", "__class__")): []},
         lambda: {"reviews": rng.choice(["good", 7, True, {"0": "good"}, {"reviews": []}])},
-        lambda: {"reviews": ["good", rng.choice([None, 7, ["good"], {"text": "good"}, b"good"])]},
+        lambda: {"reviews": ["good", rng.choice([None, 7, ["good"], {"text": 7}, {"review": "good"}, {}, b"good"])]},
+        lambda: wrong_review(rng),
         lambda: {"reviews": ["good"], "captions": rng.choice(["a cake", 7, [7], [["a cake"]], {"a": "cake"}])},
         lambda: {"reviews": ["good"], "images": rng.choice(["AAAA", 7, {"0": "AAAA"}, True])},
         lambda: {"reviews": ["good"] * rng.randrange(201, 999)},
@@ -89,6 +90,32 @@ def wrong_user(rng: random.Random):
     return rng.choice(kinds)()
 
 
+def wrong_review(rng: random.Random) -> dict:
+    """A user with a review that is an object, which is wrong."""
+    image = base64_photo(rng)
+    kinds = (
+        lambda: {"text": rng.choice([item for item in JUNK if not isinstance(item, str)])},
+        lambda: {"text": "good", rng.choice(("image", "reviews", "", "__class__")): []},
+        lambda: {"text": "good", rng.choice(("images", "captions")): rng.choice(["AAAA", 7, True, {"0": "AAAA"}])},
+        lambda: {"text": "good", "images": [image], "captions": rng.choice([[7], ["a", "b"], [["a"]], [{}]])},
+        lambda: {"text": "good", "captions": rng.choice([["a"], ["\ud83d" * 200_000], [None] * 201])},
+        lambda: {"text": "good", "images": [no_photo(rng)]},
+        lambda: {"text": "good", "images": [image] * rng.choice((5, 200))},
+        lambda: {"text": rng.choice(["", " \n"]), "images": []},
+        lambda: {"text": "word " * rng.randrange(20_001, 99_999)},
+    )
+    wrong = rng.choice(kinds)()
+    return rng.choice(
+        [
+            {"reviews": [wrong]},
+            {"reviews": [{"text": " "}, wrong]},
+            {"reviews": [wrong] * rng.randrange(201, 5_000)},
+            {"reviews": [{"text": "good", "images": [image]}], "images": [image]},
+            {"reviews": [{"text": "good"}], "captions": ["a cake"]},
+        ]
+    )
+
+
 def wrong_parameters(rng: random.Random):
     return rng.choice(
         [
@@ -96,7 +123,19 @@ def wrong_parameters(rng: random.Random):
             {rng.choice(("max_calls", "expand_per_call", "Without_photos", "", "self")): 1},
             {"num_return_profiles": rng.choice([0, -3, 51, 10**40, 2.0, "2", None, True, [2]])},
             {"min_coverage": rng.choice([-0.1, 1.1, float("nan"), float("inf"), "0.5", None, True, {}])},
-            {rng.choice(("without_photos", "without_captions")): rng.choice([0, 1, "true", None, [], {}])},
+            {rng.choice(("without_photos", "without_captions", "explain")): rng.choice([0, 1, "true", None, [], {}])},
+            {"views": rng.choice([0, 9, -1, 10**40, 2.0, "2", "All", "", None, True, [1], {}, float("nan")])},
+        ]
+    )
+
+
+def too_much(rng: random.Random) -> dict:
+    """Users who are each fine, and together more than a request may ask for."""
+    history = {"reviews": ["good", {"text": "cold soup"}] * rng.randrange(12, 100)}
+    return rng.choice(
+        [
+            {"inputs": [history] * rng.randrange(9, 17)},
+            {"inputs": ["good", history], "parameters": {"explain": True}},
         ]
     )
 
@@ -108,8 +147,9 @@ def wrong_request(rng: random.Random):
         lambda: {"inputs": rng.choice([[], ["good"] * 17, ["good", wrong_user(rng)], [wrong_user(rng), "good"]])},
         lambda: {"inputs": [{"images": [base64_photo(rng)] * 4}] * 15 + [{"images": [no_photo(rng)] * 5}]},
         lambda: {"inputs": wrong_user(rng)},
+        lambda: too_much(rng),
     )
-    return rng.choices(kinds, weights=(2, 2, 2, 1, 6))[0]()
+    return rng.choices(kinds, weights=(2, 2, 2, 1, 6, 1))[0]()
 
 
 def malformed_requests(count: int, seed: int = 0) -> Iterator[object]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import comb, exp, prod
@@ -10,6 +11,8 @@ from math import comb, exp, prod
 from PIL import Image
 
 THUMBNAIL = (320, 320)  # pixels at most
+EXCERPT = 110  # characters of a review
+TOLD = 0.01  # a change of probability that is told
 
 EMPTY = '<p class="hint">The profile appears here, with how sure the model is of each value.</p>'
 
@@ -18,7 +21,12 @@ def render_error(sentence: str) -> str:
     return f'<p class="problem" role="alert">{escape(sentence)}</p>'
 
 
-def render_answers(answers: Mapping[str, Mapping | str], names: Mapping[str, str], photos: Sequence[tuple]) -> str:
+def render_answers(
+    answers: Mapping[str, Mapping | str],
+    names: Mapping[str, str],
+    photos: Sequence[tuple],
+    reviews: Sequence[str] = (),
+) -> str:
     """What the page shows.
 
     Args:
@@ -26,11 +34,12 @@ def render_answers(answers: Mapping[str, Mapping | str], names: Mapping[str, str
             one is an answer, the others are compared with it.
         names: attribute key -> its name.
         photos: name and thumbnail (a data URL) of each photo, in the order of `image_weights`.
+        reviews: in the order of `review_effects`, which the first answer has where it explains.
     """
     first = next(iter(answers.values()))
     assert not isinstance(first, str)
-    parts = [_summary(first), _table(answers, names), _compared(first), _photos(first, photos)]
-    return "\n".join([*parts, _runners_up(first, names), _all_values(first, names)])
+    parts = [_summary(first), _table(answers, names), _compared(first), _reviews(first, names, reviews)]
+    return "\n".join([*parts, _photos(first, names, photos), _runners_up(first, names), _all_values(first, names)])
 
 
 def thumbnail(image: Image.Image) -> str:
@@ -107,21 +116,61 @@ def _cell(title: str, key: str, answers: Mapping[str, Mapping | str]) -> str:
     return f"<td {label}><ul>{bars}</ul></td>"
 
 
-def _photos(answer: Mapping, photos: Sequence[tuple]) -> str:
+def _reviews(answer: Mapping, names: Mapping[str, str], reviews: Sequence[str]) -> str:
+    """What each review did."""
+    effects = answer.get("review_effects")
+    if not effects:
+        return ""
+    items = []
+    for text, effect in zip(reviews, effects, strict=True):
+        excerpt = textwrap.wrap(text, EXCERPT, max_lines=1, placeholder=" ...")[0]
+        items.append(f'<li><p class="excerpt">{escape(excerpt)}</p>{_did(answer, effect, names)}</li>')
+    note = (
+        "Each was left out in turn, and the profile guessed again. A bar is the review's part of how much less"
+        " probable the profile above became."
+    )
+    return f'<h3>Which reviews counted</h3><p class="note">{note}</p><ol class="effects">{"".join(items)}</ol>'
+
+
+def _did(answer: Mapping, effect: Mapping | None, names: Mapping[str, str]) -> str:
+    """A bar, and a sentence of what is different without this review or photo."""
+    if effect is None:
+        return '<p class="note">There is no answer without it.</p>'
+    bar = f"<ul>{_bar('counted', effect['share'])}</ul>"
+    if effect["changed"]:
+        values = [
+            f"{escape(names[key])}: <strong>{escape(', '.join(_values(value)))}</strong>"
+            for key, value in effect["changed"].items()
+        ]
+        return f'{bar}<p class="note changed">Without it, {"; ".join(values)}.</p>'
+    falls = [(fall, key, value) for key, of in effect["probabilities"].items() for value, fall in of.items()]
+    fall, key, value = max(falls, key=lambda item: abs(item[0]), default=(0.0, "", ""))
+    if abs(fall) < TOLD:
+        return f'{bar}<p class="note">Without it hardly anything changes.</p>'
+    before = answer["probabilities"][key][value]
+    shares = f"{escape(percent(before))} to {escape(percent(min(max(before - fall, 0.0), 1.0)))}"
+    told = f"{escape(names[key])} {escape(value)} {'falls' if fall > 0 else 'rises'} from {shares}"
+    return f'{bar}<p class="note">Without it, {told}.</p>'
+
+
+def _photos(answer: Mapping, names: Mapping[str, str], photos: Sequence[tuple]) -> str:
     if not photos:
         return ""
-    weights = answer["image_weights"]
+    weights, effects = answer["image_weights"], answer.get("photo_effects")
     if weights is None:
         text = "This model reads photos and text as one sequence and does not tell photos' weights."
     elif not any(weights):
         text = "The model did not look at the photos."
     else:
-        text = "How much of its attention the model gave each photo, on average over the words."
+        text = "Attention is how much the model gave each photo, on average over the words."
+    if effects is not None:
+        text += " Each was left out in turn, with its caption: counted is its part of how much the profile lost."
     figures = []
     for index, (name, source) in enumerate(photos):
         bar = "" if weights is None else f"<ul>{_bar('attention', weights[index])}</ul>"
+        did = "" if effects is None else _did(answer, effects[index], names)
         picture = f'<img src="{escape(source)}" alt="{escape(name)}">'
-        figures.append(f"<figure>{picture}<figcaption>{escape(name)}{bar}</figcaption></figure>")
+        figures.append(f"<figure>{picture}<figcaption>{escape(name)}{bar}{did}</figcaption></figure>")
     return f'<h3>Photos</h3><p class="note">{text}</p><div class="photos">{"".join(figures)}</div>'
 
 

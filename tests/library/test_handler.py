@@ -81,16 +81,15 @@ def test_a_text_is_a_user_with_one_review(handler):
 
 
 def test_a_user_without_a_review_is_read_as_a_masked_profile(handler):
-    texts = []
-    encode = handler.processor.encode_sections
+    texts, pad = [], handler.processor.pad_users
 
-    def note(*args, **kwargs):
-        texts.append(handler.processor.tokenizer.decode(encode(*args, **kwargs).ids))
-        return encode(*args, **kwargs)
+    def note(rows):
+        texts.extend(handler.processor.tokenizer.decode(row["input_ids"]) for row in rows)
+        return pad(rows)
 
-    handler.processor.encode_sections = note
+    handler.processor.pad_users = note
     handler({"inputs": {"captions": ["great pizza"]}})
-    del handler.processor.encode_sections
+    del handler.processor.pad_users
     assert texts == ["<extra_id_97> Mood:<extra_id_0> | Favorite Food:<extra_id_0><extra_id_98> great pizza</s>"]
 
 
@@ -153,7 +152,8 @@ def test_errors_say_where_and_why_in_a_line(handler):
         "inputs[1].images[1]: a photo is base64, no URL or path, got 16 characters that are not"
     )
     assert error_of(handler, {"inputs": USER, "parameters": {"beams": 3}}) == (
-        "parameters: only num_return_profiles, min_coverage, without_photos, without_captions are known, got ['beams']"
+        "parameters: only num_return_profiles, min_coverage, without_photos, without_captions, views, explain are"
+        " known, got ['beams']"
     )
     assert error_of(handler, {"inputs": {"reviews": ["word " * 30_000]}}) == (
         "inputs: reviews and captions have up to 100000 characters, got 150000"

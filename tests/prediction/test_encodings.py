@@ -130,7 +130,7 @@ def test_views_in_sixteen_bits_are_kept_as_they_are(model, lines, tmp_path):
     run(model, path, tmp_path / "without", dtype="bfloat16", **VIEWS)
     assert_same(rows_of(tmp_path / "out"), rows_of(tmp_path / "without"), abs=1e-2)
     encodings = KeptEncodings(tmp_path / "out", json.loads((tmp_path / "out" / "run.json").read_text()))
-    view = User("u1", ["good a"], [str(tmp_path / "1-a.png")], ["of good a"], photos_of=[1])
+    view = User("u1", ["good a"], [str(tmp_path / "1-a.png")], ["of good a"])
     (kept,) = encodings.load("u1", [encodings.key(view)]).values()
     assert kept["states"].dtype == torch.bfloat16
 

@@ -20,7 +20,7 @@ pytest.importorskip("gradio", reason="the page needs gradio, see requirements-ap
 import app  # noqa: E402
 from tests.malformed_requests import photo  # noqa: E402
 from tests.tiny_folder import save_tiny_folder  # noqa: E402
-from web.results import percent, render_answers  # noqa: E402
+from web.results import _did, percent, render_answers  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,45 @@ def test_each_switch_adds_an_answer_to_compare(profiler, folder, monkeypatch):
     assert f'<td data-title="Reviews alone"><ul><li><span class="value">{alone}' in html.replace(
         ' class="changed"', ""
     )
+
+
+def test_reviews_and_photos_are_left_out_by_turns(profiler, folder, monkeypatch):
+    seen, reviews = requests_of(profiler, monkeypatch), "great pizza\n\n<b>cold</b> soup " + "again " * 30
+    photos = gallery(folder)
+    shown = words(profiler.effects(reviews, photos, "", [app.EACH]))
+    assert [request["parameters"] for request in seen] == [{"min_coverage": 0.5, "explain": True}]
+    section = shown.partition("Which reviews counted")[2].partition("Photos")[0]
+    assert re.search(r"great pizza counted .*\d+% .*&lt;b&gt;cold&lt;/b&gt; soup again .* \.\.\. counted", section)
+    assert section.count("Without it") == 2 and shown.count("Without it") == 4
+    assert re.search(r"first\.jpg attention \S+% counted \S+% Without it", shown)
+    assert "counted" not in profiler(reviews, photos, "", [app.EACH])  # the first answer waits for none of it
+    assert "explain" not in seen[1]["parameters"]
+    for form in ((reviews, photos, "", []), ("great pizza", None, "", [app.EACH]), ("", photos[:1], "", [app.EACH])):
+        assert profiler.effects(*form) == app.gr.skip()
+
+
+def test_what_changes_without_a_review_is_told():
+    names = {"stars": "Stars", "food": "Favorite Food"}
+    answer = {
+        "profile": {"stars": "5", "food": ["Pizza", "Tea"]},
+        "probabilities": {"stars": {"5": 0.8, "4": 0.2}, "food": {"Pizza": 1.0, "Tea": 0.6, "Soup": 0.4}},
+    }
+    little = {"stars": {"5": 0.001}, "food": {"Pizza": 0.0, "Tea": -0.002}}
+    effects = [
+        {"share": 0.75, "probabilities": {"stars": {"5": 0.5}}, "changed": {"stars": "4", "food": ["Pizza", "Soup"]}},
+        {"share": 0.25, "probabilities": {"stars": {"5": 0.04}, "food": {"Tea": 0.1}}, "changed": {}},
+        {"share": 0.0, "probabilities": {"stars": {"5": -0.3}}, "changed": {}},
+        {"share": 0.0, "probabilities": little, "changed": {}},
+        None,
+    ]
+    told = [words(_did(answer, effect, names)) for effect in effects]
+    assert told == [
+        "counted 75% Without it, Stars: 4 ; Favorite Food: Pizza, Soup .",
+        "counted 25% Without it, Favorite Food Tea falls from 60% to 50%.",
+        "counted 0% Without it, Stars 5 rises from 80% to 100%.",
+        "counted 0% Without it hardly anything changes.",
+        "There is no answer without it.",
+    ]
 
 
 def test_an_answer_that_cannot_be_given_is_a_sentence_beside_the_others(profiler, folder):
@@ -240,12 +279,11 @@ def test_the_page_is_private_and_bounded(model):
     assert page.uploads.is_dir() and app.UPLOAD_BYTES == importlib.import_module("handler").MAX_PHOTO_BYTES
 
 
-def test_a_model_whose_handler_is_older_than_the_page_is_not_shown(tmp_path):
+def test_a_model_whose_handler_is_older_than_the_page_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "launch", None)
     save_tiny_folder(tmp_path / "old")
     handler = tmp_path / "old" / "handler.py"
-    handler.write_text(
-        handler.read_text().replace("def decoded(", "def _decoded(").replace("self.decoded(", "self._decoded(")
-    )
+    handler.write_text(handler.read_text().replace("def cut(", "def _cut(").replace("self.cut(", "self._cut("))
     with pytest.raises(SystemExit, match="cannot be loaded: its handler.py is older than this page"):
         app.main(["--model", str(tmp_path / "old"), "--trust_remote_code"])
 

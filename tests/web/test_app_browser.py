@@ -4,6 +4,7 @@ import io
 import json
 import random
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,8 @@ def test_typed_reviews_and_an_uploaded_photo_give_a_profile(visitor, tmp_path, s
         lambda _: visitor.run("document.querySelector('#results').getBoundingClientRect().top < innerHeight / 2")
     )
     assert [name in table.text for name in ("Stars", "Favorite Category", "Service Preference")] == [True] * 3
-    assert visitor.wait("#results figure").text.splitlines() == ["our table.jpg", "attention", "100%"]
+    visitor.wait("#results ol.effects")
+    assert visitor.wait("#results figure").text.splitlines()[:4] == ["our table.jpg", "attention", "100%", "counted"]
     visitor.wait("#results ol.runners li", "as probable")
     visitor.click("#results summary", "All values")
     visitor.wait("#results .groups", "Health & Medical")
@@ -135,7 +137,12 @@ def test_typed_reviews_and_an_uploaded_photo_give_a_profile(visitor, tmp_path, s
 def test_an_example_user_is_compared_with_fewer_sources(visitor, size):
     visitor.open(*size)
     visitor.click("button", "Example: Evenings out")
-    visitor.wait("#results table.answers")
+    visitor.wait("#results ol.effects")
+    visitor.picture("counted")
+    did = visitor.run("[...document.querySelectorAll('#results ol.effects > li')].map(e => e.innerText)")
+    assert len(did) == len(app.EXAMPLES[0]["reviews"]) == 8
+    assert all("counted" in text and "Without it" in text for text in did)
+    assert visitor.run("document.documentElement.scrollWidth") <= size[0]
     assert len(visitor.driver.find_elements(By.CSS_SELECTOR, "#results figure")) == 3
     assert "pepperoni" in visitor.wait("#reviews textarea").get_property("value")
     visitor.click("fieldset label", "photos")
@@ -168,6 +175,16 @@ def test_a_bad_file_and_an_empty_form_get_a_sentence(visitor, tmp_path, size):
     visitor.wait("#photos button[aria-label='Click to upload or drop files']")
     assert visitor.driver.find_elements(By.CSS_SELECTOR, "#photos .gallery-item, #photos .thumbnail-item") == []
     visitor.picture("bad file")
+
+
+def test_what_is_cleared_stays_so(visitor):
+    visitor.open(*DESK)
+    visitor.click("button", "Example: Bad garage")
+    visitor.wait("#results table.answers")
+    visitor.click("button", "Clear")
+    visitor.wait("#results .hint")
+    time.sleep(3)
+    visitor.wait("#results .hint")
 
 
 def test_beside_a_wrong_file_the_good_ones_stay(visitor, tmp_path):
