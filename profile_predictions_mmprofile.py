@@ -30,6 +30,10 @@ class ProfilePrediction:
             positions, summing to 1, 0 for one not looked at; empty without photos.
         gate: with `output_fusion`, the mean of Eq. 7's gate over the text's positions and channels, from -1 to 1;
             None without photos. With `fusion="concat"`, which has neither, both are None.
+        view_weights: with `output_view_weights`, how much each of the user's views speaks for the profile, in their
+            order: the share of its fall in what the profile's log-probability, among all of the schema, falls by
+            when one is left out, as far as one search tells. Non-negative, summing to 1; 0 for a view without which
+            the profile is no less probable. None of views whose states are joined.
     """
 
     profile: Profile
@@ -43,6 +47,7 @@ class ProfilePrediction:
     decoder_tokens: int
     image_weights: list[float] | None = None
     gate: float | None = None
+    view_weights: list[float] | None = None
 
 
 def marginals(
