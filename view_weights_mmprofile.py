@@ -5,6 +5,8 @@ import numpy as np
 from .profile_search_mmprofile import ProfileSearch
 from .user_views_mmprofile import UserViews
 
+NOISE = 1e-4  # a logarithm's fall that rounding in 32 bits may make
+
 
 def view_weights(search: ProfileSearch) -> list[list[float]]:
     """Of each user of a search that is over, the share that each view has in what speaks for the profile found.
@@ -12,7 +14,7 @@ def view_weights(search: ProfileSearch) -> list[list[float]]:
     A view's is by how much the logarithm of the profile's probability falls when the view is left out, as far as the
     search can tell without a decoder call: the profiles explored are scored anew without it, and so are the beginnings
     of all others, which stand for what is behind them. A view without which the profile would be no less probable has
-    weight 0; where that is so of all, they are alike and have equal ones.
+    weight 0; where that is so of all, as of views that are alike, they have equal ones.
 
     Returns:
         A list a user of one weight a view, non-negative, their sum 1.
@@ -30,7 +32,7 @@ def view_weights(search: ProfileSearch) -> list[list[float]]:
         # Who has not this view keeps all of his: those behind it are padding.
         rest = np.delete(scores, view, axis=1)
         falls[:, view] = np.where(views.there[:, view], whole - _log_shares(others, user, rest, chosen), 0)
-    falls = np.maximum(falls, 0)
+    falls[falls < NOISE] = 0
     sums = falls.sum(axis=1, keepdims=True)
     weights = np.where(sums > 0, falls / np.where(sums > 0, sums, 1), views.there / views.counts[:, None])
     return [row[:count].tolist() for row, count in zip(weights, views.counts, strict=True)]

@@ -25,7 +25,7 @@ from prediction.linear import fast_linears
 from scoring.bootstrap import mean_intervals
 from scoring.evaluation import TARGETS
 
-USERS = 250  # of a split, the first ones: their means are known well enough
+USERS, VIEW_USERS = 250, 100  # of a split, the first ones, or a batch more; views take a search each
 FEWEST = 30  # of fewer users the bootstrap's interval is too narrow
 EXPLORED = 10  # profiles of a search at least, among which a profile is so probable
 ROWS = 64  # whose logits over the vocabulary are held at once
@@ -65,7 +65,7 @@ def deletion_test(model, loader, processor, accelerator: Accelerator, name: str,
     for batch in tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process):
         inputs = {key: tensor.to(model.device) for key, tensor in batch.items() if key not in TARGETS}
         with torch.no_grad(), fast_linears(model.device):
-            found = _falls_of_batch(_Batch(model, processor.tokenizer, inputs), processor, seed)
+            found = _falls_of_batch(_Batch(model, processor, inputs, len(rows) < VIEW_USERS), seed)
         rows += accelerator.gather_for_metrics(found, use_gather_object=True)
     parts = {part: [row[part] for row in rows if row.get(part)] for part in ("photos", "views")}
     return {part: summarise_falls(falls) for part, falls in parts.items() if falls}
@@ -93,7 +93,9 @@ def summarise_falls(users: Sequence[Mapping[str, Mapping[str, float]]]) -> dict:
     }
     if keys != [""]:
         means = falls.mean(axis=0).T.tolist()
-        found["attributes"] = {key: dict(zip(DELETIONS, mean, strict=True)) for key, mean in zip(keys, means, strict=True)}
+        found["attributes"] = {
+            key: dict(zip(DELETIONS, mean, strict=True)) for key, mean in zip(keys, means, strict=True)
+        }
     return found
 
 
@@ -104,19 +106,23 @@ class _Batch:
         ids, text_mask: (rows, seq).
         image_mask: (rows, images); None without photos.
         views: of the users.
-        encoded: of all rows, with the photos' weights.
+        weighs_photos, weighs_views: which weights are told; of none there is nothing to test.
     """
 
-    def __init__(self, model, tokenizer, inputs: Mapping[str, torch.Tensor]):
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model, processor, inputs: Mapping[str, torch.Tensor], of_views: bool):
+        self.model, self.processor = model, processor
         self.ids, self.text_mask = inputs["input_ids"], inputs["attention_mask"]
         counts = inputs["views"].tolist() if "views" in inputs else [1] * len(self.ids)
         self.views = UserViews(counts, getattr(model.config, "combination", "product"))
         self.image_mask, self._photos = inputs.get("image_mask"), None
+        self.weighs_photos = self.image_mask is not None and model.fusion.weighs_photos
+        self.weighs_views = of_views and self.views.most > 1 and self.views.combination != "states"
+        if not (self.weighs_photos or self.weighs_views):
+            return
         self._text = model.text_features(self.ids, self.text_mask).last_hidden_state
         if self.image_mask is not None:
             self._photos = model.photo_features(inputs["pixel_values"], self.image_mask)
-        self.encoded = self._encode(np.arange(len(self.ids)), self.image_mask, output_fusion=True)
+        self._encoded = self._encode(np.arange(len(self.ids)), self.image_mask, output_fusion=True)
 
     def rows(self, user: int) -> np.ndarray:
         return self.views.rows_of(np.array([user]))
@@ -128,15 +134,15 @@ class _Batch:
 
     def search(self) -> list:
         """A prediction a user, with weights; None of whom the logits are not finite."""
-        options: dict[str, Any] = {} if self.image_mask is None else {"image_mask": self.image_mask}
-        if self.views.most > 1:
-            options |= {"output_view_weights": True}
-        return self._search(self.encoded, self.views, output_fusion=True, **options)
+        options: dict[str, Any] = {"output_view_weights": True} if self.weighs_views else {}
+        if self.weighs_photos:
+            options |= {"output_fusion": True, "image_mask": self.image_mask}
+        return self._search(self._encoded, self.views, **options)
 
     def search_without(self, rows: np.ndarray, views: UserViews) -> list:
         """Likewise of some users, of whom these rows are left."""
         at = torch.from_numpy(rows)
-        state, mask = self.encoded.last_hidden_state, self.encoded.attention_mask
+        state, mask = self._encoded.last_hidden_state, self._encoded.attention_mask
         return self._search(FusedEncoderOutput(last_hidden_state=state[at], attention_mask=mask[at]), views)
 
     def scores(self, users: np.ndarray, image_mask: torch.Tensor | None, label: "_Labels") -> np.ndarray:
@@ -164,10 +170,13 @@ class _Batch:
         return self.model.fuse(self._text[at], self.text_mask[at], photos, mask, **options)
 
     def _search(self, encoded: Any, views: UserViews, **options) -> list:
-        if self.views.most > 1:
-            options |= {"views": views.counts.tolist(), "num_return_profiles": EXPLORED}
+        if self.views.most > 1:  # code from before there were views need not know them
+            options["views"] = views.counts.tolist()
+        if self.weighs_views:
+            options["num_return_profiles"] = EXPLORED
         try:
-            return self.model.generate_profiles(encoder_outputs=encoded, tokenizer=self.tokenizer, **options)
+            tokenizer = self.processor.tokenizer
+            return self.model.generate_profiles(encoder_outputs=encoded, tokenizer=tokenizer, **options)
         except ValueError as error:  # of any copy of the model's code
             predictions = getattr(error, "predictions", None)
             if predictions is None:
@@ -192,11 +201,11 @@ class _Labels:
         if not tokenizer.is_fast:
             return
         self.keys = list(schema.keys)
-        for row, text in zip(self.part_of, map(schema.render, profiles), strict=True):
+        for row, text in enumerate(map(schema.render, profiles)):
             ends = np.cumsum([len(part) + len(ATTRIBUTE_SEPARATOR) for part in text.split(ATTRIBUTE_SEPARATOR)])
             # What stands between two attributes is of the first. Behind the text there is `</s>`, of no place.
             first = [start for start, _ in tokenizer(text, return_offsets_mapping=True)["offset_mapping"]]
-            row[: len(first)] = np.maximum.accumulate(np.searchsorted(ends, first, side="right"))
+            self.part_of[row, : len(first)] = np.maximum.accumulate(np.searchsorted(ends, first, side="right"))
 
     @property
     def parts(self) -> int:
@@ -216,13 +225,15 @@ def _log_probabilities(model, state: torch.Tensor, mask: torch.Tensor, labels: t
     return torch.cat(found).double().numpy()
 
 
-def _falls_of_batch(batch: _Batch, processor, seed: int) -> list[dict]:
+def _falls_of_batch(batch: _Batch, seed: int) -> list[dict]:
     """Of each user what `summarise_falls` takes of "photos" and of "views", as far as there are two."""
+    if not (batch.weighs_photos or batch.weighs_views):
+        return [{} for _ in range(batch.views.users)]
     predictions = batch.search()
     answered = [prediction for prediction in predictions if prediction is not None]
     found: list[dict] = [{} for _ in predictions]
     if answered:
-        labels = _Labels(processor, [(prediction or answered[0]).profile for prediction in predictions])
+        labels = _Labels(batch.processor, [(prediction or answered[0]).profile for prediction in predictions])
         whole = batch.scores(np.arange(len(predictions)), batch.image_mask, labels)
         _add_photo_falls(found, batch, predictions, labels, whole, seed)
         _add_view_falls(found, batch, predictions, whole[:, :, -1], seed)
@@ -231,14 +242,14 @@ def _falls_of_batch(batch: _Batch, processor, seed: int) -> list[dict]:
 
 def _add_photo_falls(found, batch: _Batch, predictions: Sequence, labels: _Labels, whole: np.ndarray, seed: int):
     """`whole` (users, views, parts), of `_Batch.scores`."""
-    if batch.image_mask is None:
+    if not batch.weighs_photos or batch.image_mask is None:
         return
     chosen = {}
     for user, prediction in enumerate(predictions):
         rows = batch.rows(user)
         # (photos, 2), row and place of each, in the order of the weights.
         photos = np.argwhere(batch.image_mask[torch.from_numpy(rows)].cpu().numpy())
-        if prediction is not None and prediction.image_weights and len(photos) > 1:
+        if prediction is not None and len(photos) > 1:
             pair = _top_and_random(prediction.image_weights, batch.generator(user, seed, 0))
             chosen[user] = np.stack([rows[photos[pair, 0]], photos[pair, 1]], axis=1)
     if not chosen:
@@ -260,7 +271,7 @@ def _add_view_falls(found, batch: _Batch, predictions: Sequence, whole: np.ndarr
     chosen = {
         user: _top_and_random(prediction.view_weights, batch.generator(user, seed, 1))
         for user, prediction in enumerate(predictions)
-        if prediction is not None and batch.views.counts[user] > 1 and prediction.view_weights
+        if batch.weighs_views and prediction is not None and batch.views.counts[user] > 1
     }
     if not chosen:
         return
