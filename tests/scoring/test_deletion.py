@@ -156,6 +156,15 @@ def test_who_has_one_photo_or_none_is_not_tested(model, processor):
     assert deletion_test(model, loader, processor, accelerator, "test")["photos"]["users"] == 2
 
 
+def test_a_model_that_tells_no_weights_has_nothing_to_test_and_is_not_searched(processor, monkeypatch):
+    config = tiny_config(SCHEMA, len(processor.tokenizer), image_size=16, d_model=32)
+    config.fusion = "concat"
+    model = MMProfileForConditionalGeneration(config)
+    monkeypatch.setattr(model, "_search", None)
+    assert figures(model, processor) == {}
+    assert figures(model.text_model, processor) == {}
+
+
 def test_the_random_photo_is_one_of_the_others_and_follows_the_seed():
     drawn = [deletion._top_and_random([0.2, 0.5, 0.3, 0.0], np.random.default_rng(seed)) for seed in range(60)]
     assert {top for top, _ in drawn} == {1}
