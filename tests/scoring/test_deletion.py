@@ -139,12 +139,28 @@ def test_falls_are_those_of_each_user_alone(model, processor):
         )
 
 
-def test_the_parts_of_attributes_add_up_to_the_whole(model, processor):
-    photos = figures(model, processor)["photos"]
-    assert list(photos["attributes"]) == list(SCHEMA.keys)
-    parts = [part["top"] for part in photos["attributes"].values()]
-    assert sum(parts) == pytest.approx(photos["top"], abs=1e-6)
-    assert len([part for part in parts if abs(part) > 1e-4]) > 1
+def test_an_attributes_part_is_of_its_tokens_behind_those_before_and_all_add_up(model, processor):
+    batch = EvaluationCollator(processor, Sees(images=True, captions=True))([examples()[0]])
+    del batch["labels"]
+    (prediction,) = model.generate_profiles(**batch, tokenizer=processor.tokenizer, output_fusion=True)
+    fewer = batch["image_mask"].clone()
+    fewer[0, int(np.argmax(prediction.image_weights))] = False
+    ids = label(processor.tokenizer, prediction.text)
+    tokens = processor.tokenizer.convert_ids_to_tokens(ids)
+    part_of = torch.tensor([tokens[:place].count("\u2581|") for place in range(len(tokens))])
+    assert int(part_of.max()) == len(SCHEMA.keys) - 1
+    labels, values = torch.tensor([ids]), []
+    for mask in (batch["image_mask"], fewer):
+        features = model.photo_features(batch["pixel_values"], batch["image_mask"])
+        text = model.text_features(batch["input_ids"], batch["attention_mask"]).last_hidden_state
+        logits = model(encoder_outputs=model.fuse(text, batch["attention_mask"], features, mask), labels=labels).logits
+        values.append(logits.log_softmax(dim=-1).gather(2, labels[..., None])[0, :, 0])
+    falls = values[0] - values[1]
+    expected = [falls[part_of == part].sum().item() for part in range(len(SCHEMA.keys))]
+    loader = DataLoader([examples()[0]], 1, collate_fn=EvaluationCollator(processor, Sees(images=True, captions=True)))
+    photos = deletion_test(model, loader, processor, Accelerator(cpu=True), "test")["photos"]
+    assert [part["top"] for part in photos["attributes"].values()] == pytest.approx(expected, abs=1e-4)
+    assert sum(expected) == pytest.approx(photos["top"], abs=1e-4)
 
 
 def test_who_has_one_photo_or_none_is_not_tested(model, processor):
