@@ -25,6 +25,7 @@ from .profile_trie_mmprofile import ProfileTrie, profile_trie
 from .texts_mmprofile import shown
 from .tree_decoder_mmprofile import NotFiniteError, TreeDecoder
 from .user_views_mmprofile import UserViews, views_of_batch
+from .view_weights_mmprofile import view_weights
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
 EXPAND_ON_CPU, EXPAND_ON_GPU = 12, 16
@@ -62,6 +63,7 @@ class ProfileGenerationMixin:
         output_vector: bool = False,
         views: Sequence[int] | None = None,
         combination: str | None = None,
+        output_view_weights: bool = False,
     ) -> list[ProfilePrediction]:
         """Each user's most probable profile under the schema, and whether it is proved to be that.
 
@@ -98,6 +100,7 @@ class ProfileGenerationMixin:
                 and `probabilities` are those of their combination. Default: one each.
             combination: of the views, "product", the mean of their log-probabilities, "mixture", the mean of their
                 probabilities, or "states": the decoder attends to all of them at once. Default: the config's.
+            output_view_weights: tell `view_weights` too, but of joined states.
 
         Returns:
             One prediction a user.
@@ -127,7 +130,8 @@ class ProfileGenerationMixin:
         if of_users.combination == "states":
             attended = join_views(state, mask, torch.from_numpy(of_users.counts))
             searched = UserViews([1] * of_users.users)
-        predictions, failure = self._search(trie, limits, *attended, searched)
+        weighed = output_view_weights and of_users.combination != "states"
+        predictions, failure = self._search(trie, limits, *attended, searched, weighed)
         if output_fusion and self.fusion.weighs_photos:
             _tell_photo_weights(predictions, encoded, mask, image_mask, of_users)
         if output_vector:
@@ -188,6 +192,7 @@ class ProfileGenerationMixin:
         state: torch.Tensor,
         mask: torch.Tensor | None,
         views: UserViews,
+        weighed: bool = False,
     ) -> tuple[list[ProfilePrediction | None], NotFiniteError | None]:
         """A prediction a user, None where the logits are not finite, and what says so. The search for the others
         begins anew: it happens seldom."""
@@ -207,6 +212,9 @@ class ProfileGenerationMixin:
                 continue
             for user, prediction in zip(left, search.predictions(), strict=True):
                 predictions[user] = prediction
+            for user, weights in zip(left, view_weights(search) if weighed else [], strict=weighed):
+                found: Any = predictions[user]
+                found.view_weights = weights
             break
         failed = [user for user, prediction in enumerate(predictions) if prediction is None]
         return predictions, None if failure is None else NotFiniteError(failed, failure.dtype)

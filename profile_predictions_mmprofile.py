@@ -34,6 +34,10 @@ class ProfilePrediction:
             (Eq. 8) at the positions that hold text; with `fusion="concat"` (Eq. 3) the text's and the photos' states,
             each counting alike. Of several views it is the mean of their vectors. It is the same whoever else is in
             the batch, but for rounding.
+        view_weights: with `output_view_weights`, how much each of the user's views speaks for the profile, in their
+            order: the share of its fall in what the profile's log-probability, among all of the schema, falls by
+            when one is left out, as far as one search tells. Non-negative, summing to 1; 0 for a view without which
+            the profile is no less probable. None of views whose states are joined.
     """
 
     profile: Profile
@@ -48,6 +52,7 @@ class ProfilePrediction:
     image_weights: list[float] | None = None
     gate: float | None = None
     vector: list[float] | None = None
+    view_weights: list[float] | None = None
 
 
 def marginals(

@@ -149,7 +149,7 @@ class ProfileSearch:
             following = prefixes.bound[children] - prefixes.score[prefixes.parent[children]]
         self.heuristic.note_values(fed, rest, children, following)
         ended = children[self.branches.fed[child] == 0]
-        prefixes.score[ended] = prefixes.bound[ended]
+        prefixes.score[ended], prefixes.view_score[ended] = prefixes.bound[ended], prefixes.view_bound[ended]
         self.frontier = np.append(self.frontier, children)
         self.frontier = self.frontier[np.isnan(prefixes.score[self.frontier])]
         self.frontier = self.frontier[prefixes.user[self.frontier].argsort(kind="stable")]

@@ -36,6 +36,7 @@ from training.dry_run import estimate
 from training.evaluation_only import evaluate_only
 from training.evaluations import evaluate_or_save
 from training.failures import TrainingFailure
+from training.faithfulness import measure_faithfulness
 from training.guards import explained_failures
 from training.launcher import make_accelerator
 from training.results import describe_training, evaluate_saved, publish_results, summarise_tests
@@ -96,8 +97,10 @@ def report(run: Run) -> dict:
     run.leave_device()
     best = load_model(str(run.output), None, trusted=True)  # the code is that of the model that was trained
     tests, rows = evaluate_saved(best, run.processor, corpus["test"], arguments, accelerator, cache, agreement)
+    weights = measure_faithfulness(best, run.processor, corpus["test"], arguments, accelerator, cache, agreement)
     results = {
         **summarise_tests(tests, rows, corpus, run.processor, arguments),
+        **weights,
         **describe_training(corpus, arguments),
         "train_seconds": seconds,
         "best_epoch": best_epoch(run.state.history),

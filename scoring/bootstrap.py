@@ -89,6 +89,17 @@ def _macro(true: np.ndarray, predicted: np.ndarray, right: np.ndarray, schema: P
     return found | {"average": np.mean(list(found.values()), axis=0)}
 
 
+def mean_intervals(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> list[list[float]]:
+    """`interval` of each column's mean over users, on the same resamples.
+
+    Args:
+        values: (users, columns); of a paired difference the differences.
+    """
+    drawn = _draws(len(values), resamples, seed)
+    means = np.vstack([counts @ values for counts in drawn]) / len(values)
+    return [interval(column) for column in means.T]
+
+
 def interval(resampled: np.ndarray) -> list[float]:
     """The lower and upper end of the middle 95 % of what the resamples came to."""
     return np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()

@@ -29,6 +29,7 @@ from scoring.reporting import best_epoch
 from training.agreement import on_main
 from training.arguments import OF_VIEWS, JointTrainingArguments
 from training.data import check_corpus_photos, checked_split, open_caches, open_shards
+from training.faithfulness import measure_faithfulness
 from training.results import evaluate_saved, publish_results, summarise_tests
 from training.run_recipe import OF_EVALUATION, as_trained, of_system, read_saved_recipe
 from training.set_up import make_uploader
@@ -76,8 +77,9 @@ def evaluate_only(arguments: JointTrainingArguments, accelerator: Accelerator) -
 
     model = load_model(str(output), None, arguments.trust_remote_code)  # whatever the recipe says
     tests, rows = evaluate_saved(model, processor, corpus[flags.test_split], flags, accelerator, cache)
+    weights = measure_faithfulness(model, processor, corpus[flags.test_split], flags, accelerator, cache)
     history = read_history(output)
-    results = summarise_tests(tests, rows, corpus, processor, flags) | _of_training(output)
+    results = summarise_tests(tests, rows, corpus, processor, flags) | weights | _of_training(output)
     if history:
         results["best_epoch"] = best_epoch(history)
     _log(results, history, flags, accelerator)

@@ -53,7 +53,8 @@ def write_model_card(
         arguments: of the run.
         schema: what a profile is.
         results: what `all_results.json` holds, see `training.results.summarise_tests`; `test_shortened_texts`; and,
-            where they are known, `best_epoch`, `train_seconds`, `train_software` and `train_corpus` of the training.
+            where they are known, `test_faithfulness` of `measure_faithfulness`, and `best_epoch`, `train_seconds`,
+            `train_software` and `train_corpus` of the training.
             The rows "reviews alone", of a model that sees more, and "majority class" may be missing.
         history: one record an epoch, see `scoring.reporting.plot_curves`; `users_per_second` too. None where it is
             not known how the training went.

@@ -385,3 +385,31 @@ def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stat
     assert "`--forged_lines 0.3` does" in write(forged_lines=0.0).text
     whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text
     assert "No text of the 400 test users has more than 600 tokens" in whole
+
+
+def test_whether_weights_tell_what_counted_is_said_as_the_deletion_test_found_it(write):
+    def deleted(part, **changes):
+        found = {"users": 1250, "top": 0.3016, "random": 0.1092, "interval": [0.0722, 0.3276], "more": 0.484}
+        return {"test_faithfulness": {part: found | {"difference": 0.1924, "faithful": True} | changes}}
+
+    heading = "### Whether the weights tell what counted\n\nWithout the pixels of the photo with most weight"
+    said = write(deleted("photos")).text
+    assert heading in said
+    assert (
+        "the natural logarithm of the probability of the profile written falls by 0.302 on average, without another"
+        " one, drawn at random, by 0.109 (95 % interval of the difference +0.072 to +0.328; 1,250 users, of whom 48 %"
+        " have the larger fall without the first).\nSo the weights tell more than chance does which photo mattered"
+    ) in said
+    assert "view_weights" not in said
+    for part, what in (("photos", "which photo mattered"), ("views", "which reviews mattered")):
+        assert f"do not tell {what}" in write(deleted(part, faithful=False, interval=[-0.1, 0.2])).text
+        assert f"too few users to say whether the weights tell {what}" in write(deleted(part, faithful=None)).text
+    views = write(deleted("views")).text
+    assert "Of the reviews that are read together, views, each has a weight too (`view_weights`).\nSearched" in views
+    assert "(`image_weights`)" not in views
+    plain = write().text
+    assert "tell what counted" not in plain
+    for text in (said, views, plain):
+        between = text[text.index("### Calibration") : text.index("### Long texts")]
+        assert between.endswith(".\n\n") or between.endswith(")\n\n")
+        assert "\n\n\n" not in between

@@ -69,6 +69,9 @@ def assert_same_run(history, results, expected_history, expected_results):
             assert ours[name] == pytest.approx(theirs[name], rel=2e-6 if first else 5e-4)
         assert ours["dev_f1"] == theirs["dev_f1"]
     assert results["test_f1"] == expected_results["test_f1"]
+    ours, theirs = results["test_faithfulness"]["photos"], expected_results["test_faithfulness"]["photos"]
+    assert (ours["users"], ours["top"]) == (5, pytest.approx(theirs["top"], abs=0.01))
+    assert ours["random"] == pytest.approx(theirs["random"], abs=0.01)
     for key, expected in expected_results["test_calibration"].items():
         bins = results["test_calibration"][key]["bins"]
         assert sum(cell["values"] for cell in bins) == sum(cell["values"] for cell in expected["bins"])
