@@ -13,6 +13,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
+from .calibration_mmprofile import calibrated, sure_parts, thresholds_of
 from .configuration_mmprofile import MMProfileConfig, Profile, ProfileSchema
 from .fusion_mmprofile import Fusion
 from .processing_mmprofile import max_profile_tokens
@@ -252,23 +253,37 @@ def write_profiles(
     return processor.decode_profiles(model.generate(**inputs, **search))
 
 
-def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:
+def profile_users(
+    model, tokenizer, batch: Mapping[str, torch.Tensor], min_precision: float | None = None, **options
+) -> list[dict]:
     """Profiles of a batch, as JSON has them.
+
+    Unlike `generate_profiles`, whose `probabilities` are the model's own, it tells those of the calibration, see
+    `temperatures` of `MMProfileConfig`; `log_probability` and the runners-up stay the model's.
 
     Args:
         model: on any device; the batch is moved there.
         tokenizer: the processor's.
         batch: as the processor's `pad_users` returns it.
+        min_precision: the share of values, above 0 and below 1, that are to be right where one is decided; see
+            `precision_thresholds` of `MMProfileConfig`.
         options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
 
     Returns:
         For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and whether
-        it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
+        it is `exact`; with `min_precision`, `decided`, the profile with None for what is not sure enough, which for an
+        attribute that never reaches the precision is always so; `probabilities` (key -> value -> calibrated
+        probability, in schema order; an attribute's sum to its count); the share `coverage` of the
         schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
         `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
         summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`. A user of whom the model computes
         what is not finite has an `error` alone, a sentence.
+
+    Raises:
+        ValueError: as `generate_profiles`, or if `min_precision` is out of range, or nothing is fitted for it.
     """
+    schema, temperatures, precision_thresholds = _schema_and_fitted(model.config, options.get("schema"))
+    thresholds = None if min_precision is None else thresholds_of(schema, precision_thresholds, min_precision)
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
     problem = None
     try:
@@ -278,17 +293,32 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
         predictions, problem = getattr(error, "predictions", None), getattr(error, "problem", None)
         if predictions is None:
             raise
-    schema = model.config.profile_schema
-    return [{"error": problem} if found is None else _answer(found, schema) for found in predictions]
+    told = [found.probabilities for found in predictions if found is not None]
+    shares = iter(calibrated(schema, told, temperatures))
+    return [
+        {"error": problem} if found is None else _answer(found, schema, next(shares), thresholds)
+        for found in predictions
+    ]
 
 
-def _answer(found, schema) -> dict:
+def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[Any, Any, Any]:
+    """The schema, and what was fitted for it: nothing for another than the config's, nor for a checkpoint whose own
+    code is older."""
+    own = config.profile_schema
+    if asked is not None and (other := ProfileSchema(asked)) != own:
+        return other, None, None
+    return own, getattr(config, "temperatures", None), getattr(config, "precision_thresholds", None)
+
+
+def _answer(found, schema, probabilities, thresholds) -> dict:
+    decided = {} if thresholds is None else {"decided": sure_parts(found.profile, probabilities, thresholds)}
     return {
         "profile": found.profile,
+        **decided,
         "text": found.text,
         "log_probability": found.log_probability,
         "exact": found.exact,
-        "probabilities": found.probabilities,
+        "probabilities": probabilities,
         "coverage": found.coverage,
         "runners_up": [
             {"profile": profile, "text": schema.render(profile), "log_probability": score}

@@ -59,6 +59,7 @@ class Parameters:
     Args:
         num_return_profiles: explore at least so many profiles; those behind the best are the `runners_up`.
         min_coverage: explore until the profiles have this share of the probability mass, 0 to 1.
+        min_precision: the share of values, above 0 and below 1, that are to be right where one is decided.
         without_photos: answer as if there were none.
         without_captions: answer as if there were none.
 
@@ -68,6 +69,7 @@ class Parameters:
 
     num_return_profiles: int = 5
     min_coverage: float = 0.0
+    min_precision: float | None = None
     without_photos: bool = False
     without_captions: bool = False
 
@@ -77,14 +79,18 @@ class Parameters:
             raise ValueError(f"num_return_profiles is an integer from 1 to {MAX_PROFILES}, got {_shown(number)}")
         if type(self.min_coverage) not in (int, float) or not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage is a number from 0 to 1, got {_shown(self.min_coverage)}")
+        precision = self.min_precision
+        if precision is not None and (type(precision) not in (int, float) or not 0 < precision < 1):
+            raise ValueError(f"min_precision is a number above 0 and below 1, got {_shown(precision)}")
         for name in ("without_photos", "without_captions"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is true or false, got {_shown(getattr(self, name))}")
 
     @property
     def search(self) -> dict:
-        """Arguments of `generate_profiles`."""
-        options = {name: value for name, value in asdict(self).items() if not name.startswith("without_")}
+        """Arguments of the model's `profile_users`."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        options = {name: value for name, value in given.items() if not name.startswith("without_")}
         return options | {"max_calls": MAX_DECODER_CALLS}
 
 
@@ -136,11 +142,12 @@ class EndpointHandler:
 
         Returns:
             For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and
-            whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability); the
-            share `coverage` of the probability mass that the profiles explored have; `runners_up`; `image_weights`, a
-            number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`;
-            and `tokens_left_out` of a text that was too long, with a sentence in `problems`. Of several users, one of
-            whom the model computes what is not finite has a sentence in `error` in place of a profile.
+            whether it is `exact`, proved the most probable; with `min_precision`, `decided`, the profile with None for
+            what is not sure enough; `probabilities` (key -> value -> probability); the share `coverage` of the
+            probability mass that the profiles explored have; `runners_up`; `image_weights`, a number for each photo
+            sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`; and `tokens_left_out`
+            of a text that was too long, with a sentence in `problems`. Of several users, one of whom the model
+            computes what is not finite has a sentence in `error` in place of a profile.
 
         Raises:
             ValueError: if the request is not valid or asks for too much, or a single user's numbers are not finite; it

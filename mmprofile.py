@@ -16,6 +16,11 @@ __path__ = [str(Path(__file__).parent)]
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
+    from calibration_mmprofile import calibrated as calibrated
+    from calibration_mmprofile import confidence as confidence
+    from calibration_mmprofile import probability_table as probability_table
+    from calibration_mmprofile import tempered as tempered
+    from calibration_mmprofile import thresholds_of as thresholds_of
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
     from configuration_mmprofile import PAPER_OBJECTIVES as PAPER_OBJECTIVES
@@ -62,6 +67,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from user_views_mmprofile import UserViews as UserViews
 
 _NAMES = {
+    "calibration_mmprofile": ("calibrated", "confidence", "probability_table", "tempered", "thresholds_of"),
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
         "OBJECTIVES",

@@ -40,8 +40,8 @@ class UserProfilingPipeline(Pipeline):
     "pandas", "numpy" or "torch".
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
     `handler.py` and `app.py` do. What the model was not trained to see (`sees` of its config) is not used. Parameters,
-    of the constructor or of a call, are those of `generate_profiles`, `max_text_tokens`, `batch_size` and
-    `num_workers`.
+    of the constructor or of a call, are those of `generate_profiles`, `min_precision` of `profile_users`,
+    `max_text_tokens`, `batch_size` and `num_workers`.
     """
 
     # Of the checkpoint, with methods beyond those of transformers' classes.

@@ -50,9 +50,9 @@ from tqdm.auto import tqdm
 
 from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
-from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
+from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import ProfileSchema, Sees, seen_by
+from mmprofile import ProfileSchema, Sees, seen_by, thresholds_of
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -70,6 +70,7 @@ from prediction.text import describe
 from scoring.evaluation import answers_of, check_bounds, profile_f1
 from scoring.plots import calibration, plot_calibration, plot_confusion
 from scoring.reporting import format_table
+from scoring.temperature import FITTED_ON, fit_calibration, fitted_table
 
 SHOWN_PROBLEMS = 5
 
@@ -78,10 +79,11 @@ SHOWN_PROBLEMS = 5
 # Input
 
 
-def check_input(users: DatasetUsers | LineUsers, sees: Sees, evaluate: bool) -> None:
+def check_input(users: DatasetUsers | LineUsers, sees: Sees, arguments: PredictionArguments) -> None:
     """Raises a `ValueError` where the users cannot be what was asked for, and says what the model will miss."""
-    if evaluate and not users.has_profiles:
-        raise ValueError("--evaluate needs the true profile of every user, and the input has not got it")
+    for name in ("evaluate", "calibrate"):
+        if getattr(arguments, name) and not users.has_profiles:
+            raise ValueError(f"--{name} needs the true profile of every user, and the input has not got it")
     if isinstance(users, LineUsers) and sees.images:
         users.look_for_photos()
     if sees.captions and not users.has_captions:
@@ -274,6 +276,22 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     return {"f1": scores, "calibration": found}
 
 
+def calibrate_model(folder: PredictionFolder, config, model: Path) -> dict:
+    """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json; shows
+    and returns them.
+
+    Args:
+        config: that the predictions were made with.
+        model: the folder.
+    """
+    rows, schema = [row for row in folder.read(FITTED_ON) if row["truth"] is not None], config.profile_schema
+    fitted = fit_calibration(rows, schema, config.temperatures)
+    table = fitted_table(rows, schema, fitted, config.temperatures)
+    set_config_fields(model, fitted)
+    print(f"\nFitted on {len(rows)} users, and written to {model / 'config.json'}:\n\n{table}")
+    return {"fitted": fitted}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -306,10 +324,14 @@ def main(argv: Sequence[str] | None = None) -> dict:
             arguments.num_views,
         )
         if accelerator.is_main_process:
-            check_input(users, sees, arguments.evaluate)
+            check_input(users, sees, arguments)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
     several = {} if arguments.views == 1 else {"views": arguments.views}
-    check_bounds(model, arguments.bounds | several)
+    check_bounds(model, arguments.bounds | several | {"min_precision": arguments.min_precision})
+    if arguments.min_precision is not None:
+        thresholds_of(schema, getattr(model.config, "precision_thresholds", None), arguments.min_precision)
+    if arguments.calibrate and not hasattr(model.config, "temperatures"):
+        raise ValueError("--calibrate is for mmprofile's own models, by code that has temperatures")
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -366,6 +388,8 @@ def predict_to_folder(
             split = "" if Path(arguments.dataset).is_file() else f", {arguments.split} split"
             of = f"{Path(arguments.dataset).name}{split}, {len(users)} users"
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
+        if arguments.calibrate and results["predicted"]:
+            results |= calibrate_model(folder, model.config, Path(arguments.model))
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

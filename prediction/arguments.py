@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Literal
 
 from cli.flags import check_choice, check_given, check_least, flag
@@ -32,6 +33,9 @@ class PredictionArguments:
     overwrite_output: bool = flag(False, "forget the predictions that the output folder holds")
     show: int = flag(0, "print so many users, the first, with their profiles")
     evaluate: bool = flag(False, "score the predictions against the true profiles")
+    calibrate: bool = flag(
+        False, "fit the model's temperatures and thresholds on the true profiles, of a split for that, into its folder"
+    )
 
     num_reviews: int | None = flag(None, "reviews of a corpus' user, the newest; default: 3. Of a JSONL file all")
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
@@ -45,6 +49,9 @@ class PredictionArguments:
     )
     num_return_profiles: int = flag(5, "profiles to explore at least, where the bounds allow it")
     min_coverage: float = flag(0.0, "explore profiles of this share of the probability mass, 0 to 1, at least")
+    min_precision: float | None = flag(
+        None, "share of values to be right, above 0 and below 1: column decided has no value that is not sure enough"
+    )
     max_calls: int | None = flag(None, "decoder calls a user at most; without the proof, exact is false")
     max_decoder_tokens: int | None = flag(
         None,
@@ -61,7 +68,7 @@ class PredictionArguments:
 
     def __post_init__(self):
         check_given(self, "model", "dataset")
-        if self.output is None and (self.evaluate or self.show == 0):
+        if self.output is None and (self.evaluate or self.calibrate or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
         if self.views != "all":
             check_least(self, 1, "views")
@@ -71,6 +78,10 @@ class PredictionArguments:
         check_least(self, 0, "show", "num_images", "max_decoder_tokens", "num_workers")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
+        if self.min_precision is not None and not 0 < self.min_precision < 1:
+            raise ValueError(f"min_precision is above 0 and below 1, got {self.min_precision}")
+        if self.calibrate and not Path(self.model).is_dir():
+            raise ValueError(f"--calibrate writes to the model's folder, and {self.model!r} is none")
         check_choice(self, "dtype", DTYPES)
         check_choice(self, "on_bad_photo", ON_BAD_PHOTO)
 
@@ -88,5 +99,6 @@ class PredictionArguments:
 
     @property
     def search(self) -> dict:
-        """Arguments of `generate_profiles`."""
-        return self.bounds | ({} if self.views == 1 else {"combination": self.combination})
+        """Arguments of `profile_users`."""
+        combined = {} if self.views == 1 else {"combination": self.combination}
+        return self.bounds | combined | ({} if self.min_precision is None else {"min_precision": self.min_precision})

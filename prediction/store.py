@@ -26,6 +26,7 @@ OTHERWISE = "choose another output or --overwrite_output true"
 def arrow_schema(schema: ProfileSchema) -> pa.Schema:
     """The columns of a shard. Of a user without a prediction all but `user_id`, `truth` and `problems` are null.
 
+    `decided` is the profile without what is not sure enough, null where no precision was asked for.
     `image_weights` has a number for each photo of the user in the input, 0 for one that the model did not see.
     """
     value = {a.key: pa.string() if a.count == 1 else pa.list_(pa.string()) for a in schema.attributes}
@@ -36,6 +37,7 @@ def arrow_schema(schema: ProfileSchema) -> pa.Schema:
         [
             ("user_id", pa.string()),
             ("profile", profile),
+            ("decided", profile),
             ("text", pa.string()),
             ("log_probability", pa.float64()),
             ("exact", pa.bool_()),

@@ -23,6 +23,9 @@ def describe(user: User, row: dict, schema: ProfileSchema) -> str:
     if row.get("profile") is not None:
         proof = "the most probable profile" if row["exact"] else "perhaps not the most probable profile"
         lines.append(f"  predicted  {row['text']}")
+        if row.get("decided") is not None:
+            sure = [attribute.name for attribute in schema.attributes if row["decided"][attribute.key] is not None]
+            lines.append(f"  sure of    {', '.join(sure) or 'nothing'}")
         lines.append(f"  {'':10} log-probability {row['log_probability']:.2f}, {proof}")
     if row["truth"] is not None:
         lines.append(f"  true       {schema.render(row['truth'])}")
