@@ -100,7 +100,7 @@ def thresholds_of(
     Raises:
         ValueError: if the precision is out of range, or the model has no thresholds.
     """
-    if isinstance(min_precision, bool) or not isinstance(min_precision, int | float) or not 0 < min_precision < 1:
+    if not isinstance(min_precision, int | float) or not 0 < min_precision < 1:
         raise ValueError(f"min_precision is above 0 and below 1, got {min_precision!r}")
     if precision_thresholds is None:
         raise ValueError(
