@@ -11,10 +11,11 @@ import numpy as np
 from .configuration_mmprofile import Profile, ProfileSchema
 
 Probabilities = Mapping[str, Mapping[str, float]]  # attribute key -> value -> probability, as of `ProfilePrediction`
+DECISIONS = ("joint", "marginal")
 BISECTIONS = 80  # halves the widest bracket of shifts, some 1e5, below what a float tells apart
 
 
-def tempered(shares: np.ndarray, count: int, temperature: float) -> np.ndarray:
+def tempered(shares: np.ndarray, count: int, temperature: float | np.ndarray) -> np.ndarray:
     """Marginals sharpened by a temperature below 1, flattened by one above 1; their order stays, and so does their
     sum.
 
@@ -25,16 +26,23 @@ def tempered(shares: np.ndarray, count: int, temperature: float) -> np.ndarray:
     Args:
         shares: (users, values), from 0 to 1; a user's sum to `count`.
         count: how many values a profile has.
-        temperature: above 0; 1 leaves the shares as they are, to the bit.
+        temperature: above 0, of all users or (users,) of each; 1 leaves the shares as they are, to the bit.
 
     Returns:
         (users, values).
     """
-    if temperature == 1 or count == shares.shape[1]:
+    of_each = np.broadcast_to(np.asarray(temperature, float), len(shares))[:, None]
+    if count == shares.shape[1] or not len(shares):
         return shares
-    if count == 1:
-        powers = (shares / shares.max(axis=1, keepdims=True)) ** (1 / temperature)
-        return powers / powers.sum(axis=1, keepdims=True)
+    return np.where(of_each == 1, shares, (_powers if count == 1 else _shifted)(shares, of_each))
+
+
+def _powers(shares: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+    powers = (shares / shares.max(axis=1, keepdims=True)) ** (1 / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _shifted(shares: np.ndarray, temperature: np.ndarray) -> np.ndarray:
     open_ = (shares > 0) & (shares < 1)  # all others stay
     odds = np.where(open_, shares, 0.5)
     logits = np.where(open_, (np.log(odds) - np.log1p(-odds)) / temperature, 0)
@@ -54,8 +62,31 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -logits))
 
 
+def view_weights(counts: Sequence[int], fitted_on: int | None, combination: str) -> np.ndarray:
+    """(users,), powers to which temperatures are raised for users with so many views.
+
+    A product is the mean of the views' log-probabilities, and the more views agree, the surer it should be: what was
+    fitted on N views is, of n, raised to log n / log N. So it is all there at N, and of one view nothing, which is as
+    sure as the model was trained to be.
+
+    Args:
+        counts: of each user's views.
+        fitted_on: as `calibrated_views` of `MMProfileConfig`.
+        combination: of the views.
+    """
+    numbers = np.maximum(np.asarray(counts, float), 1)
+    if fitted_on is None:
+        return np.ones(len(numbers))
+    if combination != "product":
+        return np.zeros(len(numbers))
+    return np.log(numbers) / np.log(fitted_on)
+
+
 def calibrated(
-    schema: ProfileSchema, probabilities: Sequence[Probabilities], temperatures: Mapping[str, float] | None
+    schema: ProfileSchema,
+    probabilities: Sequence[Probabilities],
+    temperatures: Mapping[str, float] | None,
+    weights: np.ndarray | None = None,
 ) -> list[dict[str, dict[str, float]]]:
     """Users' probabilities, each attribute's by its temperature, see `tempered`.
 
@@ -63,16 +94,30 @@ def calibrated(
         schema: of the attributes.
         probabilities: of each user, as of `ProfilePrediction`.
         temperatures: attribute key -> temperature; of an attribute that has none, and where None is given, 1.
+        weights: (users,), of `view_weights`; default: 1 each.
     """
     found = [{key: dict(of_values) for key, of_values in one.items()} for one in probabilities]
     for attribute in schema.attributes:
         temperature = (temperatures or {}).get(attribute.key, 1)
         if temperature == 1 or not found:
             continue
-        rows = tempered(probability_table(found, attribute), attribute.count, temperature)
+        of_each = temperature ** (np.ones(len(found)) if weights is None else weights)
+        rows = tempered(probability_table(found, attribute), attribute.count, of_each)
         for one, row in zip(found, rows.tolist(), strict=True):
             one[attribute.key] = dict(zip(attribute.values, row, strict=True))
     return found
+
+
+def marginal_profile(schema: ProfileSchema, probabilities: Probabilities) -> Profile:
+    """Each attribute's most probable value by itself, or values, as many as it takes, in schema order; the first of
+    equals."""
+    profile: Profile = {}
+    for attribute in schema.attributes:
+        shares = probabilities[attribute.key]
+        likely = sorted(attribute.values, key=lambda value: -shares[value])[: attribute.count]
+        chosen = sorted(likely, key=attribute.values.index)
+        profile[attribute.key] = chosen[0] if attribute.count == 1 else chosen
+    return profile
 
 
 def probability_table(probabilities: Sequence[Probabilities], attribute) -> np.ndarray:

@@ -369,6 +369,11 @@ def _check_precision_thresholds(schema: ProfileSchema, given: Any) -> None:
             )
 
 
+def _check_calibrated_views(_, given: Any) -> None:
+    if type(given) is not int or given < 2:
+        raise ValueError(f"calibrated_views is a whole number of at least 2, or None, got {given!r}")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -385,7 +390,11 @@ def _is_share(text: Any) -> bool:
 
 
 # What is fitted on a development split -> what checks it against the schema.
-FITTED = {"temperatures": _check_temperatures, "precision_thresholds": _check_precision_thresholds}
+FITTED = {
+    "temperatures": _check_temperatures,
+    "calibrated_views": _check_calibrated_views,
+    "precision_thresholds": _check_precision_thresholds,
+}
 
 
 class MMProfileConfig(PreTrainedConfig):
@@ -403,17 +412,19 @@ class MMProfileConfig(PreTrainedConfig):
         objectives: which of `OBJECTIVES` it was trained on; None: the paper's four. One trained on "text" alone has
             seen no photo and no caption, whatever the paradigm.
         temperatures: attribute key -> what the probabilities of an answer are calibrated with, see
-            `calibration_mmprofile.tempered`; fitted on the development split, read as the model reads users by
-            default. None, or no entry: 1.
+            `calibration_mmprofile.tempered`; fitted on the development split. None, or no entry: 1.
+        calibrated_views: of how many views a user the product had on which the temperatures were fitted, at least 2;
+            with other numbers they are others, see `calibration_mmprofile.view_weights`. None: they were fitted on
+            one view, or on another combination, and hold for any number.
         precision_thresholds: attribute key -> precision, as text, e.g. "0.9" -> the least calibrated probability with
             which a value is decided so that this share of them is right, fitted likewise; an attribute has no entry
             for a precision that it does not reach. None: not fitted, and `min_precision` is refused.
 
-    Both are of one schema: where it is replaced by another they become None.
+    The three are of one schema: where it is replaced by another they become None.
 
     Raises:
         ValueError: if a switch has another value, an objective is unknown, the schema is not valid, or a temperature,
-            precision or threshold is out of range or of no attribute.
+            precision, threshold or number of views is out of range or of no attribute.
     """
 
     model_type = "mmprofile"
@@ -431,6 +442,7 @@ class MMProfileConfig(PreTrainedConfig):
     paradigm: str = "combined"
     objectives: list[str] | None = None
     temperatures: dict[str, float] | None = None
+    calibrated_views: int | None = None
     precision_thresholds: dict[str, dict[str, float]] | None = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
@@ -461,7 +473,7 @@ class MMProfileConfig(PreTrainedConfig):
         if name == "profile_schema":
             value = ProfileSchema(value)
             if self.profile_schema is not None and value != self.profile_schema:
-                self.temperatures = self.precision_thresholds = None
+                self.temperatures = self.calibrated_views = self.precision_thresholds = None
         if name in FITTED and value is not None:
             FITTED[name](ProfileSchema(self.profile_schema), value)
         super().__setattr__(name, value)

@@ -13,7 +13,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
-from .calibration_mmprofile import calibrated, sure_parts, thresholds_of
+from .calibration_mmprofile import DECISIONS, calibrated, marginal_profile, sure_parts, thresholds_of, view_weights
 from .configuration_mmprofile import MMProfileConfig, Profile, ProfileSchema
 from .fusion_mmprofile import Fusion
 from .processing_mmprofile import max_profile_tokens
@@ -25,7 +25,7 @@ from .profile_search_mmprofile import ProfileSearch
 from .profile_trie_mmprofile import ProfileTrie, profile_trie
 from .texts_mmprofile import shown
 from .tree_decoder_mmprofile import NotFiniteError, TreeDecoder
-from .user_views_mmprofile import UserViews, views_of_batch
+from .user_views_mmprofile import COMBINATIONS, UserViews, views_of_batch
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
 EXPAND_ON_CPU, EXPAND_ON_GPU = 12, 16
@@ -254,7 +254,12 @@ def write_profiles(
 
 
 def profile_users(
-    model, tokenizer, batch: Mapping[str, torch.Tensor], min_precision: float | None = None, **options
+    model,
+    tokenizer,
+    batch: Mapping[str, torch.Tensor],
+    decision: str = "joint",
+    min_precision: float | None = None,
+    **options,
 ) -> list[dict]:
     """Profiles of a batch, as JSON has them.
 
@@ -265,24 +270,30 @@ def profile_users(
         model: on any device; the batch is moved there.
         tokenizer: the processor's.
         batch: as the processor's `pad_users` returns it.
+        decision: "joint", the profile that is most probable as a whole, or "marginal", of each attribute the value, or
+            values, most probable by themselves: more of them are right, and no proof is of the whole.
         min_precision: the share of values, above 0 and below 1, that are to be right where one is decided; see
             `precision_thresholds` of `MMProfileConfig`.
         options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
 
     Returns:
-        For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and whether
-        it is `exact`; with `min_precision`, `decided`, the profile with None for what is not sure enough, which for an
-        attribute that never reaches the precision is always so; `probabilities` (key -> value -> calibrated
-        probability, in schema order; an attribute's sum to its count); the share `coverage` of the
-        schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
-        `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
-        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`. A user of whom the model computes
-        what is not finite has an `error` alone, a sentence.
+        For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` (None where
+        it was decided by marginals and is not among the profiles explored) and whether it is `exact`, proved the most
+        probable as a whole; with `min_precision`, `decided`, the profile with None for what is not sure enough, which
+        for an attribute that never reaches the precision is always so; `probabilities` (key -> value -> calibrated
+        probability, in schema order; an attribute's sum to its count); the share `coverage` of the schema's
+        probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and `log_probability`;
+        `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions, summing to 1; and
+        `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`. A user of whom the model computes what is not finite
+        has an `error` alone, a sentence.
 
     Raises:
-        ValueError: as `generate_profiles`, or if `min_precision` is out of range, or nothing is fitted for it.
+        ValueError: as `generate_profiles`, or if there is no such decision, `min_precision` is out of range, or
+            nothing is fitted for it.
     """
-    schema, temperatures, precision_thresholds = _schema_and_fitted(model.config, options.get("schema"))
+    if decision not in DECISIONS:
+        raise ValueError(f"profiles are decided as one of {list(DECISIONS)}, got {shown(decision)}")
+    schema, temperatures, fitted_on, precision_thresholds = _schema_and_fitted(model.config, options.get("schema"))
     thresholds = None if min_precision is None else thresholds_of(schema, precision_thresholds, min_precision)
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
     problem = None
@@ -293,36 +304,43 @@ def profile_users(
         predictions, problem = getattr(error, "predictions", None), getattr(error, "problem", None)
         if predictions is None:
             raise
-    told = [found.probabilities for found in predictions if found is not None]
-    shares = iter(calibrated(schema, told, temperatures))
-    return [
-        {"error": problem} if found is None else _answer(found, schema, next(shares), thresholds)
-        for found in predictions
-    ]
+    combination = options.get("combination") or getattr(model.config, "combination", COMBINATIONS[0])
+    counts = [1] * len(predictions) if options.get("views") is None else options["views"]
+    there = [user for user, found in enumerate(predictions) if found is not None]
+    weights = view_weights([counts[user] for user in there], fitted_on, combination)
+    shares = calibrated(schema, [predictions[user].probabilities for user in there], temperatures, weights)
+    answers = [{"error": problem} for _ in predictions]
+    for user, probabilities in zip(there, shares, strict=True):
+        answers[user] = _answer(predictions[user], schema, probabilities, decision, thresholds)
+    return answers
 
 
-def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[Any, Any, Any]:
+def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[Any, Any, Any, Any]:
     """The schema, and what was fitted for it: nothing for another than the config's, nor for a checkpoint whose own
     code is older."""
     own = config.profile_schema
     if asked is not None and (other := ProfileSchema(asked)) != own:
-        return other, None, None
-    return own, getattr(config, "temperatures", None), getattr(config, "precision_thresholds", None)
+        return other, None, None, None
+    names = "temperatures", "calibrated_views", "precision_thresholds"
+    temperatures, fitted_on, precision_thresholds = (getattr(config, name, None) for name in names)
+    return own, temperatures, fitted_on, precision_thresholds
 
 
-def _answer(found, schema, probabilities, thresholds) -> dict:
-    decided = {} if thresholds is None else {"decided": sure_parts(found.profile, probabilities, thresholds)}
+def _answer(found, schema, probabilities, decision, thresholds) -> dict:
+    explored = [(found.profile, found.log_probability), *found.runners_up]
+    profile = found.profile if decision == "joint" else marginal_profile(schema, probabilities)
+    others = [(other, score) for other, score in explored if other != profile]
+    decided = {} if thresholds is None else {"decided": sure_parts(profile, probabilities, thresholds)}
     return {
-        "profile": found.profile,
+        "profile": profile,
         **decided,
-        "text": found.text,
-        "log_probability": found.log_probability,
-        "exact": found.exact,
+        "text": schema.render(profile),
+        "log_probability": next((score for other, score in explored if other == profile), None),
+        "exact": found.exact and profile == found.profile,
         "probabilities": probabilities,
         "coverage": found.coverage,
         "runners_up": [
-            {"profile": profile, "text": schema.render(profile), "log_probability": score}
-            for profile, score in found.runners_up
+            {"profile": other, "text": schema.render(other), "log_probability": score} for other, score in others
         ],
         "image_weights": found.image_weights,
         "gate": found.gate,

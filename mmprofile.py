@@ -16,11 +16,14 @@ __path__ = [str(Path(__file__).parent)]
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
+    from calibration_mmprofile import DECISIONS as DECISIONS
     from calibration_mmprofile import calibrated as calibrated
     from calibration_mmprofile import confidence as confidence
+    from calibration_mmprofile import marginal_profile as marginal_profile
     from calibration_mmprofile import probability_table as probability_table
     from calibration_mmprofile import tempered as tempered
     from calibration_mmprofile import thresholds_of as thresholds_of
+    from calibration_mmprofile import view_weights as view_weights
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
     from configuration_mmprofile import PAPER_OBJECTIVES as PAPER_OBJECTIVES
@@ -67,7 +70,16 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from user_views_mmprofile import UserViews as UserViews
 
 _NAMES = {
-    "calibration_mmprofile": ("calibrated", "confidence", "probability_table", "tempered", "thresholds_of"),
+    "calibration_mmprofile": (
+        "DECISIONS",
+        "calibrated",
+        "confidence",
+        "marginal_profile",
+        "probability_table",
+        "tempered",
+        "thresholds_of",
+        "view_weights",
+    ),
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
         "OBJECTIVES",

@@ -276,17 +276,20 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     return {"f1": scores, "calibration": found}
 
 
-def calibrate_model(folder: PredictionFolder, config, model: Path) -> dict:
+def calibrate_model(folder: PredictionFolder, config, model: Path, views: Sequence[int]) -> dict:
     """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json; shows
     and returns them.
 
     Args:
         config: that the predictions were made with.
         model: the folder.
+        views: of each user, whose product the predictions are; 1 of another combination.
     """
-    rows, schema = [row for row in folder.read(FITTED_ON) if row["truth"] is not None], config.profile_schema
-    fitted = fit_calibration(rows, schema, config.temperatures)
-    table = fitted_table(rows, schema, fitted, config.temperatures)
+    rows = [{**row, "views": count} for row, count in zip(folder.read(FITTED_ON), views, strict=True)]
+    rows, schema = [row for row in rows if row["truth"] is not None], config.profile_schema
+    before = config.temperatures, config.calibrated_views
+    fitted = fit_calibration(rows, schema, *before)
+    table = fitted_table(rows, schema, fitted, *before)
     set_config_fields(model, fitted)
     print(f"\nFitted on {len(rows)} users, and written to {model / 'config.json'}:\n\n{table}")
     return {"fitted": fitted}
@@ -327,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
             check_input(users, sees, arguments)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
     several = {} if arguments.views == 1 else {"views": arguments.views}
-    check_bounds(model, arguments.bounds | several | {"min_precision": arguments.min_precision})
+    check_bounds(model, arguments.bounds | several | arguments.decisions)
     if arguments.min_precision is not None:
         thresholds_of(schema, getattr(model.config, "precision_thresholds", None), arguments.min_precision)
     if arguments.calibrate and not hasattr(model.config, "temperatures"):
@@ -389,7 +392,8 @@ def predict_to_folder(
             of = f"{Path(arguments.dataset).name}{split}, {len(users)} users"
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         if arguments.calibrate and results["predicted"]:
-            results |= calibrate_model(folder, model.config, Path(arguments.model))
+            views = users.view_counts.tolist() if arguments.combination == "product" else [1] * len(users)
+            results |= calibrate_model(folder, model.config, Path(arguments.model), views)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

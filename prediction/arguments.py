@@ -8,6 +8,7 @@ from typing import Literal
 from cli.flags import check_choice, check_given, check_least, flag
 from files.unreadable_photos import ON_BAD_PHOTO
 
+DECISIONS = ("joint", "marginal")  # as of `mmprofile.DECISIONS`
 COMBINATIONS = ("product", "mixture")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -49,6 +50,9 @@ class PredictionArguments:
     )
     num_return_profiles: int = flag(5, "profiles to explore at least, where the bounds allow it")
     min_coverage: float = flag(0.0, "explore profiles of this share of the probability mass, 0 to 1, at least")
+    decision: str = flag(
+        "joint", "profile: the most probable as a whole, proved; marginal: of each attribute the most probable value"
+    )
     min_precision: float | None = flag(
         None, "share of values to be right, above 0 and below 1: column decided has no value that is not sure enough"
     )
@@ -73,6 +77,7 @@ class PredictionArguments:
         if self.views != "all":
             check_least(self, 1, "views")
         check_choice(self, "combination", COMBINATIONS)
+        check_choice(self, "decision", DECISIONS)
         check_least(self, 1, "num_reviews", "num_return_profiles", "max_calls", "expand_per_call", "batch_size")
         check_least(self, 1, "batches_at_once", "shard_users")
         check_least(self, 0, "show", "num_images", "max_decoder_tokens", "num_workers")
@@ -101,4 +106,10 @@ class PredictionArguments:
     def search(self) -> dict:
         """Arguments of `profile_users`."""
         combined = {} if self.views == 1 else {"combination": self.combination}
-        return self.bounds | combined | ({} if self.min_precision is None else {"min_precision": self.min_precision})
+        return self.bounds | combined | self.decisions
+
+    @property
+    def decisions(self) -> dict:
+        """Of `search` what decides by the probabilities, where it is not the default."""
+        joint = {} if self.decision == "joint" else {"decision": self.decision}
+        return joint | ({} if self.min_precision is None else {"min_precision": self.min_precision})

@@ -26,7 +26,8 @@ def describe(user: User, row: dict, schema: ProfileSchema) -> str:
         if row.get("decided") is not None:
             sure = [attribute.name for attribute in schema.attributes if row["decided"][attribute.key] is not None]
             lines.append(f"  sure of    {', '.join(sure) or 'nothing'}")
-        lines.append(f"  {'':10} log-probability {row['log_probability']:.2f}, {proof}")
+        score = "not computed" if row["log_probability"] is None else f"{row['log_probability']:.2f}"
+        lines.append(f"  {'':10} log-probability {score}, {proof}")
     if row["truth"] is not None:
         lines.append(f"  true       {schema.render(row['truth'])}")
     if row.get("profile") is not None:

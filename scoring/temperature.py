@@ -1,9 +1,11 @@
 """What of a model is fitted on the development split once it is trained: a temperature an attribute (Guo et al.,
-2017), and from which probability on a value is decided. Rows have a user's `profile`, `probabilities` and `truth`;
-those without a prediction do not count."""
+2017), and from which probability on a value is decided. Rows have a user's `profile`, `probabilities`, `truth` and
+`views`, of how many views the probabilities are the product (1 of another combination); those without a prediction do
+not count."""
 
 from collections.abc import Mapping, Sequence
 from math import floor, log
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -16,11 +18,12 @@ from mmprofile import (
     probability_table,
     tempered,
     thresholds_of,
+    view_weights,
 )
 from scoring.plots import calibration, values_of
 
 FITTED_ON = ["profile", "probabilities", "truth"]  # columns of predictions
-TEMPERATURES = 0.1, 10.0
+TEMPERATURES = 0.02, 50.0
 DIGITS = 6  # of a temperature, and of a threshold
 # Of thresholds: finer where few mistakes are left.
 PRECISIONS = [percent / 100 for percent in (*range(5, 90, 5), *range(90, 100))]
@@ -30,47 +33,57 @@ MIN_DECIDED = 30  # users of the development split that a threshold leaves decid
 
 
 def fit_calibration(
-    rows: Sequence[Mapping], schema: ProfileSchema, temperatures: Mapping[str, float] | None = None
-) -> dict[str, dict]:
+    rows: Sequence[Mapping],
+    schema: ProfileSchema,
+    temperatures: Mapping[str, float] | None = None,
+    calibrated_views: int | None = None,
+) -> dict[str, Any]:
     """Fields of `MMProfileConfig`, fitted on the rows of a development split.
 
     Args:
-        rows: `profile`, `probabilities` and `truth` of each user; `probabilities` None where there is no prediction.
+        rows: `profile`, `probabilities`, `truth` and `views` of each user; `probabilities` None where there is no
+            prediction.
         schema: of the profiles.
-        temperatures: those that the rows' probabilities are calibrated with already, as of a model that was fitted
-            before, and which are taken back first; default: none.
+        temperatures, calibrated_views: of the configuration by which the rows' probabilities are calibrated already,
+            as of a model that was fitted before, and which are taken back first; default: none.
 
     Returns:
-        `temperatures` and `precision_thresholds`.
+        `temperatures`, `calibrated_views`, which is the most views that a row has, None where that is 1, and
+        `precision_thresholds`.
 
     Raises:
         ValueError: if no row has a prediction.
     """
-    answered = [row for row in _plain(rows, schema, temperatures) if row["probabilities"] is not None]
+    plain = uncalibrated(rows, schema, temperatures, calibrated_views)
+    answered = [row for row in plain if row["probabilities"] is not None]
     if not answered:
         raise ValueError(f"a calibration is fitted on users with predictions, got {len(rows)} users without one")
-    fitted = {attribute.key: fit_temperature(answered, attribute) for attribute in schema.attributes}
-    answered = recalibrated(answered, schema, fitted)
+    most = max(int(row["views"]) for row in answered)
+    fitted_on = most if most > 1 else None
+    fitted = {attribute.key: fit_temperature(answered, attribute, fitted_on) for attribute in schema.attributes}
+    answered = recalibrated(answered, schema, fitted, fitted_on)
     return {
         "temperatures": fitted,
+        "calibrated_views": fitted_on,
         "precision_thresholds": {key: precision_thresholds(answered, key) for key in schema.keys},
     }
 
 
-def fit_temperature(rows: Sequence[Mapping], attribute: ProfileAttribute) -> float:
-    """The temperature from 0.1 to 10 of the least negative log-likelihood.
+def fit_temperature(rows: Sequence[Mapping], attribute: ProfileAttribute, fitted_on: int | None = None) -> float:
+    """The temperature from 0.02 to 50 of the least negative log-likelihood, of users with `fitted_on` views.
 
     A term of (log T)^2 / 2 beside the sum over users keeps it finite where no user is wrong; of hundreds of users it
     moves the temperature by a few percent of the way to 1.
 
     Args:
-        rows: `probabilities` and `truth` of each user, at least one.
+        rows: `probabilities`, `truth` and `views` of each user, at least one.
+        fitted_on: of `view_weights`; None: one temperature whatever the views.
     """
     shares = probability_table([row["probabilities"] for row in rows], attribute)
-    true = true_values(rows, attribute)
+    true, weights = true_values(rows, attribute), _weights(rows, fitted_on)
 
     def cost(exponent: float) -> float:
-        loss = negative_log_likelihood(shares, true, attribute.count, np.exp(exponent))
+        loss = negative_log_likelihood(shares, true, attribute.count, np.exp(exponent * weights))
         return len(rows) * loss + exponent**2 / 2
 
     if attribute.count == len(attribute.values):
@@ -80,12 +93,19 @@ def fit_temperature(rows: Sequence[Mapping], attribute: ProfileAttribute) -> flo
     return round(float(np.exp(best)), DIGITS) if cost(best) < cost(0.0) else 1.0
 
 
+def _weights(rows: Sequence[Mapping], fitted_on: int | None) -> np.ndarray:
+    """(users,), of `view_weights`."""
+    return view_weights([row["views"] for row in rows], fitted_on, "product")
+
+
 def true_values(rows: Sequence[Mapping], attribute: ProfileAttribute) -> np.ndarray:
     """(users, values), whether the true profile has the value."""
     return np.array([[v in values_of(row["truth"], attribute.key) for v in attribute.values] for row in rows])
 
 
-def negative_log_likelihood(shares: np.ndarray, true: np.ndarray, count: int, temperature: float = 1) -> float:
+def negative_log_likelihood(
+    shares: np.ndarray, true: np.ndarray, count: int, temperature: float | np.ndarray = 1
+) -> float:
     """Of the true values under tempered marginals, the mean over users; of an attribute with several values a user's
     are the sum of its values' binary cross entropies.
 
@@ -138,31 +158,45 @@ def lower_bound(share: np.ndarray, users: np.ndarray) -> np.ndarray:
 
 
 def recalibrated(
-    rows: Sequence[Mapping], schema: ProfileSchema, temperatures: Mapping[str, float] | None
+    rows: Sequence[Mapping],
+    schema: ProfileSchema,
+    temperatures: Mapping[str, float] | None,
+    calibrated_views: int | None = None,
 ) -> list[dict]:
-    """The rows with calibrated probabilities; a row without a prediction as it is."""
-    told = [row["probabilities"] for row in rows if row["probabilities"] is not None]
-    shares = iter(calibrated(schema, told, temperatures))
+    """The rows with probabilities calibrated by these fields of a configuration; one without a prediction as it is."""
+    told = [row for row in rows if row["probabilities"] is not None]
+    plain, weights = [row["probabilities"] for row in told], _weights(told, calibrated_views)
+    shares = iter(calibrated(schema, plain, temperatures, weights))
     return [{**row, "probabilities": None if row["probabilities"] is None else next(shares)} for row in rows]
 
 
-def _plain(rows: Sequence[Mapping], schema: ProfileSchema, temperatures: Mapping[str, float] | None) -> list[dict]:
-    """The rows without the temperatures that they are calibrated with."""
-    return recalibrated(rows, schema, {key: 1 / value for key, value in (temperatures or {}).items()})
+def uncalibrated(
+    rows: Sequence[Mapping],
+    schema: ProfileSchema,
+    temperatures: Mapping[str, float] | None,
+    calibrated_views: int | None = None,
+) -> list[dict]:
+    """The rows that `recalibrated` makes these of."""
+    inverse = {key: 1 / value for key, value in (temperatures or {}).items()}
+    return recalibrated(rows, schema, inverse, calibrated_views)
 
 
 def fitted_table(
-    rows: Sequence[Mapping], schema: ProfileSchema, fitted: Mapping, temperatures: Mapping[str, float] | None = None
+    rows: Sequence[Mapping],
+    schema: ProfileSchema,
+    fitted: Mapping,
+    temperatures: Mapping[str, float] | None = None,
+    calibrated_views: int | None = None,
 ) -> str:
     """A line for each attribute: the temperature, the expected calibration error without and with it, and the share
     of users of whom a value is decided at a precision of 0.9.
 
     Args:
-        rows, temperatures: of `fit_calibration`.
+        rows, temperatures, calibrated_views: of `fit_calibration`.
         fitted: what it returned.
     """
-    plain = _plain(rows, schema, temperatures)
-    after = recalibrated(plain, schema, fitted["temperatures"])
+    plain = uncalibrated(rows, schema, temperatures, calibrated_views)
+    after = recalibrated(plain, schema, fitted["temperatures"], fitted["calibrated_views"])
     errors = [calibration(of, schema) for of in (plain, after)]
     answered = [row for row in after if row["probabilities"] is not None]
     thresholds = thresholds_of(schema, fitted["precision_thresholds"], SHOWN_PRECISION)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmprofile import ProfileAttribute, ProfileSchema, calibrated, profile_users, tempered
-from mmprofile.calibration_mmprofile import confidence, sure_parts, thresholds_of
+from mmprofile.calibration_mmprofile import confidence, marginal_profile, sure_parts, thresholds_of, view_weights
 from tests.profile_models import inputs_for, model_for
 from tests.toy_schemas import SCHEMAS, unigram_tokenizer
 
@@ -43,7 +43,8 @@ def test_two_values_of_three_by_hand():
 
 def test_a_temperature_of_one_is_the_numbers_as_they_are():
     shares = random_shares(2)
-    assert tempered(shares, 2, 1.0) is shares
+    assert (tempered(shares, 2, 1.0) == shares).all()
+    assert (tempered(shares, 2, np.array([1.0, 2.0] * 100))[::2] == shares[::2]).all()
     for temperatures in (None, {}, {"pet": 1.0, "trips": 1}):
         assert calibrated(SCHEMA, [ANSWER], temperatures) == [ANSWER]
 
@@ -100,6 +101,22 @@ def test_each_attribute_has_its_temperature():
     assert ANSWER["trips"]["sea"] == 0.9  # what was given is not changed
 
 
+def test_the_power_of_a_temperature_grows_with_the_logarithm_of_the_views():
+    assert view_weights([1, 2, 4, 8, 16], 8, "product") == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3])
+    assert view_weights([0, 1], 8, "product").tolist() == [0, 0]
+    assert view_weights([1, 2, 8], 8, "mixture").tolist() == [0, 0, 0]  # what was fitted is not of these
+    assert view_weights([1, 2, 8], None, "product").tolist() == [1, 1, 1]
+    found = calibrated(SCHEMA, [ANSWER] * 3, {"pet": 0.25}, np.array([0, 0.5, 1]))
+    assert [one["pet"]["cat"] for one in found] == pytest.approx([0.8, 16 / 17, 256 / 257])
+    assert found[0] == ANSWER
+
+
+def test_the_marginal_profile_has_of_each_attribute_what_is_likely_by_itself():
+    assert marginal_profile(SCHEMA, ANSWER) == {"pet": "cat", "trips": ["sea", "hills"]}
+    other = {"pet": {"cat": 0.5, "dog": 0.5}, "trips": {"sea": 0.2, "hills": 0.8, "city": 1.0}}
+    assert marginal_profile(SCHEMA, other) == {"pet": "cat", "trips": ["hills", "city"]}
+
+
 def test_a_precision_between_two_is_read_at_the_higher_one():
     assert thresholds_of(SCHEMA, THRESHOLDS, 0.2) == {"pet": 0.0, "trips": 0.0}
     assert thresholds_of(SCHEMA, THRESHOLDS, 0.8) == {"pet": 0.0, "trips": 0.65}
@@ -146,14 +163,15 @@ def test_answers_are_calibrated_and_the_models_own_predictions_are_not():
 
 
 def test_a_wanted_precision_leaves_values_open_by_the_calibrated_probability():
-    temperatures, name = {"preference_a": 3.0}, "alike"
-    model, tokenizer, inputs = model_and_inputs(name, temperatures=temperatures)
-    answers = profile_users(model, tokenizer, inputs)
+    model, tokenizer, inputs = model_and_inputs("alike", temperatures={"preference_a": 3.0})
+    answers, own = profile_users(model, tokenizer, inputs), model.generate_profiles(**inputs, tokenizer=tokenizer)
     sure = [confidence(a["profile"]["preference_a"], a["probabilities"]["preference_a"]) for a in answers]
-    middle = sorted(sure)[1]
-    model.config.precision_thresholds = {"preference_a": {"0.9": middle}, "preference_b": {"0.95": 0.0}}
+    plain = [confidence(p.profile["preference_a"], p.probabilities["preference_a"]) for p in own]
+    least = max(sure)
+    assert sorted(plain)[1] > least > sorted(sure)[1]
+    model.config.precision_thresholds = {"preference_a": {"0.9": least}, "preference_b": {"0.95": 0.0}}
     found = profile_users(model, tokenizer, inputs, min_precision=0.9)
-    assert [a["decided"]["preference_a"] is None for a in found] == [one < middle for one in sure]
+    assert [a["decided"]["preference_a"] is None for a in found] == [one < least for one in sure]
     assert [a["decided"]["preference_b"] for a in found] == [a["profile"]["preference_b"] for a in answers]
     assert [a["decided"]["preference_ab"] for a in found] == [None] * 3
     assert [{**a, "decided": 0} for a in found] == [{**a, "decided": 0} for a in answers]
@@ -174,3 +192,40 @@ def test_what_was_fitted_is_not_of_another_schema():
     assert answers[0]["runners_up"][0]["text"].startswith("Place: ")
     with pytest.raises(ValueError, match="this model has none"):
         profile_users(model, tokenizer, inputs, schema=other, min_precision=0.9)
+
+
+def test_temperatures_follow_the_number_of_a_users_views():
+    temperatures = {"likes": 0.5}
+    model, tokenizer, inputs = model_and_inputs(temperatures=temperatures, calibrated_views=4)
+    for combination, weights in {"product": [0.5, 0], "mixture": [0, 0]}.items():
+        options = {"views": [2, 1], "combination": combination}
+        own = [found.probabilities for found in model.generate_profiles(**inputs, tokenizer=tokenizer, **options)]
+        answers = profile_users(model, tokenizer, inputs, **options)
+        expected = calibrated(SCHEMAS["several"], own, temperatures, np.array(weights))
+        assert [answer["probabilities"] for answer in answers] == expected
+        assert (expected == own) == (combination == "mixture")
+    model.config.calibrated_views = None
+    answers = profile_users(model, tokenizer, inputs)
+    own = [found.probabilities for found in model.generate_profiles(**inputs, tokenizer=tokenizer)]
+    assert [answer["probabilities"] for answer in answers] == calibrated(SCHEMAS["several"], own, temperatures)
+
+
+def test_a_profile_decided_by_marginals_is_told_as_what_it_is():
+    tokenizer, schema = unigram_tokenizer(), SCHEMAS["alike"]
+    model, inputs = model_for(tokenizer, "alike", 1.0), inputs_for(tokenizer, users=40)
+    joint = profile_users(model, tokenizer, inputs, num_return_profiles=8)
+    found = profile_users(model, tokenizer, inputs, num_return_profiles=8, decision="marginal")
+    likely = [marginal_profile(schema, answer["probabilities"]) for answer in joint]
+    assert [answer["profile"] for answer in found] == likely
+    assert [answer["text"] for answer in found] == [schema.render(profile) for profile in likely]
+    kinds = set()
+    for one, other in zip(joint, found, strict=True):
+        explored = {answer["text"]: answer["log_probability"] for answer in (one, *one["runners_up"])}
+        same = one["text"] == other["text"]
+        assert other["log_probability"] == explored.get(other["text"])
+        assert other["exact"] == (same and one["exact"])
+        assert [r["text"] for r in other["runners_up"]] == [text for text in explored if text != other["text"]]
+        kinds.add((same, other["log_probability"] is None))
+    assert {same for same, _ in kinds} == {True, False}
+    with pytest.raises(ValueError, match=r"one of \['joint', 'marginal'\], got 'vote'"):
+        profile_users(model, tokenizer, inputs, decision="vote")

@@ -9,7 +9,8 @@ import pytest
 
 import predict
 from files.checkpoint_code import load_model
-from mmprofile import calibrated
+from mmprofile import DECISIONS, calibrated, marginal_profile
+from prediction import arguments
 from scoring.temperature import fit_calibration
 from tests.prediction.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
 from tests.tiny_corpus import SCHEMA
@@ -23,10 +24,11 @@ def own(model, tmp_path):
 
 def test_what_was_fitted_on_a_split_is_stored_with_the_model_and_used(own, corpus, whole, tmp_path, capsys):
     results = run(own, corpus, tmp_path / "fitting", calibrate=True)
-    expected = fit_calibration(rows_of(whole[0]), SCHEMA)
+    expected = fit_calibration([{**row, "views": 1} for row in rows_of(whole[0])], SCHEMA)
     assert results["fitted"] == expected == json.loads((tmp_path / "fitting" / "results.json").read_text())["fitted"]
     config = load_model(str(own), None).config
-    assert {"temperatures": config.temperatures, "precision_thresholds": config.precision_thresholds} == expected
+    assert expected["calibrated_views"] is None
+    assert {name: getattr(config, name) for name in expected} == expected
     assert config.temperatures != dict.fromkeys(SCHEMA.keys, 1.0)
     shown = capsys.readouterr().out
     assert "Fitted on 10 users" in shown and shown.count("%") >= len(SCHEMA.keys)
@@ -40,6 +42,29 @@ def test_a_model_that_was_fitted_before_is_fitted_again_to_the_same(own, corpus,
     twice = run(own, corpus, tmp_path / "twice", calibrate=True)["fitted"]
     assert twice["temperatures"] == pytest.approx(once["temperatures"], rel=1e-3)
     assert max(once["temperatures"].values()) > 1.5
+
+
+@pytest.mark.parametrize(("combination", "fitted_on"), [("product", 2), ("mixture", None)])
+def test_of_a_product_the_number_of_views_is_stored_too(own, corpus, tmp_path, combination, fitted_on):
+    flags = {"views": "all", "combination": combination}
+    plain = run(own, corpus, tmp_path / "plain", **flags, evaluate=True)["calibration"]
+    fitted = run(own, corpus, tmp_path / "fitting", **flags, calibrate=True)["fitted"]
+    assert fitted["calibrated_views"] == load_model(str(own), None).config.calibrated_views == fitted_on
+    after = run(own, corpus, tmp_path / "after", **flags, evaluate=True)["calibration"]
+    assert after["favorite_category"]["expected_error"] < plain["favorite_category"]["expected_error"]
+
+
+def test_profiles_are_decided_by_marginals_where_that_is_asked_for(model, corpus, whole, tmp_path, capsys):
+    run(model, corpus, tmp_path / "out", decision="marginal", show=10)
+    rows, joint = rows_of(tmp_path / "out"), rows_of(whole[0])
+    likely = [marginal_profile(SCHEMA, row["probabilities"]) for row in joint]
+    assert [row["profile"] for row in rows] == likely != [row["profile"] for row in joint]
+    shown = capsys.readouterr().out
+    assert shown.count("log-probability not computed") == [row["log_probability"] for row in rows].count(None) > 0
+
+
+def test_decisions_are_the_librarys():
+    assert tuple(arguments.DECISIONS) == tuple(DECISIONS)
 
 
 def test_a_wanted_precision_fills_a_column(own, corpus, whole, tmp_path, capsys):
@@ -61,6 +86,7 @@ def test_a_wanted_precision_fills_a_column(own, corpus, whole, tmp_path, capsys)
     ("flags", "message"),
     [
         ({"min_precision": 0.9}, "needs thresholds fitted .* --calibrate true"),
+        ({"decision": "vote"}, r"decision must be one of .*, got 'vote'"),
         ({"min_precision": 1.0}, "min_precision is above 0 and below 1, got 1.0"),
         (
             {"calibrate": True, "model": "org/model"},

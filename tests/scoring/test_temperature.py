@@ -39,6 +39,7 @@ def drawn_rows(factor: float = 1.0, users: int = 4000, seed: int = 0) -> list[di
             "probabilities": {
                 a.key: dict(zip(a.values, shares[a.key][user].tolist(), strict=True)) for a in SCHEMA.attributes
             },
+            "views": 1,
         }
         for user in range(users)
     ]
@@ -84,7 +85,8 @@ def test_likelihoods_by_hand():
 
 
 def test_a_few_users_who_are_all_right_make_nobody_certain():
-    row = {"truth": {"stars": "1"}, "probabilities": {"stars": dict.fromkeys(STARS.values, 0.1) | {"1": 0.6}}}
+    shares = {"stars": dict.fromkeys(STARS.values, 0.1) | {"1": 0.6}}
+    row = {"truth": {"stars": "1"}, "probabilities": shares, "views": 1}
     assert 0.3 < fit_temperature([row] * 5, STARS) < 1
     assert fit_temperature([row] * 500, STARS) < 0.3
 
@@ -113,6 +115,36 @@ def test_rows_that_are_calibrated_already_give_the_temperatures_of_the_plain_one
     assert fitted_table(recalibrated(rows, SCHEMA, before), SCHEMA, again, before) == fitted_table(rows, SCHEMA, plain)
 
 
+def in_views(rows: list[dict], exponent: float) -> list[dict]:
+    """A quarter each in 1, 2, 4 and 8 views, as flat as so many to the power of the exponent make them."""
+    parts = {views: rows[first::4] for first, views in enumerate((1, 2, 4, 8))}
+    flat = {key: recalibrated(part, SCHEMA, dict.fromkeys(SCHEMA.keys, key**exponent)) for key, part in parts.items()}
+    return [{**row, "views": views} for views, part in flat.items() for row in part]
+
+
+def test_users_of_few_views_are_sharpened_less():
+    """The more views a product has, the flatter it is, and one view is as sure as the model was trained to be."""
+    rows = in_views(drawn_rows(), 0.7)
+    fitted = fit_calibration(rows, SCHEMA)
+    assert fitted["calibrated_views"] == 8
+    assert list(fitted["temperatures"].values()) == pytest.approx([8**-0.7] * 2, rel=0.08)
+    after = recalibrated(rows, SCHEMA, fitted["temperatures"], fitted["calibrated_views"])
+    single = [row["views"] == 1 for row in rows]
+    assert [a["probabilities"] == b["probabilities"] for a, b in zip(rows, after, strict=True)] == single
+    for key in SCHEMA.keys:
+        errors = [calibration(some, SCHEMA)[key]["expected_error"] for some in (rows, after)]
+        assert errors[0] > 0.08 > 0.03 > errors[1]
+
+
+def test_views_that_were_calibrated_already_are_fitted_to_the_same():
+    rows = in_views(drawn_rows(users=2000), 0.7)
+    fitted = fit_calibration(rows, SCHEMA)
+    before = {"stars": 0.5, "trips": 0.3}, 4
+    again = fit_calibration(recalibrated(rows, SCHEMA, *before), SCHEMA, *before)
+    assert again["temperatures"] == pytest.approx(fitted["temperatures"], rel=1e-4)
+    assert again["calibrated_views"] == 8
+
+
 def test_users_without_a_prediction_do_not_count():
     rows, failed = drawn_rows(2.0, 200), {"profile": None, "probabilities": None}
     more = [{**rows[0], **failed}, *rows, {**rows[0], **failed}]
@@ -123,8 +155,8 @@ def test_users_without_a_prediction_do_not_count():
 
 
 def test_an_attribute_that_takes_all_its_values_needs_no_temperature():
-    schema = SCHEMAS["several"]
-    rows = [{"truth": {"both": ["True", "False"]}, "probabilities": {"both": {"True": 1.0, "False": 1.0}}}] * 3
+    schema, shares = SCHEMAS["several"], {"both": {"True": 1.0, "False": 1.0}}
+    rows = [{"truth": {"both": ["True", "False"]}, "probabilities": shares, "views": 1}] * 3
     assert fit_temperature(rows, schema.attributes[2]) == 1
 
 
@@ -132,7 +164,8 @@ def test_what_was_fitted_is_kept_by_a_config_through_the_disk(tmp_path):
     fitted = fit_calibration(drawn_rows(2.0, 250), SCHEMA)
     MMProfileConfig(profile_schema=SCHEMA, **fitted).save_pretrained(tmp_path)
     loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert {"temperatures": loaded.temperatures, "precision_thresholds": loaded.precision_thresholds} == fitted
+    assert len(fitted) == 3
+    assert {name: getattr(loaded, name) for name in fitted} == fitted
     assert min(map(len, fitted["precision_thresholds"].values())) > 3
 
 
