@@ -354,6 +354,53 @@ def seen_by(trained) -> Sees:
     )
 
 
+def _check_temperatures(schema: ProfileSchema, given: Any) -> None:
+    if not isinstance(given, Mapping) or not set(given) <= set(schema.keys) or not all(map(_positive, given.values())):
+        raise ValueError(f"temperatures are positive numbers by {list(schema.keys)}, got {reprlib.repr(given)}")
+
+
+def _check_precision_thresholds(schema: ProfileSchema, given: Any) -> None:
+    if not isinstance(given, Mapping) or not set(given) <= set(schema.keys):
+        raise ValueError(f"precision_thresholds are mappings by {list(schema.keys)}, got {reprlib.repr(given)}")
+    for key, of_precisions in given.items():
+        if not isinstance(of_precisions, Mapping) or not all(
+            _is_share(precision) and _is_number(least) and 0 <= least <= 1
+            for precision, least in of_precisions.items()
+        ):
+            raise ValueError(
+                f"precision_thresholds of {key} are numbers from 0 to 1 by precisions, as text, got"
+                f" {reprlib.repr(of_precisions)}"
+            )
+
+
+def _check_calibrated_views(_, given: Any) -> None:
+    if type(given) is not int or given < 2:
+        raise ValueError(f"calibrated_views is a whole number of at least 2, or None, got {given!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _positive(value: Any) -> bool:
+    return _is_number(value) and 0 < value < float("inf")
+
+
+def _is_share(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and 0 < float(text) < 1
+    except ValueError:
+        return False
+
+
+# What is fitted on a development split -> what checks it against the schema.
+FITTED = {
+    "temperatures": _check_temperatures,
+    "calibrated_views": _check_calibrated_views,
+    "precision_thresholds": _check_precision_thresholds,
+}
+
+
 class MMProfileConfig(PreTrainedConfig):
     r"""Configuration of `MMProfileForConditionalGeneration`.
 
@@ -370,10 +417,20 @@ class MMProfileConfig(PreTrainedConfig):
             seen no photo and no caption, whatever the paradigm.
         view_reviews: how many reviews a view of a user's history has, at least 1: as many as in training.
         combination: of the views of a user, of `COMBINATIONS`; a model is trained with "states" or without.
+        temperatures: attribute key -> what the probabilities of an answer are calibrated with, see
+            `calibration_mmprofile.tempered`; fitted on the development split. None, or no entry: 1.
+        calibrated_views: of how many views a user the product had on which the temperatures were fitted, at least 2;
+            with other numbers they are others, see `calibration_mmprofile.view_powers`. None: they were fitted on
+            one view, or on another combination, and hold for any number.
+        precision_thresholds: attribute key -> precision, as text, e.g. "0.9" -> the least calibrated probability with
+            which a value is decided so that this share of them is right, fitted likewise; an attribute has no entry
+            for a precision that it does not reach. None: not fitted, and `min_precision` is refused.
+
+    The last three are of one schema: where it is replaced by another they become None.
 
     Raises:
-        ValueError: if a switch has another value, an objective is unknown, a number is below its least, or the schema
-            is not valid.
+        ValueError: if a switch has another value, an objective is unknown, the schema is not valid, or a number,
+            temperature, precision, threshold or number of views is out of range or of no attribute.
     """
 
     model_type = "mmprofile"
@@ -392,6 +449,9 @@ class MMProfileConfig(PreTrainedConfig):
     objectives: list[str] | None = None
     view_reviews: int = 3
     combination: str = "product"
+    temperatures: dict[str, float] | None = None
+    calibrated_views: int | None = None
+    precision_thresholds: dict[str, dict[str, float]] | None = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = None
@@ -420,8 +480,12 @@ class MMProfileConfig(PreTrainedConfig):
             value = check_objectives(value)
         if name == "profile_schema":
             value = ProfileSchema(value)
+            if self.profile_schema is not None and value != self.profile_schema:
+                self.temperatures = self.calibrated_views = self.precision_thresholds = None
         if name == "view_reviews" and (type(value) is not int or value < 1):
             raise ValueError(f"view_reviews is a whole number of at least 1, got {value!r}")
+        if name in FITTED and value is not None:
+            FITTED[name](ProfileSchema(self.profile_schema), value)
         super().__setattr__(name, value)
 
     @property

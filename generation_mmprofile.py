@@ -13,6 +13,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
+from .calibration_mmprofile import DECISIONS, calibrated, marginal_profile, sure_parts, thresholds_of, view_powers
 from .configuration_mmprofile import MMProfileConfig, Profile, ProfileSchema
 from .fusion_mmprofile import Fusion, join_views
 from .processing_mmprofile import max_profile_tokens
@@ -268,23 +269,48 @@ def write_profiles(
     return processor.decode_profiles(model.generate(**inputs, **search))
 
 
-def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options) -> list[dict]:
+def profile_users(
+    model,
+    tokenizer,
+    batch: Mapping[str, torch.Tensor],
+    decision: str = "joint",
+    min_precision: float | None = None,
+    **options,
+) -> list[dict]:
     """Profiles of a batch, as JSON has them.
+
+    Unlike `generate_profiles`, whose `probabilities` are the model's own, it tells those of the calibration, see
+    `temperatures` of `MMProfileConfig`; `log_probability` and the runners-up stay the model's.
 
     Args:
         model: on any device; the batch is moved there.
         tokenizer: the processor's.
         batch: as the processor's `pad_users` returns it.
+        decision: "joint", the profile that is most probable as a whole, or "marginal", of each attribute the value, or
+            values, most probable by themselves: more of them are right, and no proof is of the whole.
+        min_precision: the share of values, above 0 and below 1, that are to be right where one is decided; see
+            `precision_thresholds` of `MMProfileConfig`.
         options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
 
     Returns:
-        For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and whether
-        it is `exact`; `probabilities` (key -> value -> probability, in schema order); the share `coverage` of the
-        schema's probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and
-        `log_probability`; `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions,
-        summing to 1; and `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`; with `output_vector` the user's
-        `vector` too. A user of whom the model computes what is not finite has an `error` alone, a sentence.
+        For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` (None where
+        it was decided by marginals and is not among the profiles explored) and whether it is `exact`, proved the most
+        probable as a whole; with `min_precision`, `decided`, the profile with None for what is not sure enough, which
+        for an attribute that never reaches the precision is always so; `probabilities` (key -> value -> calibrated
+        probability, in schema order; an attribute's sum to its count); the share `coverage` of the schema's
+        probability mass that the profiles explored have; `runners_up`, each a `profile`, `text` and `log_probability`;
+        `image_weights`, the photos' sparsemax attention (Eq. 6) averaged over the text's positions, summing to 1; and
+        `gate`, the mean of Eq. 7's gate, see `ProfilePrediction`; with `output_vector` the user's `vector` too. A user
+        of whom the model computes what is not finite has an `error` alone, a sentence.
+
+    Raises:
+        ValueError: as `generate_profiles`, or if there is no such decision, `min_precision` is out of range, or
+            nothing is fitted for it.
     """
+    if decision not in DECISIONS:
+        raise ValueError(f"profiles are decided as one of {list(DECISIONS)}, got {shown(decision)}")
+    schema, temperatures, fitted_on, precision_thresholds = _schema_and_fitted(model.config, options.get("schema"))
+    thresholds = None if min_precision is None else thresholds_of(schema, precision_thresholds, min_precision)
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
     problem = None
     try:
@@ -294,21 +320,43 @@ def profile_users(model, tokenizer, batch: Mapping[str, torch.Tensor], **options
         predictions, problem = getattr(error, "predictions", None), getattr(error, "problem", None)
         if predictions is None:
             raise
-    schema = model.config.profile_schema
-    return [{"error": problem} if found is None else _answer(found, schema) for found in predictions]
+    combination = options.get("combination") or getattr(model.config, "combination", "product")
+    counts = [1] * len(predictions) if options.get("views") is None else options["views"]
+    there = [user for user, found in enumerate(predictions) if found is not None]
+    weights = view_powers([counts[user] for user in there], fitted_on, combination)
+    shares = calibrated(schema, [predictions[user].probabilities for user in there], temperatures, weights)
+    answers = [{"error": problem} for _ in predictions]
+    for user, probabilities in zip(there, shares, strict=True):
+        answers[user] = _answer(predictions[user], schema, probabilities, decision, thresholds)
+    return answers
 
 
-def _answer(found, schema) -> dict:
+def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[Any, Any, Any, Any]:
+    """The schema, and what was fitted for it: nothing for another than the config's, nor for a checkpoint whose own
+    code is older."""
+    own = config.profile_schema
+    if asked is not None and (other := ProfileSchema(asked)) != own:
+        return other, None, None, None
+    names = "temperatures", "calibrated_views", "precision_thresholds"
+    temperatures, fitted_on, precision_thresholds = (getattr(config, name, None) for name in names)
+    return own, temperatures, fitted_on, precision_thresholds
+
+
+def _answer(found, schema, probabilities, decision, thresholds) -> dict:
+    explored = [(found.profile, found.log_probability), *found.runners_up]
+    profile = found.profile if decision == "joint" else marginal_profile(schema, probabilities)
+    others = [(other, score) for other, score in explored if other != profile]
+    decided = {} if thresholds is None else {"decided": sure_parts(profile, probabilities, thresholds)}
     answer = {
-        "profile": found.profile,
-        "text": found.text,
-        "log_probability": found.log_probability,
-        "exact": found.exact,
-        "probabilities": found.probabilities,
+        "profile": profile,
+        **decided,
+        "text": schema.render(profile),
+        "log_probability": next((score for other, score in explored if other == profile), None),
+        "exact": found.exact and profile == found.profile,
+        "probabilities": probabilities,
         "coverage": found.coverage,
         "runners_up": [
-            {"profile": profile, "text": schema.render(profile), "log_probability": score}
-            for profile, score in found.runners_up
+            {"profile": other, "text": schema.render(other), "log_probability": score} for other, score in others
         ],
         "image_weights": found.image_weights,
         "gate": found.gate,

@@ -69,6 +69,7 @@ class Parameters:
     Args:
         num_return_profiles: explore at least so many profiles; those behind the best are the `runners_up`.
         min_coverage: explore until the profiles have this share of the probability mass, 0 to 1.
+        min_precision: the share of values, above 0 and below 1, that are to be right where one is decided.
         without_photos: answer as if there were none.
         without_captions: answer as if there were none.
         views: of a user at most, the newest: a number, or "all".
@@ -80,6 +81,7 @@ class Parameters:
 
     num_return_profiles: int = 5
     min_coverage: float = 0.0
+    min_precision: float | None = None
     without_photos: bool = False
     without_captions: bool = False
     views: int | str = "all"
@@ -93,17 +95,22 @@ class Parameters:
             raise ValueError(f"min_coverage is a number from 0 to 1, got {_shown(self.min_coverage)}")
         if self.views != "all" and (type(self.views) is not int or not 1 <= self.views <= MAX_VIEWS):
             raise ValueError(f'views are an integer from 1 to {MAX_VIEWS}, or "all", got {_shown(self.views)}')
+        precision = self.min_precision
+        if precision is not None and (type(precision) not in (int, float) or not 0 < precision < 1):
+            raise ValueError(f"min_precision is a number above 0 and below 1, got {_shown(precision)}")
         for name in ("without_photos", "without_captions", "explain"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is true or false, got {_shown(getattr(self, name))}")
 
     @property
     def search(self) -> dict:
-        """Arguments of `generate_profiles`."""
+        """Arguments of the model's `profile_users`."""
+        decided = {} if self.min_precision is None else {"min_precision": self.min_precision}
         return {
             "num_return_profiles": self.num_return_profiles,
             "min_coverage": self.min_coverage,
             "max_calls": MAX_DECODER_CALLS,
+            **decided,
         }
 
 
@@ -175,7 +182,8 @@ class EndpointHandler:
 
         Returns:
             For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and
-            whether it is `exact`, proved the most probable; `probabilities` (key -> value -> probability); the
+            whether it is `exact`, proved the most probable; with `min_precision`, `decided`, the profile with None for
+            what is not sure enough; `probabilities` (key -> value -> probability); the
             share `coverage` of the probability mass that the profiles explored have; `runners_up`; `image_weights`, a
             number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`;
             and `tokens_left_out` of texts that were too long, with a sentence in `problems`, as of reviews that were

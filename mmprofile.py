@@ -16,6 +16,14 @@ __path__ = [str(Path(__file__).parent)]
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
+    from calibration_mmprofile import DECISIONS as DECISIONS
+    from calibration_mmprofile import calibrated as calibrated
+    from calibration_mmprofile import confidence as confidence
+    from calibration_mmprofile import marginal_profile as marginal_profile
+    from calibration_mmprofile import probability_table as probability_table
+    from calibration_mmprofile import tempered as tempered
+    from calibration_mmprofile import thresholds_of as thresholds_of
+    from calibration_mmprofile import view_powers as view_powers
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
     from configuration_mmprofile import COMBINATIONS as COMBINATIONS
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
@@ -71,6 +79,16 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from user_views_mmprofile import UserViews as UserViews
 
 _NAMES = {
+    "calibration_mmprofile": (
+        "DECISIONS",
+        "calibrated",
+        "confidence",
+        "marginal_profile",
+        "probability_table",
+        "tempered",
+        "thresholds_of",
+        "view_powers",
+    ),
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
         "COMBINATIONS",

@@ -44,8 +44,9 @@ class UserProfilingPipeline(Pipeline):
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
     `handler.py` and `app.py` do. What the model was not trained to see (`sees` of its config) is not used. Parameters,
     of the constructor or of a call, are those of `generate_profiles`, with `views` a number, the newest views alone,
-    or "all", the default; `max_text_tokens`, `batch_size`, of users, and `num_workers`; and `explain`, True for what
-    each review and photo did: the profile is searched again without each of them (see the model's `explain_user`).
+    or "all", the default; `min_precision` and `decision` of `profile_users`; `max_text_tokens`, `batch_size`, of
+    users, and `num_workers`; and `explain`, True for what each review and photo did: the profile is searched again
+    without each of them (see the model's `explain_user`).
     """
 
     # Of the checkpoint, with methods beyond those of transformers' classes.

@@ -53,9 +53,9 @@ from tqdm.auto import tqdm
 
 from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
-from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
+from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import ProfileSchema, Sees, seen_by
+from mmprofile import ProfileSchema, Sees, seen_by, thresholds_of
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -77,6 +77,7 @@ from prediction.text import describe
 from prediction.updating import Update, mend
 from scoring.evaluation import answers_of, check_bounds
 from scoring.predictions import draw_scores, format_scores, score_rows
+from scoring.temperature import FITTED_ON, fit_calibration, fitted_table
 
 SHOWN_PROBLEMS = 5
 
@@ -85,10 +86,11 @@ SHOWN_PROBLEMS = 5
 # Input
 
 
-def check_input(users: DatasetUsers | LineUsers, sees: Sees, evaluate: bool) -> None:
+def check_input(users: DatasetUsers | LineUsers, sees: Sees, arguments: PredictionArguments) -> None:
     """Raises a `ValueError` where the users cannot be what was asked for, and says what the model will miss."""
-    if evaluate and not users.has_profiles:
-        raise ValueError("--evaluate needs the true profile of every user, and the input has not got it")
+    for name in ("evaluate", "calibrate"):
+        if getattr(arguments, name) and not users.has_profiles:
+            raise ValueError(f"--{name} needs the true profile of every user, and the input has not got it")
     if isinstance(users, LineUsers) and sees.images:
         users.look_for_photos()
     if sees.captions and not users.has_captions:
@@ -284,6 +286,25 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     return found
 
 
+def calibrate_model(folder: PredictionFolder, config, model: Path, views: Sequence[int]) -> dict:
+    """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json; shows
+    and returns them.
+
+    Args:
+        config: that the predictions were made with.
+        model: the folder.
+        views: of each user, whose product the predictions are; 1 of another combination.
+    """
+    rows = [{**row, "views": count} for row, count in zip(folder.read(FITTED_ON), views, strict=True)]
+    rows, schema = [row for row in rows if row["truth"] is not None], config.profile_schema
+    before = config.temperatures, config.calibrated_views
+    fitted = fit_calibration(rows, schema, *before)
+    table = fitted_table(rows, schema, fitted, *before)
+    set_config_fields(model, fitted)
+    print(f"\nFitted on {len(rows)} users, and written to {model / 'config.json'}:\n\n{table}")
+    return {"fitted": fitted}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -331,11 +352,16 @@ def main(argv: Sequence[str] | None = None) -> dict:
             getattr(config, "view_reviews", NUM_REVIEWS),
         )
         if accelerator.is_main_process:
-            check_input(users, sees, arguments.evaluate)
+            check_input(users, sees, arguments)
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
-    check_bounds(model, arguments.search | ({} if views == 1 else {"views": arguments.views}) | arguments.told)
+    asked = arguments.search | arguments.told
+    check_bounds(model, asked if views == 1 else asked | {"views": arguments.views})
     if arguments.keep_encodings and not hasattr(model, "encode"):
         raise ValueError(f"--keep_encodings is of models that encode, {arguments.model!r} has no encoder of its own")
+    if arguments.min_precision is not None:
+        thresholds_of(schema, getattr(model.config, "precision_thresholds", None), arguments.min_precision)
+    if arguments.calibrate and not hasattr(model.config, "temperatures"):
+        raise ValueError("--calibrate is for mmprofile's own models, by code that has temperatures")
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -409,6 +435,9 @@ def predict_to_folder(
             split = "" if Path(arguments.dataset).is_file() else f", {arguments.split} split"
             of = f"{Path(arguments.dataset).name}{split}, {len(users)} users"
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
+        if arguments.calibrate and results["predicted"]:
+            views = users.view_counts.tolist() if arguments.combination == "product" else [1] * len(users)
+            results |= calibrate_model(folder, model.config, Path(arguments.model), views)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

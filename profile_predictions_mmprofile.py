@@ -21,7 +21,8 @@ class ProfilePrediction:
         probabilities: key -> value -> probability, in schema order; an attribute's sum to its count. With `coverage` 1
             they are the exact marginals over the schema, else estimates: shares among the explored profiles and the
             beginnings of all others, as far as the search came to the attribute's values in them; a value begun is
-            shared out by what its next tokens were worth elsewhere, evenly where they were not seen.
+            shared out by what its next tokens were worth elsewhere, evenly where they were not seen. They are the
+            model's own, not those of its calibration, which `profile_users` tells.
         coverage: the share of the schema's probability mass that the explored profiles have. A lower bound, since an
             unexplored prefix counts with its whole mass; 1 if every profile is explored.
         decoder_calls: how many decoder calls this user took part in.

@@ -1,13 +1,13 @@
 """The files that a checkpoint is loaded from, and digests that tell them from others."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils.hub import cached_file
 
-from files.output_files import read_json
+from files.output_files import read_json, write_json
 
 # Of configuration, processor, tokenizer and weights; code is what these name.
 LOADED = (
@@ -42,6 +42,19 @@ def checkpoint_folder(name: str, revision: str | None) -> Path:
     path = cached_file(name, "config.json", revision=revision)
     assert path is not None  # it raises where there is no such file
     return Path(path).parent
+
+
+def set_config_fields(folder: Path, fields: Mapping) -> None:
+    """Gives fields of a saved checkpoint's config.json other values; it is replaced in one move, weights stay.
+
+    Raises:
+        ValueError: if the folder has no config.json, or it holds no object.
+        WriteFailure: if it cannot be written.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no config.json: it is no checkpoint's folder")
+    write_json(path, dict(sorted({**read_json(path), **fields}.items())))
 
 
 def file_digests(folder: Path, code: bool = True) -> dict[str, str]:

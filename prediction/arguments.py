@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Literal
 
 from cli.flags import check_choice, check_given, check_least, flag
 from files.unreadable_photos import ON_BAD_PHOTO
 
-COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`, which takes seconds to import
+DECISIONS = ("joint", "marginal")  # as of `mmprofile.DECISIONS`, which takes seconds to import
+COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`
 GONE = ("keep", "remove")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -41,6 +43,9 @@ class PredictionArguments:
     evaluate: bool = flag(False, "score the predictions against the true profiles")
     flat: bool = flag(False, "write a table without nested columns beside the predictions, OUTPUT/table")
     vectors: bool = flag(False, "write a vector of each user, the mean of the model's fused states: column vector")
+    calibrate: bool = flag(
+        False, "fit the model's temperatures and thresholds on the true profiles, of a split for that, into its folder"
+    )
 
     num_reviews: int | None = flag(None, "reviews of a view; default: as many as the model was trained with")
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
@@ -59,6 +64,12 @@ class PredictionArguments:
     )
     num_return_profiles: int = flag(5, "profiles to explore at least, where the bounds allow it")
     min_coverage: float = flag(0.0, "explore profiles of this share of the probability mass, 0 to 1, at least")
+    decision: str = flag(
+        "joint", "profile: the most probable as a whole, proved; marginal: of each attribute the most probable value"
+    )
+    min_precision: float | None = flag(
+        None, "share of values to be right, above 0 and below 1: column decided has no value that is not sure enough"
+    )
     max_calls: int | None = flag(None, "decoder calls a user at most; without the proof, exact is false")
     max_decoder_tokens: int | None = flag(
         None,
@@ -86,17 +97,23 @@ class PredictionArguments:
         check_given(self, "model", "dataset")
         if self.keep_encodings and self.output is None:
             raise ValueError("--keep_encodings needs an --output")
-        if self.output is None and (self.evaluate or self.flat or self.vectors or self.show == 0):
+        written = self.evaluate or self.flat or self.vectors or self.calibrate
+        if self.output is None and (written or self.show == 0):
             raise ValueError("--output is needed, or --show N alone")
         if self.views != "all":
             check_least(self, 1, "views")
         if self.combination is not None:
             check_choice(self, "combination", COMBINATIONS)
+        check_choice(self, "decision", DECISIONS)
         check_least(self, 1, "num_reviews", "num_return_profiles", "max_calls", "expand_per_call", "batch_size")
         check_least(self, 1, "batches_at_once", "shard_users")
         check_least(self, 0, "show", "num_images", "max_decoder_tokens", "num_workers")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
+        if self.min_precision is not None and not 0 < self.min_precision < 1:
+            raise ValueError(f"min_precision is above 0 and below 1, got {self.min_precision}")
+        if self.calibrate and not Path(self.model).is_dir():
+            raise ValueError(f"--calibrate writes to the model's folder, and {self.model!r} is none")
         check_choice(self, "dtype", DTYPES)
         check_choice(self, "on_bad_photo", ON_BAD_PHOTO)
 
@@ -109,10 +126,17 @@ class PredictionArguments:
 
     @property
     def search(self) -> dict:
-        """Arguments of `generate_profiles`."""
-        return self.bounds | ({} if self.combination is None else {"combination": self.combination})
+        """Arguments of `profile_users`."""
+        combined = {} if self.combination is None else {"combination": self.combination}
+        return self.bounds | combined | self.decisions
 
     @property
     def told(self) -> dict:
         """Arguments of `generate_profiles`: what it tells beside profiles."""
         return {"output_vector": True} if self.vectors else {}
+
+    @property
+    def decisions(self) -> dict:
+        """Of `search` what decides by the probabilities, where it is not the default."""
+        joint = {} if self.decision == "joint" else {"decision": self.decision}
+        return joint | ({} if self.min_precision is None else {"min_precision": self.min_precision})

@@ -32,6 +32,7 @@ STAGE = "update"  # of an update that is not finished, see `prediction.updating`
 def arrow_schema(schema: ProfileSchema, vector_size: int | None = None) -> pa.Schema:
     """The columns of a shard. Of a user without a prediction all but `user_id`, `truth` and `problems` are null.
 
+    `decided` is the profile without what is not sure enough, null where no precision was asked for.
     `image_weights` has a number for each photo of the user in the input, 0 for one that the model did not see.
     `digest` tells what the answer was found from, see `prediction.digests`; `gone_since` is when the user was missed
     first in the input, null for who is there. With a `vector_size` the last column is `vector`, lists of so many
@@ -46,6 +47,7 @@ def arrow_schema(schema: ProfileSchema, vector_size: int | None = None) -> pa.Sc
         [
             ("user_id", pa.string()),
             ("profile", profile),
+            ("decided", profile),
             ("text", pa.string()),
             ("log_probability", pa.float64()),
             ("exact", pa.bool_()),

@@ -23,7 +23,11 @@ def describe(user: User, row: dict, schema: ProfileSchema) -> str:
     if row.get("profile") is not None:
         proof = "the most probable profile" if row["exact"] else "perhaps not the most probable profile"
         lines.append(f"  predicted  {row['text']}")
-        lines.append(f"  {'':10} log-probability {row['log_probability']:.2f}, {proof}")
+        if row.get("decided") is not None:
+            sure = [attribute.name for attribute in schema.attributes if row["decided"][attribute.key] is not None]
+            lines.append(f"  sure of    {', '.join(sure) or 'nothing'}")
+        score = "not computed" if row["log_probability"] is None else f"{row['log_probability']:.2f}"
+        lines.append(f"  {'':10} log-probability {score}, {proof}")
     if row["truth"] is not None:
         lines.append(f"  true       {schema.render(row['truth'])}")
     if row.get("profile") is not None:

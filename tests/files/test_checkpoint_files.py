@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
 from files.checkpoint_code import load_model, load_processor
-from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests
+from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from tests.prediction.test_predict import rows_of, run
 from tests.tiny_corpus import SCHEMA
 from tests.tiny_folder import save_tiny_folder
@@ -133,3 +133,21 @@ def test_a_revision_that_cannot_be_is_refused(commits, folder):
         exact_revision("user/model", "v1")
     with pytest.raises(ValueError, match="--model_revision and --trust_remote_code are of use with --model"):
         JointTrainingArguments(dataset="x", output_dir="y", model_revision="v1")
+
+
+def test_fields_of_a_saved_config_change_and_nothing_else(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    before, plain = file_digests(tmp_path / "model"), json.loads((folder / "config.json").read_text())
+    set_config_fields(tmp_path / "model", {"temperatures": {"stars": 2.0}})
+    after = file_digests(tmp_path / "model")
+    assert [name for name in before if before[name] != after[name]] == ["config.json"]
+    assert json.loads((tmp_path / "model" / "config.json").read_text()) == plain | {"temperatures": {"stars": 2.0}}
+    assert load_model(str(tmp_path / "model"), None).config.temperatures == {"stars": 2.0}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in (tmp_path / "model").iterdir()
+    )
+
+
+def test_a_folder_without_a_config_gets_no_fields(tmp_path):
+    with pytest.raises(ValueError, match="has no config.json"):
+        set_config_fields(tmp_path, {"temperatures": None})

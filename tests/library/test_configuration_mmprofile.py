@@ -1,6 +1,7 @@
 """`ProfileSchema` is data with one text form; `MMProfileConfig` keeps it, and both towers, through config.json."""
 
 import importlib.util
+import json
 import sys
 
 import pytest
@@ -201,6 +202,57 @@ def test_a_config_keeps_the_objectives_and_one_without_them_is_of_all(tmp_path):
     assert MMProfileConfig.from_pretrained(tmp_path).objectives == ["text", "fusion"]
     assert MMProfileConfig.from_pretrained(tmp_path, objectives=["text"]).objectives == ["text"]
     assert MMProfileConfig().objectives is None
+
+
+FITTED = {
+    "temperatures": {"stars": 1.5, "budget_range": 1},
+    "calibrated_views": 8,
+    "precision_thresholds": {"stars": {"0.9": 0.75}, "budget_range": {}},
+}
+
+
+def test_a_config_keeps_what_was_fitted_and_one_without_it_has_none(tmp_path):
+    MMProfileConfig(**FITTED).save_pretrained(tmp_path)
+    loaded = MMProfileConfig.from_pretrained(tmp_path)
+    assert {name: getattr(loaded, name) for name in FITTED} == FITTED
+    settings = json.loads((tmp_path / "config.json").read_text())
+    older = {name: value for name, value in settings.items() if name not in FITTED}
+    assert len(older) == len(settings) - 3
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    loaded = MMProfileConfig.from_pretrained(tmp_path)
+    assert [getattr(loaded, name) for name in FITTED] == [None] * 3
+    assert MMProfileConfig.from_pretrained(tmp_path, temperatures={"stars": 2.0}).temperatures == {"stars": 2.0}
+
+
+def test_what_was_fitted_goes_with_the_schema_that_it_is_of():
+    config, same = MMProfileConfig(**FITTED), ProfileSchema()
+    config.profile_schema = same
+    assert config.temperatures == FITTED["temperatures"]
+    config.profile_schema = [{"name": "Stars", "values": ["1", "2"]}]
+    assert [getattr(config, name) for name in FITTED] == [None] * 3
+    config.temperatures = {"stars": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("temperatures", value) for value in ({"age": 1.0}, {"stars": 0}, {"stars": -1.0}, {"stars": True})),
+        *(
+            ("temperatures", value)
+            for value in ({"stars": "1"}, {"stars": float("inf")}, {"stars": float("nan")}, [1])
+        ),
+        *(("precision_thresholds", value) for value in ({"age": {}}, {"stars": 0.5}, {"stars": {"0.9": 1.5}}, [1])),
+        *(("calibrated_views", value) for value in (1, 0, 2.5, True, "8")),
+        *(("precision_thresholds", {"stars": value}) for value in ({0.9: 0.5}, {"high": 0.5}, {"1": 0.5}, {"0": 0.5})),
+    ],
+)
+def test_a_config_refuses_what_cannot_have_been_fitted(field, value):
+    with pytest.raises(ValueError, match=f"{field} .*got "):
+        MMProfileConfig(**{field: value})
+    config = MMProfileConfig(**FITTED)
+    with pytest.raises(ValueError, match=f"{field} .*got "):
+        setattr(config, field, value)
+    assert getattr(config, field) == FITTED[field]
 
 
 def test_no_attribute_takes_the_name_of_the_scores_mean():

@@ -102,6 +102,19 @@ def test_a_text_that_is_too_long_is_shortened_and_the_answer_says_so(handler):
     assert handler({"inputs": "great pizza"})["problems"] == []
 
 
+def test_a_wanted_precision_leaves_open_what_is_not_sure_enough(handler, monkeypatch):
+    request = {"inputs": USER, "parameters": {"min_precision": 0.9}}
+    assert error_of(handler, request).startswith("min_precision=0.9 needs thresholds fitted on a development split")
+    plain = handler({"inputs": USER})
+    monkeypatch.setattr(handler.model.config, "precision_thresholds", {"mood": {"0.9": 0.0}})
+    answer = handler(request)
+    assert answer.pop("decided") == {"mood": plain["profile"]["mood"], "favorite_food": None}
+    assert close(answer, plain) and "decided" not in plain
+    for wrong in (0, 1, "0.9", True):
+        request["parameters"]["min_precision"] = wrong
+        assert error_of(handler, request) == f"min_precision is a number above 0 and below 1, got {wrong!r}"
+
+
 @pytest.mark.parametrize("nothing", ["", "\u200b", "</s>", " <extra_id_99> "])
 def test_a_review_that_shows_nothing_is_nothing_to_read(handler, nothing):
     assert "there is nothing to read" in error_of(handler, {"inputs": {"reviews": [nothing], "captions": [nothing]}})
@@ -152,8 +165,8 @@ def test_errors_say_where_and_why_in_a_line(handler):
         "inputs[1].images[1]: a photo is base64, no URL or path, got 16 characters that are not"
     )
     assert error_of(handler, {"inputs": USER, "parameters": {"beams": 3}}) == (
-        "parameters: only num_return_profiles, min_coverage, without_photos, without_captions, views, explain are"
-        " known, got ['beams']"
+        "parameters: only num_return_profiles, min_coverage, min_precision, without_photos, without_captions, views,"
+        " explain are known, got ['beams']"
     )
     assert error_of(handler, {"inputs": {"reviews": ["word " * 30_000]}}) == (
         "inputs: reviews and captions have up to 100000 characters, got 150000"

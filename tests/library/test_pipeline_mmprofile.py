@@ -125,6 +125,18 @@ def test_a_model_of_the_text_objective_alone_answers_as_if_there_were_reviews_al
     assert_same([of_text(USERS[0])], [profiler({"reviews": USERS[0]["reviews"]}) | {"image_weights": [0.0] * 3}])
 
 
+def test_a_model_with_temperatures_and_thresholds_answers_by_them(profiler):
+    fitted = {"temperatures": {"mood": 2.0}, "precision_thresholds": {"mood": {"0.8": 0.0}}}
+    plain, answer = profiler(USERS), with_model(profiler, **fitted)(USERS, min_precision=0.8)
+    roots = [np.sqrt(list(one["probabilities"]["mood"].values())) for one in plain]
+    shares = [list(one["probabilities"]["mood"].values()) for one in answer]
+    assert np.array(shares) == pytest.approx(np.array([of_user / of_user.sum() for of_user in roots]))
+    assert len(answer) == 3
+    assert [one["decided"] for one in answer] == [{**one["profile"], "favorite_food": None} for one in plain]
+    with pytest.raises(ValueError, match="needs thresholds fitted"):
+        profiler(USERS[0], min_precision=0.8)
+
+
 def test_a_model_that_concatenates_has_no_photo_weights(tmp_path):
     save_tiny_folder(tmp_path / "concat", fusion="concat")
     answers = pipeline("user-profiling", model=str(tmp_path / "concat"), trust_remote_code=True)(USERS, batch_size=3)

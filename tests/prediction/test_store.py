@@ -14,6 +14,7 @@ RUN = {"model": "m", "shard_users": 2, "max_calls": None}
 PROFILE = {"mood": "Shy", "favorite_food": ["Pizza", "Cake"]}
 ROW = {
     "profile": PROFILE,
+    "decided": PROFILE | {"mood": None},
     "text": SCHEMA.render(PROFILE),
     "log_probability": -1.5,
     "exact": True,

@@ -1,0 +1,180 @@
+"""What is made of a model's marginals by what was fitted on the development split: calibrated probabilities, and
+values that are left open where they are not sure enough.
+
+Shapes: users, and the values of one attribute.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .configuration_mmprofile import Profile, ProfileSchema
+
+Probabilities = Mapping[str, Mapping[str, float]]  # attribute key -> value -> probability, as of `ProfilePrediction`
+DECISIONS = ("joint", "marginal")
+BISECTIONS = 80  # halves the widest bracket of shifts, some 1e5, below what a float tells apart
+
+
+def tempered(shares: np.ndarray, count: int, temperature: float | np.ndarray) -> np.ndarray:
+    """Marginals sharpened by a temperature below 1, flattened by one above 1; their order stays, and so does their
+    sum.
+
+    Of an attribute with one value p^(1/T), normalised. Of one with several each value's logit of being among them is
+    divided by the temperature, and all are shifted by what keeps the sum. In both what is 0 stays 0, and a second
+    temperature acts as their product would.
+
+    Args:
+        shares: (users, values), from 0 to 1; a user's sum to `count`.
+        count: how many values a profile has.
+        temperature: above 0, of all users or (users,) of each; 1 leaves the shares as they are, to the bit.
+
+    Returns:
+        (users, values).
+    """
+    of_each = np.broadcast_to(np.asarray(temperature, float), len(shares))[:, None]
+    if count == shares.shape[1] or not len(shares):
+        return shares
+    return np.where(of_each == 1, shares, (_powers if count == 1 else _shifted)(shares, of_each))
+
+
+def _powers(shares: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+    powers = (shares / shares.max(axis=1, keepdims=True)) ** (1 / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _shifted(shares: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+    open_ = (shares > 0) & (shares < 1)  # all others stay
+    odds = np.where(open_, shares, 0.5)
+    logits = np.where(open_, (np.log(odds) - np.log1p(-odds)) / temperature, 0)
+    wanted, number = np.where(open_, shares, 0).sum(axis=1), np.maximum(open_.sum(axis=1), 1)
+    mean = np.clip(wanted / number, np.finfo(float).tiny, 1 - np.finfo(float).eps)
+    shift = np.log(mean) - np.log1p(-mean)
+    # With the one shift no value has more than the mean that is wanted, with the other none has less.
+    low, high = shift - logits.max(axis=1, initial=0), shift - logits.min(axis=1, initial=0)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        enough = np.where(open_, _sigmoid(logits + middle[:, None]), 0).sum(axis=1) >= wanted
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(open_, _sigmoid(logits + ((low + high) / 2)[:, None]), shares.clip(0, 1))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -logits))
+
+
+def view_powers(counts: Sequence[int], fitted_on: int | None, combination: str) -> np.ndarray:
+    """(users,), powers to which temperatures are raised for users with so many views.
+
+    A product is the mean of the views' log-probabilities, and the more views agree, the surer it should be: what was
+    fitted on N views is, of n, raised to log n / log N. So it is all there at N, and of one view nothing, which is as
+    sure as the model was trained to be.
+
+    Args:
+        counts: of each user's views.
+        fitted_on: as `calibrated_views` of `MMProfileConfig`.
+        combination: of the views.
+    """
+    numbers = np.maximum(np.asarray(counts, float), 1)
+    if fitted_on is None:
+        return np.ones(len(numbers))
+    if combination != "product":
+        return np.zeros(len(numbers))
+    return np.log(numbers) / np.log(fitted_on)
+
+
+def calibrated(
+    schema: ProfileSchema,
+    probabilities: Sequence[Probabilities],
+    temperatures: Mapping[str, float] | None,
+    weights: np.ndarray | None = None,
+) -> list[dict[str, dict[str, float]]]:
+    """Users' probabilities, each attribute's by its temperature, see `tempered`.
+
+    Args:
+        schema: of the attributes.
+        probabilities: of each user, as of `ProfilePrediction`.
+        temperatures: attribute key -> temperature; of an attribute that has none, and where None is given, 1.
+        weights: (users,), of `view_powers`; default: 1 each.
+    """
+    found = [{key: dict(of_values) for key, of_values in one.items()} for one in probabilities]
+    for attribute in schema.attributes:
+        temperature = (temperatures or {}).get(attribute.key, 1)
+        if temperature == 1 or not found:
+            continue
+        of_each = temperature ** (np.ones(len(found)) if weights is None else weights)
+        rows = tempered(probability_table(found, attribute), attribute.count, of_each)
+        for one, row in zip(found, rows.tolist(), strict=True):
+            one[attribute.key] = dict(zip(attribute.values, row, strict=True))
+    return found
+
+
+def marginal_profile(schema: ProfileSchema, probabilities: Probabilities) -> Profile:
+    """Each attribute's most probable value by itself, or values, as many as it takes, in schema order; the first of
+    equals."""
+    profile: Profile = {}
+    for attribute in schema.attributes:
+        shares = probabilities[attribute.key]
+        likely = sorted(attribute.values, key=lambda value: -shares[value])[: attribute.count]
+        chosen = sorted(likely, key=attribute.values.index)
+        profile[attribute.key] = chosen[0] if attribute.count == 1 else chosen
+    return profile
+
+
+def probability_table(probabilities: Sequence[Probabilities], attribute) -> np.ndarray:
+    """(users, values), of one attribute."""
+    return np.array([[one[attribute.key][value] for value in attribute.values] for one in probabilities], float)
+
+
+def thresholds_of(
+    schema: ProfileSchema,
+    precision_thresholds: Mapping[str, Mapping[str, float]] | None,
+    min_precision: float,
+) -> dict[str, float]:
+    """The least probability with which each attribute's value is decided so that a wanted share of them is right.
+
+    A precision between two that are stored is read at the higher one.
+
+    Args:
+        schema: of the attributes.
+        precision_thresholds: of `MMProfileConfig`.
+        min_precision: the share, above 0 and below 1.
+
+    Returns:
+        attribute key -> probability; infinity where none reaches the precision.
+
+    Raises:
+        ValueError: if the precision is out of range, or the model has no thresholds.
+    """
+    if not isinstance(min_precision, int | float) or not 0 < min_precision < 1:
+        raise ValueError(f"min_precision is above 0 and below 1, got {min_precision!r}")
+    if precision_thresholds is None:
+        raise ValueError(
+            f"min_precision={min_precision} needs thresholds fitted on a development split, and this model has none:"
+            " predict.py --model FOLDER --dataset CORPUS --split validation --output OUTPUT --calibrate true fits them"
+        )
+    found = {}
+    for key in schema.keys:
+        of_precisions = precision_thresholds.get(key, {})
+        reached = [least for precision, least in of_precisions.items() if float(precision) >= min_precision]
+        found[key] = min(reached, default=np.inf)
+    return found
+
+
+def sure_parts(profile: Profile, probabilities: Probabilities, thresholds: Mapping[str, float]) -> Profile:
+    """A profile in which a value is None where its probability is below its attribute's threshold; of an attribute
+    with several values all are, where the least probable of them is.
+
+    Args:
+        profile: complete.
+        probabilities: calibrated.
+        thresholds: of `thresholds_of`.
+    """
+    return {
+        key: value if confidence(value, probabilities[key]) >= thresholds[key] else None
+        for key, value in profile.items()
+    }
+
+
+def confidence(value: str | list[str] | None, probabilities: Mapping[str, float]) -> float:
+    """The probability of an attribute's value, of several that of the least probable; 0 of None."""
+    return min((probabilities[one] for one in ([value] if isinstance(value, str) else value or ())), default=0.0)
