@@ -32,6 +32,7 @@ from files.checkpoint_code import load_model
 from files.output_files import WriteFailure, only_run
 from scoring.reporting import best_epoch
 from training.agreement import saved_when_stopped
+from training.calibrating import calibrate
 from training.dry_run import estimate
 from training.evaluation_only import evaluate_only
 from training.evaluations import evaluate_or_save
@@ -96,6 +97,7 @@ def report(run: Run) -> dict:
     cache, agreement = run.photo_cache, run.agreement
     run.leave_device()
     best = load_model(str(run.output), None, trusted=True)  # the code is that of the model that was trained
+    calibrate(best, run.processor, corpus["validation"], arguments, accelerator, cache, agreement)
     tests, rows = evaluate_saved(best, run.processor, corpus["test"], arguments, accelerator, cache, agreement)
     weights = measure_faithfulness(best, run.processor, corpus["test"], arguments, accelerator, cache, agreement)
     results = {

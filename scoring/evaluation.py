@@ -145,8 +145,8 @@ def evaluate_probabilities(model, loader, processor, accelerator: Accelerator, n
         as `evaluate_model`.
 
     Returns:
-        A row a user, as `scoring.plots.calibration` takes it: `profile`, `probabilities`, `truth`, and `problem`,
-        None or a sentence; then the profile has no values.
+        A row a user, as `scoring.plots.calibration` takes it: `profile`, `probabilities`, `truth`, of how many `views`
+        they are, and `problem`, None or a sentence; then the profile has no values.
     """
     model.eval()
     rows, nothing = [], {key: [] for key in processor.profile_schema.keys}
@@ -161,9 +161,10 @@ def evaluate_probabilities(model, loader, processor, accelerator: Accelerator, n
                 "profile": one.get("profile", nothing),
                 "probabilities": one.get("probabilities"),
                 "truth": truth,
+                "views": count,
                 "problem": one.get("error"),
             }
-            for one, truth in zip(found, truths, strict=True)
+            for one, truth, count in zip(found, truths, views.get("views", [1] * len(truths)), strict=True)
         ]
         rows += accelerator.gather_for_metrics(answers, use_gather_object=True)
     if (problems := list(filter(None, (row["problem"] for row in rows)))) and accelerator.is_main_process:
