@@ -66,6 +66,19 @@ def inference_parser(description: str | None) -> ArgumentParser:
     return parser
 
 
+def histories_parser(description: str | None) -> ArgumentParser:
+    """Of histories.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures")
+    parser.add_argument("--model", help="a checkpoint's folder; default: random weights")
+    parser.add_argument("--size", choices=("base", "small", "tiny"), default="base", help="of the random weights")
+    parser.add_argument("--text_tokens", type=int, default=600, help="of a view")
+    parser.add_argument("--views", type=int, default=8, help="of a user")
+    parser.add_argument("--users", type=int, default=2, help="of a batch")
+    parser.add_argument("--repeats", type=int, default=3, help="of every method")
+    return parser
+
+
 def update_parser(description: str | None) -> ArgumentParser:
     """Of update.py."""
     parser = _parser(description)
