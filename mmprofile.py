@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from calibration_mmprofile import thresholds_of as thresholds_of
     from calibration_mmprofile import view_weights as view_weights
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
+    from configuration_mmprofile import FITTED as FITTED
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
     from configuration_mmprofile import PAPER_OBJECTIVES as PAPER_OBJECTIVES
     from configuration_mmprofile import PARADIGMS as PARADIGMS
@@ -82,6 +83,7 @@ _NAMES = {
     ),
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
+        "FITTED",
         "OBJECTIVES",
         "PAPER_OBJECTIVES",
         "PARADIGMS",
