@@ -15,31 +15,40 @@ DECISIONS = ("joint", "marginal")
 BISECTIONS = 80  # halves the widest bracket of shifts, some 1e5, below what a float tells apart
 
 
-def tempered(shares: np.ndarray, count: int, temperature: float | np.ndarray) -> np.ndarray:
+def tempered(
+    shares: np.ndarray, count: int, temperature: float | np.ndarray, power: float | np.ndarray = 1
+) -> np.ndarray:
     """Marginals sharpened by a temperature below 1, flattened by one above 1; their order stays, and so does their
     sum.
 
-    Of an attribute with one value p^(1/T), normalised. Of one with several each value's logit of being among them is
-    divided by the temperature, and all are shifted by what keeps the sum. In both what is 0 stays 0, and a second
-    temperature acts as their product would.
+    Of an attribute with one value, the logarithms of the odds of the most probable value against each, raised to the
+    power, are divided by the temperature; with power 1 that is p^(1/T), normalised. A power above 1 makes the unsure
+    less sure, and the sure surer. Of an attribute with several values each value's logit of being among them is
+    divided by the temperature, whatever the power, and all are shifted by what keeps the sum. In both what is 0 stays
+    0.
 
     Args:
         shares: (users, values), from 0 to 1; a user's sum to `count`.
         count: how many values a profile has.
-        temperature: above 0, of all users or (users,) of each; 1 leaves the shares as they are, to the bit.
+        temperature, power: above 0, of all users or (users,) of each; where both are 1 the shares stay as they are, to
+            the bit.
 
     Returns:
         (users, values).
     """
-    of_each = np.broadcast_to(np.asarray(temperature, float), len(shares))[:, None]
     if count == shares.shape[1] or not len(shares):
         return shares
-    return np.where(of_each == 1, shares, (_powers if count == 1 else _shifted)(shares, of_each))
+    t, power = (np.broadcast_to(np.asarray(one, float), len(shares))[:, None] for one in (temperature, power))
+    if count > 1:
+        return np.where(t == 1, shares, _shifted(shares, t))
+    return np.where((t == 1) & (power == 1), shares, _against_the_best(shares, t, power))
 
 
-def _powers(shares: np.ndarray, temperature: np.ndarray) -> np.ndarray:
-    powers = (shares / shares.max(axis=1, keepdims=True)) ** (1 / temperature)
-    return powers / powers.sum(axis=1, keepdims=True)
+def _against_the_best(shares: np.ndarray, temperature: np.ndarray, power: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):  # of 0 the odds are infinite
+        odds = -np.log(shares / shares.max(axis=1, keepdims=True))
+    weights = np.exp(-(odds**power) / temperature)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _shifted(shares: np.ndarray, temperature: np.ndarray) -> np.ndarray:
@@ -63,7 +72,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def view_powers(counts: Sequence[int], fitted_on: int | None, combination: str) -> np.ndarray:
-    """(users,), powers to which temperatures are raised for users with so many views.
+    """(users,), powers to which what was fitted is raised for users with so many views.
 
     A product is the mean of the views' log-probabilities, and the more views agree, the surer it should be: what was
     fitted on N views is, of n, raised to log n / log N. So it is all there at N, and of one view nothing, which is as
@@ -86,23 +95,25 @@ def calibrated(
     schema: ProfileSchema,
     probabilities: Sequence[Probabilities],
     temperatures: Mapping[str, float] | None,
+    odds_powers: Mapping[str, float] | None = None,
     weights: np.ndarray | None = None,
 ) -> list[dict[str, dict[str, float]]]:
-    """Users' probabilities, each attribute's by its temperature, see `tempered`.
+    """Users' probabilities, each attribute's by its temperature and power, see `tempered`.
 
     Args:
         schema: of the attributes.
         probabilities: of each user, as of `ProfilePrediction`.
-        temperatures: attribute key -> temperature; of an attribute that has none, and where None is given, 1.
+        temperatures, odds_powers: attribute key -> number; of an attribute that has none, and where None is given, 1.
         weights: (users,), of `view_powers`; default: 1 each.
     """
     found = [{key: dict(of_values) for key, of_values in one.items()} for one in probabilities]
+    of_each = np.ones(len(found)) if weights is None else weights
     for attribute in schema.attributes:
-        temperature = (temperatures or {}).get(attribute.key, 1)
-        if temperature == 1 or not found:
+        temperature, power = ((of or {}).get(attribute.key, 1) for of in (temperatures, odds_powers))
+        if temperature == power == 1 or not found:
             continue
-        of_each = temperature ** (np.ones(len(found)) if weights is None else weights)
-        rows = tempered(probability_table(found, attribute), attribute.count, of_each)
+        table = probability_table(found, attribute)
+        rows = tempered(table, attribute.count, temperature**of_each, power**of_each)
         for one, row in zip(found, rows.tolist(), strict=True):
             one[attribute.key] = dict(zip(attribute.values, row, strict=True))
     return found

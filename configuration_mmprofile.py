@@ -354,9 +354,11 @@ def seen_by(trained) -> Sees:
     )
 
 
-def _check_temperatures(schema: ProfileSchema, given: Any) -> None:
+def _check_positive(schema: ProfileSchema, given: Any) -> None:
     if not isinstance(given, Mapping) or not set(given) <= set(schema.keys) or not all(map(_positive, given.values())):
-        raise ValueError(f"temperatures are positive numbers by {list(schema.keys)}, got {reprlib.repr(given)}")
+        raise ValueError(
+            f"temperatures and odds_powers are positive numbers by {list(schema.keys)}, got {reprlib.repr(given)}"
+        )
 
 
 def _check_precision_thresholds(schema: ProfileSchema, given: Any) -> None:
@@ -395,7 +397,8 @@ def _is_share(text: Any) -> bool:
 
 # What is fitted on a development split -> what checks it against the schema.
 FITTED = {
-    "temperatures": _check_temperatures,
+    "temperatures": _check_positive,
+    "odds_powers": _check_positive,
     "calibrated_views": _check_calibrated_views,
     "precision_thresholds": _check_precision_thresholds,
 }
@@ -419,14 +422,15 @@ class MMProfileConfig(PreTrainedConfig):
         combination: of the views of a user, of `COMBINATIONS`; a model is trained with "states" or without.
         temperatures: attribute key -> what the probabilities of an answer are calibrated with, see
             `calibration_mmprofile.tempered`; fitted on the development split. None, or no entry: 1.
-        calibrated_views: of how many views a user the product had on which the temperatures were fitted, at least 2;
-            with other numbers they are others, see `calibration_mmprofile.view_powers`. None: they were fitted on
+        odds_powers: likewise, the powers beside the temperatures, of attributes with one value.
+        calibrated_views: of how many views a user the product had on which the two were fitted, at least 2; with other
+            numbers they are others, see `calibration_mmprofile.view_powers`. None: they were fitted on
             one view, or on another combination, and hold for any number.
         precision_thresholds: attribute key -> precision, as text, e.g. "0.9" -> the least calibrated probability with
             which a value is decided so that this share of them is right, fitted likewise; an attribute has no entry
             for a precision that it does not reach. None: not fitted, and `min_precision` is refused.
 
-    The last three are of one schema: where it is replaced by another they become None.
+    All of these are of one schema: where it is replaced by another they become None.
 
     Raises:
         ValueError: if a switch has another value, an objective is unknown, the schema is not valid, or a number,
@@ -450,6 +454,7 @@ class MMProfileConfig(PreTrainedConfig):
     view_reviews: int = 3
     combination: str = "product"
     temperatures: dict[str, float] | None = None
+    odds_powers: dict[str, float] | None = None
     calibrated_views: int | None = None
     precision_thresholds: dict[str, dict[str, float]] | None = None
     is_encoder_decoder: bool = True
@@ -481,7 +486,8 @@ class MMProfileConfig(PreTrainedConfig):
         if name == "profile_schema":
             value = ProfileSchema(value)
             if self.profile_schema is not None and value != self.profile_schema:
-                self.temperatures = self.calibrated_views = self.precision_thresholds = None
+                for fitted in FITTED:
+                    setattr(self, fitted, None)
         if name == "view_reviews" and (type(value) is not int or value < 1):
             raise ValueError(f"view_reviews is a whole number of at least 1, got {value!r}")
         if name in FITTED and value is not None:

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
 from .calibration_mmprofile import DECISIONS, calibrated, marginal_profile, sure_parts, thresholds_of, view_powers
-from .configuration_mmprofile import MMProfileConfig, Profile, ProfileSchema
+from .configuration_mmprofile import FITTED, MMProfileConfig, Profile, ProfileSchema
 from .fusion_mmprofile import Fusion, join_views
 from .processing_mmprofile import max_profile_tokens
 from .profile_constraint_mmprofile import AllowedTokens
@@ -309,8 +309,10 @@ def profile_users(
     """
     if decision not in DECISIONS:
         raise ValueError(f"profiles are decided as one of {list(DECISIONS)}, got {shown(decision)}")
-    schema, temperatures, fitted_on, precision_thresholds = _schema_and_fitted(model.config, options.get("schema"))
-    thresholds = None if min_precision is None else thresholds_of(schema, precision_thresholds, min_precision)
+    schema, fitted = _schema_and_fitted(model.config, options.get("schema"))
+    thresholds = (
+        None if min_precision is None else thresholds_of(schema, fitted["precision_thresholds"], min_precision)
+    )
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
     problem = None
     try:
@@ -323,23 +325,22 @@ def profile_users(
     combination = options.get("combination") or getattr(model.config, "combination", "product")
     counts = [1] * len(predictions) if options.get("views") is None else options["views"]
     there = [user for user, found in enumerate(predictions) if found is not None]
-    weights = view_powers([counts[user] for user in there], fitted_on, combination)
-    shares = calibrated(schema, [predictions[user].probabilities for user in there], temperatures, weights)
+    weights = view_powers([counts[user] for user in there], fitted["calibrated_views"], combination)
+    plain = [predictions[user].probabilities for user in there]
+    shares = calibrated(schema, plain, fitted["temperatures"], fitted["odds_powers"], weights)
     answers = [{"error": problem} for _ in predictions]
     for user, probabilities in zip(there, shares, strict=True):
         answers[user] = _answer(predictions[user], schema, probabilities, decision, thresholds)
     return answers
 
 
-def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[Any, Any, Any, Any]:
+def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[ProfileSchema, dict[str, Any]]:
     """The schema, and what was fitted for it: nothing for another than the config's, nor for a checkpoint whose own
     code is older."""
     own = config.profile_schema
     if asked is not None and (other := ProfileSchema(asked)) != own:
-        return other, None, None, None
-    names = "temperatures", "calibrated_views", "precision_thresholds"
-    temperatures, fitted_on, precision_thresholds = (getattr(config, name, None) for name in names)
-    return own, temperatures, fitted_on, precision_thresholds
+        return other, dict.fromkeys(FITTED)
+    return own, {name: getattr(config, name, None) for name in FITTED}
 
 
 def _answer(found, schema, probabilities, decision, thresholds) -> dict:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from calibration_mmprofile import view_powers as view_powers
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
     from configuration_mmprofile import COMBINATIONS as COMBINATIONS
+    from configuration_mmprofile import FITTED as FITTED
     from configuration_mmprofile import OBJECTIVES as OBJECTIVES
     from configuration_mmprofile import PAPER_OBJECTIVES as PAPER_OBJECTIVES
     from configuration_mmprofile import PARADIGMS as PARADIGMS
@@ -92,6 +93,7 @@ _NAMES = {
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",
         "COMBINATIONS",
+        "FITTED",
         "OBJECTIVES",
         "PAPER_OBJECTIVES",
         "PARADIGMS",

@@ -55,7 +55,7 @@ from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import ProfileSchema, Sees, seen_by, thresholds_of
+from mmprofile import FITTED, ProfileSchema, Sees, seen_by, thresholds_of
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -101,7 +101,7 @@ def describe_run(arguments: PredictionArguments, revision: str | None, users: Da
     """All that the answers depend on: digests of the model's files and of what the users have, and flags."""
     files = file_digests(checkpoint_folder(arguments.model, revision), code=arguments.trust_remote_code)
     names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images", "views")
-    names += ("vectors",) if arguments.vectors else ()
+    names += ("vectors",) * arguments.vectors + ("calibrate",) * arguments.calibrate
     flags = {name: getattr(arguments, name) for name in names}
     return {f"model's {name}": digest for name, digest in files.items()} | {"users": users.digest()} | flags
 
@@ -286,20 +286,19 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     return found
 
 
-def calibrate_model(folder: PredictionFolder, config, model: Path, views: Sequence[int]) -> dict:
+def calibrate_model(folder: PredictionFolder, schema: ProfileSchema, model: Path, views: Sequence[int]) -> dict:
     """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json; shows
     and returns them.
 
     Args:
-        config: that the predictions were made with.
+        schema: of the profiles.
         model: the folder.
         views: of each user, whose product the predictions are; 1 of another combination.
     """
     rows = [{**row, "views": count} for row, count in zip(folder.read(FITTED_ON), views, strict=True)]
-    rows, schema = [row for row in rows if row["truth"] is not None], config.profile_schema
-    before = config.temperatures, config.calibrated_views
-    fitted = fit_calibration(rows, schema, *before)
-    table = fitted_table(rows, schema, fitted, *before)
+    rows = [row for row in rows if row["truth"] is not None]
+    fitted = fit_calibration(rows, schema)
+    table = fitted_table(rows, schema, fitted)
     set_config_fields(model, fitted)
     print(f"\nFitted on {len(rows)} users, and written to {model / 'config.json'}:\n\n{table}")
     return {"fitted": fitted}
@@ -362,6 +361,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
         thresholds_of(schema, getattr(model.config, "precision_thresholds", None), arguments.min_precision)
     if arguments.calibrate and not hasattr(model.config, "temperatures"):
         raise ValueError("--calibrate is for mmprofile's own models, by code that has temperatures")
+    if arguments.calibrate:  # on the model's own probabilities
+        for name in FITTED:
+            setattr(model.config, name, None)
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -437,7 +439,7 @@ def predict_to_folder(
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         if arguments.calibrate and results["predicted"]:
             views = users.view_counts.tolist() if arguments.combination == "product" else [1] * len(users)
-            results |= calibrate_model(folder, model.config, Path(arguments.model), views)
+            results |= calibrate_model(folder, schema, Path(arguments.model), views)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

@@ -112,6 +112,8 @@ class PredictionArguments:
             raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
         if self.min_precision is not None and not 0 < self.min_precision < 1:
             raise ValueError(f"min_precision is above 0 and below 1, got {self.min_precision}")
+        if self.calibrate and self.min_precision is not None:
+            raise ValueError("--calibrate fits what min_precision is decided by; predict again with it")
         if self.calibrate and not Path(self.model).is_dir():
             raise ValueError(f"--calibrate writes to the model's folder, and {self.model!r} is none")
         check_choice(self, "dtype", DTYPES)

@@ -4,11 +4,11 @@
 not count."""
 
 from collections.abc import Mapping, Sequence
-from math import floor, log
+from math import floor
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from mmprofile import (
     ProfileAttribute,
@@ -32,65 +32,68 @@ SHOWN_PRECISION = 0.9
 MIN_DECIDED = 30  # users of the development split that a threshold leaves decided
 
 
-def fit_calibration(
-    rows: Sequence[Mapping],
-    schema: ProfileSchema,
-    temperatures: Mapping[str, float] | None = None,
-    calibrated_views: int | None = None,
-) -> dict[str, Any]:
+def fit_calibration(rows: Sequence[Mapping], schema: ProfileSchema) -> dict[str, Any]:
     """Fields of `MMProfileConfig`, fitted on the rows of a development split.
 
     Args:
-        rows: `profile`, `probabilities`, `truth` and `views` of each user; `probabilities` None where there is no
-            prediction.
+        rows: `profile`, the model's own `probabilities`, so of a configuration in which nothing is fitted yet, `truth`
+            and `views` of each user; `probabilities` None where there is no prediction.
         schema: of the profiles.
-        temperatures, calibrated_views: of the configuration by which the rows' probabilities are calibrated already,
-            as of a model that was fitted before, and which are taken back first; default: none.
 
     Returns:
-        `temperatures`, `calibrated_views`, which is the most views that a row has, None where that is 1, and
-        `precision_thresholds`.
+        `temperatures`, `odds_powers`, `calibrated_views`, which is the most views that a row has, None where that is
+        1, and `precision_thresholds`.
 
     Raises:
         ValueError: if no row has a prediction.
     """
-    plain = uncalibrated(rows, schema, temperatures, calibrated_views)
-    answered = [row for row in plain if row["probabilities"] is not None]
+    answered = [row for row in rows if row["probabilities"] is not None]
     if not answered:
         raise ValueError(f"a calibration is fitted on users with predictions, got {len(rows)} users without one")
     most = max(int(row["views"]) for row in answered)
-    fitted_on = most if most > 1 else None
-    fitted = {attribute.key: fit_temperature(answered, attribute, fitted_on) for attribute in schema.attributes}
-    answered = recalibrated(answered, schema, fitted, fitted_on)
-    return {
-        "temperatures": fitted,
-        "calibrated_views": fitted_on,
-        "precision_thresholds": {key: precision_thresholds(answered, key) for key in schema.keys},
-    }
+    fitted: dict[str, Any] = {"temperatures": {}, "odds_powers": {}, "calibrated_views": most if most > 1 else None}
+    for attribute in schema.attributes:
+        temperature, power = fit_attribute(answered, attribute, fitted["calibrated_views"])
+        fitted["temperatures"][attribute.key] = temperature
+        if attribute.count == 1:
+            fitted["odds_powers"][attribute.key] = power
+    after = recalibrated(answered, schema, fitted)
+    return fitted | {"precision_thresholds": {key: precision_thresholds(after, key) for key in schema.keys}}
 
 
-def fit_temperature(rows: Sequence[Mapping], attribute: ProfileAttribute, fitted_on: int | None = None) -> float:
-    """The temperature from 0.02 to 50 of the least negative log-likelihood, of users with `fitted_on` views.
+def fit_attribute(
+    rows: Sequence[Mapping], attribute: ProfileAttribute, fitted_on: int | None = None
+) -> tuple[float, float]:
+    """The temperature, from 0.02 to 50, and the power of the least negative log-likelihood, of users with `fitted_on`
+    views; of an attribute with several values the power is 1.
 
-    A term of (log T)^2 / 2 beside the sum over users keeps it finite where no user is wrong; of hundreds of users it
-    moves the temperature by a few percent of the way to 1.
+    Terms of (log T)^2 / 2 and 2 (log power)^2 beside the sum over users keep them finite where no user is wrong; of
+    hundreds of users they move the temperature by a few percent of the way to 1.
 
     Args:
         rows: `probabilities`, `truth` and `views` of each user, at least one.
-        fitted_on: of `view_powers`; None: one temperature whatever the views.
+        fitted_on: of `view_powers`; None: the same whatever the views.
     """
     shares = probability_table([row["probabilities"] for row in rows], attribute)
     true, weights = true_values(rows, attribute), _weights(rows, fitted_on)
+    low, high = np.log(TEMPERATURES)
 
-    def cost(exponent: float) -> float:
-        loss = negative_log_likelihood(shares, true, attribute.count, np.exp(exponent * weights))
-        return len(rows) * loss + exponent**2 / 2
+    def cost(exponents: Sequence[float]) -> float:
+        t, power = np.clip(exponents[0], low, high), exponents[1]
+        loss = negative_log_likelihood(shares, true, attribute.count, np.exp(t * weights), np.exp(power * weights))
+        return len(rows) * loss + exponents[0] ** 2 / 2 + 2 * power**2
 
     if attribute.count == len(attribute.values):
-        return 1.0
-    bounds = log(TEMPERATURES[0]), log(TEMPERATURES[1])
-    best = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
-    return round(float(np.exp(best)), DIGITS) if cost(best) < cost(0.0) else 1.0
+        return 1.0, 1.0
+    alone: Any = minimize_scalar(
+        lambda t: cost((t, 0.0)), bounds=(low, high), method="bounded", options={"xatol": 1e-6}
+    )
+    best = (alone.x, 0.0)
+    if attribute.count == 1:
+        best = minimize(cost, best, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-8}).x
+    if cost(best) >= cost((0.0, 0.0)):
+        return 1.0, 1.0
+    return round(float(np.exp(np.clip(best[0], low, high))), DIGITS), round(float(np.exp(best[1])), DIGITS)
 
 
 def _weights(rows: Sequence[Mapping], fitted_on: int | None) -> np.ndarray:
@@ -104,7 +107,11 @@ def true_values(rows: Sequence[Mapping], attribute: ProfileAttribute) -> np.ndar
 
 
 def negative_log_likelihood(
-    shares: np.ndarray, true: np.ndarray, count: int, temperature: float | np.ndarray = 1
+    shares: np.ndarray,
+    true: np.ndarray,
+    count: int,
+    temperature: float | np.ndarray = 1,
+    power: float | np.ndarray = 1,
 ) -> float:
     """Of the true values under tempered marginals, the mean over users; of an attribute with several values a user's
     are the sum of its values' binary cross entropies.
@@ -113,9 +120,9 @@ def negative_log_likelihood(
         shares: (users, values), as of `tempered`.
         true: (users, values), bool.
         count: of the attribute.
-        temperature: of `tempered`.
+        temperature, power: of `tempered`.
     """
-    found = tempered(shares, count, temperature)
+    found = tempered(shares, count, temperature, power)
     likelihood = np.where(true, found, 1 if count == 1 else 1 - found)
     return -np.log(np.maximum(likelihood, np.finfo(float).tiny)).sum(axis=1).mean().item()
 
@@ -157,47 +164,24 @@ def lower_bound(share: np.ndarray, users: np.ndarray) -> np.ndarray:
     return (middle - width) / (1 + Z**2 / users)
 
 
-def recalibrated(
-    rows: Sequence[Mapping],
-    schema: ProfileSchema,
-    temperatures: Mapping[str, float] | None,
-    calibrated_views: int | None = None,
-) -> list[dict]:
-    """The rows with probabilities calibrated by these fields of a configuration; one without a prediction as it is."""
+def recalibrated(rows: Sequence[Mapping], schema: ProfileSchema, fitted: Mapping[str, Any]) -> list[dict]:
+    """The rows with probabilities calibrated by what `fit_calibration` returned; one without a prediction as it is."""
     told = [row for row in rows if row["probabilities"] is not None]
-    plain, weights = [row["probabilities"] for row in told], _weights(told, calibrated_views)
-    shares = iter(calibrated(schema, plain, temperatures, weights))
+    plain, weights = [row["probabilities"] for row in told], _weights(told, fitted["calibrated_views"])
+    shares = iter(calibrated(schema, plain, fitted["temperatures"], fitted["odds_powers"], weights))
     return [{**row, "probabilities": None if row["probabilities"] is None else next(shares)} for row in rows]
 
 
-def uncalibrated(
-    rows: Sequence[Mapping],
-    schema: ProfileSchema,
-    temperatures: Mapping[str, float] | None,
-    calibrated_views: int | None = None,
-) -> list[dict]:
-    """The rows that `recalibrated` makes these of."""
-    inverse = {key: 1 / value for key, value in (temperatures or {}).items()}
-    return recalibrated(rows, schema, inverse, calibrated_views)
-
-
-def fitted_table(
-    rows: Sequence[Mapping],
-    schema: ProfileSchema,
-    fitted: Mapping,
-    temperatures: Mapping[str, float] | None = None,
-    calibrated_views: int | None = None,
-) -> str:
+def fitted_table(rows: Sequence[Mapping], schema: ProfileSchema, fitted: Mapping[str, Any]) -> str:
     """A line for each attribute: the temperature, the expected calibration error without and with it, and the share
     of users of whom a value is decided at a precision of 0.9.
 
     Args:
-        rows, temperatures, calibrated_views: of `fit_calibration`.
+        rows: of `fit_calibration`.
         fitted: what it returned.
     """
-    plain = uncalibrated(rows, schema, temperatures, calibrated_views)
-    after = recalibrated(plain, schema, fitted["temperatures"], fitted["calibrated_views"])
-    errors = [calibration(of, schema) for of in (plain, after)]
+    after = recalibrated(rows, schema, fitted)
+    errors = [calibration(of, schema) for of in (rows, after)]
     answered = [row for row in after if row["probabilities"] is not None]
     thresholds = thresholds_of(schema, fitted["precision_thresholds"], SHOWN_PRECISION)
     head = "temperature", "error without", "error with", f"decided at {SHOWN_PRECISION}"

@@ -6,14 +6,13 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from files.checkpoint_files import set_config_fields
+from mmprofile import FITTED
 from scoring.evaluation import evaluate_probabilities
 from scoring.temperature import fit_calibration
 from training.agreement import Agreement, CheckedLoader, on_main
 from training.arguments import JointTrainingArguments
 from training.data import evaluation_loader
 from training.photo_cache import PhotoCache
-
-FITTED = ("temperatures", "calibrated_views", "precision_thresholds")  # fields of the configuration
 
 
 def calibrate(
@@ -31,7 +30,7 @@ def calibrate(
     Args:
         as of `training.results.evaluate_saved`, but `split` is the development one.
     """
-    if not hasattr(model.config, FITTED[0]):
+    if not hasattr(model.config, "temperatures"):
         return
     for name in FITTED:  # of a run that was stopped behind this
         setattr(model.config, name, None)

@@ -33,6 +33,18 @@ def test_one_value_of_two_by_hand():
     assert tempered(np.array([[0.8, 0.2]]), 1, 0.5)[0] == pytest.approx([16 / 17, 1 / 17])
 
 
+def test_a_power_by_hand():
+    shares = np.array([[0.8, 0.2, 0.0]])
+    assert tempered(shares, 1, 1, 2)[0] == pytest.approx(
+        np.array([1, np.exp(-(np.log(4) ** 2)), 0]) / 1.14634, rel=1e-4
+    )
+    assert tempered(shares, 1, 3, 1)[0] == pytest.approx(np.array([1, 4 ** (-1 / 3), 0]) / (1 + 4 ** (-1 / 3)))
+    pairs = random_shares(2)
+    assert (tempered(pairs, 2, 2.0, 3.0) == tempered(pairs, 2, 2.0)).all()
+    sure = tempered(np.array([[0.6, 0.4], [0.99, 0.01]]), 1, 1, 2)[:, 0]
+    assert sure[0] < 0.6 and sure[1] > 0.99
+
+
 def test_two_values_of_three_by_hand():
     (found,) = tempered(np.array([[0.8, 0.6, 0.6]]), 2, 0.5)
     logits = np.log(found / (1 - found))
@@ -50,10 +62,10 @@ def test_a_temperature_of_one_is_the_numbers_as_they_are():
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-@pytest.mark.parametrize("count", [1, 2, 5, 9])
-def test_the_sum_the_range_and_the_order_stay(count, temperature):
+@pytest.mark.parametrize(("count", "power"), [(1, 1), (1, 0.6), (1, 1.7), (2, 1), (5, 1), (9, 1)])
+def test_the_sum_the_range_and_the_order_stay(count, power, temperature):
     shares = random_shares(count)
-    found = tempered(shares, count, temperature)
+    found = tempered(shares, count, temperature, power)
     assert shares.sum(axis=1) == pytest.approx(count)
     assert found.sum(axis=1) == pytest.approx(count, abs=1e-9)
     assert found.min() >= 0 and found.max() <= 1
@@ -106,9 +118,12 @@ def test_the_power_of_a_temperature_grows_with_the_logarithm_of_the_views():
     assert view_powers([0, 1], 8, "product").tolist() == [0, 0]
     assert view_powers([1, 2, 8], 8, "mixture").tolist() == [0, 0, 0]  # what was fitted is not of these
     assert view_powers([1, 2, 8], None, "product").tolist() == [1, 1, 1]
-    found = calibrated(SCHEMA, [ANSWER] * 3, {"pet": 0.25}, np.array([0, 0.5, 1]))
+    found = calibrated(SCHEMA, [ANSWER] * 3, {"pet": 0.25}, None, np.array([0, 0.5, 1]))
     assert [one["pet"]["cat"] for one in found] == pytest.approx([0.8, 16 / 17, 256 / 257])
     assert found[0] == ANSWER
+    found = calibrated(SCHEMA, [ANSWER] * 2, None, {"pet": 2.0}, np.array([0, 1]))
+    assert found[0] == ANSWER
+    assert list(found[1]["pet"].values()) == pytest.approx(tempered(np.array([[0.8, 0.2]]), 1, 1, 2)[0].tolist())
 
 
 def test_the_marginal_profile_has_of_each_attribute_what_is_likely_by_itself():
@@ -195,19 +210,20 @@ def test_what_was_fitted_is_not_of_another_schema():
 
 
 def test_temperatures_follow_the_number_of_a_users_views():
-    temperatures = {"likes": 0.5}
-    model, tokenizer, inputs = model_and_inputs(temperatures=temperatures, calibrated_views=4)
+    temperatures, powers = {"likes": 0.5}, {"budget_range": 1.5}
+    fitted = {"temperatures": temperatures, "odds_powers": powers, "calibrated_views": 4}
+    model, tokenizer, inputs = model_and_inputs(**fitted)
     for combination, weights in {"product": [0.5, 0], "mixture": [0, 0]}.items():
         options = {"views": [2, 1], "combination": combination}
         own = [found.probabilities for found in model.generate_profiles(**inputs, tokenizer=tokenizer, **options)]
         answers = profile_users(model, tokenizer, inputs, **options)
-        expected = calibrated(SCHEMAS["several"], own, temperatures, np.array(weights))
+        expected = calibrated(SCHEMAS["several"], own, temperatures, powers, np.array(weights))
         assert [answer["probabilities"] for answer in answers] == expected
         assert (expected == own) == (combination == "mixture")
     model.config.calibrated_views = None
     answers = profile_users(model, tokenizer, inputs)
     own = [found.probabilities for found in model.generate_profiles(**inputs, tokenizer=tokenizer)]
-    assert [answer["probabilities"] for answer in answers] == calibrated(SCHEMAS["several"], own, temperatures)
+    assert [answer["probabilities"] for answer in answers] == calibrated(SCHEMAS["several"], own, temperatures, powers)
 
 
 def test_a_profile_decided_by_marginals_is_told_as_what_it_is():

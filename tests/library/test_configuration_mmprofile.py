@@ -206,6 +206,7 @@ def test_a_config_keeps_the_objectives_and_one_without_them_is_of_all(tmp_path):
 
 FITTED = {
     "temperatures": {"stars": 1.5, "budget_range": 1},
+    "odds_powers": {"stars": 0.8},
     "calibrated_views": 8,
     "precision_thresholds": {"stars": {"0.9": 0.75}, "budget_range": {}},
 }
@@ -217,10 +218,10 @@ def test_a_config_keeps_what_was_fitted_and_one_without_it_has_none(tmp_path):
     assert {name: getattr(loaded, name) for name in FITTED} == FITTED
     settings = json.loads((tmp_path / "config.json").read_text())
     older = {name: value for name, value in settings.items() if name not in FITTED}
-    assert len(older) == len(settings) - 3
+    assert len(older) == len(settings) - 4
     (tmp_path / "config.json").write_text(json.dumps(older))
     loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert [getattr(loaded, name) for name in FITTED] == [None] * 3
+    assert [getattr(loaded, name) for name in FITTED] == [None] * 4
     assert MMProfileConfig.from_pretrained(tmp_path, temperatures={"stars": 2.0}).temperatures == {"stars": 2.0}
 
 
@@ -229,7 +230,7 @@ def test_what_was_fitted_goes_with_the_schema_that_it_is_of():
     config.profile_schema = same
     assert config.temperatures == FITTED["temperatures"]
     config.profile_schema = [{"name": "Stars", "values": ["1", "2"]}]
-    assert [getattr(config, name) for name in FITTED] == [None] * 3
+    assert [getattr(config, name) for name in FITTED] == [None] * 4
     config.temperatures = {"stars": 0.5}
 
 
@@ -242,6 +243,7 @@ def test_what_was_fitted_goes_with_the_schema_that_it_is_of():
             for value in ({"stars": "1"}, {"stars": float("inf")}, {"stars": float("nan")}, [1])
         ),
         *(("precision_thresholds", value) for value in ({"age": {}}, {"stars": 0.5}, {"stars": {"0.9": 1.5}}, [1])),
+        *(("odds_powers", value) for value in ({"age": 1.0}, {"stars": 0}, {"stars": None})),
         *(("calibrated_views", value) for value in (1, 0, 2.5, True, "8")),
         *(("precision_thresholds", {"stars": value}) for value in ({0.9: 0.5}, {"high": 0.5}, {"1": 0.5}, {"0": 0.5})),
     ],

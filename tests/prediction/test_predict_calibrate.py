@@ -34,13 +34,14 @@ def test_what_was_fitted_on_a_split_is_stored_with_the_model_and_used(own, corpu
     assert "Fitted on 10 users" in shown and shown.count("%") >= len(SCHEMA.keys)
     run(own, corpus, tmp_path / "after")
     plain, after = ([row["probabilities"] for row in rows_of(folder)] for folder in (whole[0], tmp_path / "after"))
-    assert after == calibrated(SCHEMA, plain, config.temperatures)
+    assert after == calibrated(SCHEMA, plain, config.temperatures, config.odds_powers)
 
 
 def test_a_model_that_was_fitted_before_is_fitted_again_to_the_same(own, corpus, tmp_path):
     once = run(own, corpus, tmp_path / "once", calibrate=True)["fitted"]
-    twice = run(own, corpus, tmp_path / "twice", calibrate=True)["fitted"]
-    assert twice["temperatures"] == pytest.approx(once["temperatures"], rel=1e-3)
+    assert run(own, corpus, tmp_path / "twice", calibrate=True)["fitted"] == once
+    plain, again = ([row["probabilities"] for row in rows_of(tmp_path / name)] for name in ("once", "twice"))
+    assert plain == again  # the model's own, whatever it was fitted to before
     assert max(once["temperatures"].values()) > 1.5
 
 
@@ -92,6 +93,7 @@ def test_a_wanted_precision_fills_a_column(own, corpus, whole, tmp_path, capsys)
             {"calibrate": True, "model": "org/model"},
             "--calibrate writes to the model's folder, and 'org/model' is none",
         ),
+        ({"calibrate": True, "min_precision": 0.9}, "--calibrate fits what min_precision is decided by"),
         ({"calibrate": True, "output": None, "show": 1}, "--output is needed"),
     ],
 )

@@ -7,8 +7,8 @@ from mmprofile import MMProfileConfig, ProfileAttribute, ProfileSchema, tempered
 from scoring.plots import calibration
 from scoring.temperature import (
     PRECISIONS,
+    fit_attribute,
     fit_calibration,
-    fit_temperature,
     fitted_table,
     lower_bound,
     negative_log_likelihood,
@@ -25,11 +25,15 @@ PAIRS = np.array([(first, second) for first in range(4) for second in range(firs
 OF_PAIRS = (PAIRS[:, :, None] == np.arange(4)).sum(axis=1)  # (pairs, values), which a pair has
 
 
-def drawn_rows(factor: float = 1.0, users: int = 4000, seed: int = 0) -> list[dict]:
-    """Truths drawn from known marginals; a row's probabilities are those of logits that many times as large."""
+def drawn_rows(factor: float = 1.0, power: float = 1.0, users: int = 4000, seed: int = 0) -> list[dict]:
+    """Truths drawn from known marginals; a row's probabilities are those of logits that many times as large,
+    of stars raised to 1 / power first."""
     generator = np.random.default_rng(seed)
     one, two = (distributions(generator, users, number) for number in (5, len(PAIRS)))
-    shares = {"stars": tempered(one, 1, 1 / factor), "trips": tempered(two @ OF_PAIRS, 2, 1 / factor)}
+    shares = {
+        "stars": tempered(one, 1, factor ** (-1 / power), 1 / power),
+        "trips": tempered(two @ OF_PAIRS, 2, 1 / factor),
+    }
     truths = {"stars": drawn(generator, one)[:, None], "trips": PAIRS[drawn(generator, two)]}
     best = {key: np.sort(np.argsort(-of, axis=1)[:, : truths[key].shape[1]], axis=1) for key, of in shares.items()}
     return [
@@ -62,18 +66,39 @@ def named(attribute: ProfileAttribute, indices: np.ndarray) -> str | list[str]:
 @pytest.mark.parametrize("attribute", [STARS, TRIPS])
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.7, 4.0])
 def test_logits_times_a_factor_give_the_factor_back(attribute, factor):
-    assert fit_temperature(drawn_rows(factor), attribute) == pytest.approx(factor, rel=0.08)
+    temperature, power = fit_attribute(drawn_rows(factor, users=20_000), attribute)
+    assert temperature == pytest.approx(factor, rel=0.08)
+    assert power == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize("power", [0.6, 1.6])
+def test_logits_to_a_power_give_the_power_back_and_a_temperature_alone_calibrates_them_less(power):
+    rows, test = drawn_rows(2.0, power, users=20_000), drawn_rows(2.0, power, seed=1)
+    fitted = fit_calibration(rows, SCHEMA)
+    assert fitted["odds_powers"] == {"stars": pytest.approx(power, rel=0.1)}
+    assert fitted["temperatures"]["stars"] == pytest.approx(2, rel=0.1)
+    alone = {"temperatures": {"stars": best_temperature(rows)}, "odds_powers": None, "calibrated_views": None}
+    errors = [
+        calibration(recalibrated(test, SCHEMA, one), SCHEMA)["stars"]["expected_error"] for one in (alone, fitted)
+    ]
+    assert errors[1] < 0.02 and errors[1] < 0.7 * errors[0]
+
+
+def best_temperature(rows: list[dict]) -> float:
+    shares = np.array([list(row["probabilities"]["stars"].values()) for row in rows])
+    true, grid = true_values(rows, STARS), np.geomspace(0.1, 10, 200)
+    return grid[np.argmin([negative_log_likelihood(shares, true, 1, temperature) for temperature in grid])].item()
 
 
 @pytest.mark.parametrize("users", [1, 5, 250])
 @pytest.mark.parametrize("attribute", [STARS, TRIPS])
 def test_the_likelihood_never_falls_and_the_temperature_stays_within_its_bounds(attribute, users):
-    rows = drawn_rows(4.0, users, seed=users)
+    rows = drawn_rows(4.0, users=users, seed=users)
     shares = np.array([list(row["probabilities"][attribute.key].values()) for row in rows])
-    true, temperature = true_values(rows, attribute), fit_temperature(rows, attribute)
-    losses = [negative_log_likelihood(shares, true, attribute.count, t) for t in (1, temperature)]
+    true, fitted = true_values(rows, attribute), fit_attribute(rows, attribute)
+    losses = [negative_log_likelihood(shares, true, attribute.count, *numbers) for numbers in ((1, 1), fitted)]
     assert losses[1] <= losses[0]
-    assert 0.1 <= temperature <= 10
+    assert 0.02 <= fitted[0] <= 50
 
 
 def test_likelihoods_by_hand():
@@ -87,39 +112,32 @@ def test_likelihoods_by_hand():
 def test_a_few_users_who_are_all_right_make_nobody_certain():
     shares = {"stars": dict.fromkeys(STARS.values, 0.1) | {"1": 0.6}}
     row = {"truth": {"stars": "1"}, "probabilities": shares, "views": 1}
-    assert 0.3 < fit_temperature([row] * 5, STARS) < 1
-    assert fit_temperature([row] * 500, STARS) < 0.3
+    assert 0.3 < fit_attribute([row] * 5, STARS)[0] < 1
+    assert 0.02 <= fit_attribute([row] * 500, STARS)[0] < 0.3
 
 
 def test_an_impossible_truth_leaves_the_fit_finite():
-    rows = drawn_rows(2.0, 200)
+    rows = drawn_rows(2.0, users=200)
     rows[0]["probabilities"]["stars"] = dict.fromkeys(STARS.values, 0.0) | {"5": 1.0}
     rows[0]["truth"]["stars"] = "1"
-    assert fit_temperature(rows, STARS) == pytest.approx(2, rel=0.3)
+    assert fit_attribute(rows, STARS)[0] == pytest.approx(2, rel=0.5)
 
 
 def test_an_overconfident_set_is_better_calibrated_on_other_users():
-    fitted = fit_calibration(drawn_rows(3.0, 1000), SCHEMA)
+    fitted = fit_calibration(drawn_rows(3.0, users=1000), SCHEMA)
     test = drawn_rows(3.0, seed=1)
-    before, after = calibration(test, SCHEMA), calibration(recalibrated(test, SCHEMA, fitted["temperatures"]), SCHEMA)
+    before, after = calibration(test, SCHEMA), calibration(recalibrated(test, SCHEMA, fitted), SCHEMA)
     for key in ("stars", "trips"):
         assert before[key]["expected_error"] > 0.1
         assert after[key]["expected_error"] < 0.03
 
 
-def test_rows_that_are_calibrated_already_give_the_temperatures_of_the_plain_ones():
-    rows = drawn_rows(3.0, 2000)
-    plain, before = fit_calibration(rows, SCHEMA), {"stars": 0.7, "trips": 2.0}
-    again = fit_calibration(recalibrated(rows, SCHEMA, before), SCHEMA, before)
-    assert again["temperatures"] == pytest.approx(plain["temperatures"], rel=1e-4)
-    assert fitted_table(recalibrated(rows, SCHEMA, before), SCHEMA, again, before) == fitted_table(rows, SCHEMA, plain)
-
-
 def in_views(rows: list[dict], exponent: float) -> list[dict]:
     """A quarter each in 1, 2, 4 and 8 views, as flat as so many to the power of the exponent make them."""
     parts = {views: rows[first::4] for first, views in enumerate((1, 2, 4, 8))}
-    flat = {key: recalibrated(part, SCHEMA, dict.fromkeys(SCHEMA.keys, key**exponent)) for key, part in parts.items()}
-    return [{**row, "views": views} for views, part in flat.items() for row in part]
+    flat = {"temperatures": dict.fromkeys(SCHEMA.keys, 2**exponent), "odds_powers": None, "calibrated_views": 2}
+    rows = [{**row, "views": views} for views, part in parts.items() for row in part]
+    return recalibrated(rows, SCHEMA, flat)
 
 
 def test_users_of_few_views_are_sharpened_less():
@@ -128,7 +146,7 @@ def test_users_of_few_views_are_sharpened_less():
     fitted = fit_calibration(rows, SCHEMA)
     assert fitted["calibrated_views"] == 8
     assert list(fitted["temperatures"].values()) == pytest.approx([8**-0.7] * 2, rel=0.08)
-    after = recalibrated(rows, SCHEMA, fitted["temperatures"], fitted["calibrated_views"])
+    after = recalibrated(rows, SCHEMA, fitted)
     single = [row["views"] == 1 for row in rows]
     assert [a["probabilities"] == b["probabilities"] for a, b in zip(rows, after, strict=True)] == single
     for key in ("stars", "trips"):
@@ -136,20 +154,12 @@ def test_users_of_few_views_are_sharpened_less():
         assert errors[0] > 0.08 > 0.03 > errors[1]
 
 
-def test_views_that_were_calibrated_already_are_fitted_to_the_same():
-    rows = in_views(drawn_rows(users=2000), 0.7)
-    fitted = fit_calibration(rows, SCHEMA)
-    before = {"stars": 0.5, "trips": 0.3}, 4
-    again = fit_calibration(recalibrated(rows, SCHEMA, *before), SCHEMA, *before)
-    assert again["temperatures"] == pytest.approx(fitted["temperatures"], rel=1e-4)
-    assert again["calibrated_views"] == 8
-
-
 def test_users_without_a_prediction_do_not_count():
-    rows, failed = drawn_rows(2.0, 200), {"profile": None, "probabilities": None}
+    rows, failed = drawn_rows(2.0, users=200), {"profile": None, "probabilities": None}
     more = [{**rows[0], **failed}, *rows, {**rows[0], **failed}]
     assert fit_calibration(more, SCHEMA) == fit_calibration(rows, SCHEMA)
-    assert [row["probabilities"] is None for row in recalibrated(more, SCHEMA, {"stars": 2.0})].count(True) == 2
+    after = recalibrated(more, SCHEMA, fit_calibration(rows, SCHEMA))
+    assert [row["probabilities"] is None for row in after] == [True, *[False] * 200, True]
     with pytest.raises(ValueError, match="fitted on users with predictions, got 2 users without one"):
         fit_calibration([more[0], more[-1]], SCHEMA)
 
@@ -157,14 +167,14 @@ def test_users_without_a_prediction_do_not_count():
 def test_an_attribute_that_takes_all_its_values_needs_no_temperature():
     schema, shares = SCHEMAS["several"], {"both": {"True": 1.0, "False": 1.0}}
     rows = [{"truth": {"both": ["True", "False"]}, "probabilities": shares, "views": 1}] * 3
-    assert fit_temperature(rows, schema.attributes[2]) == 1
+    assert fit_attribute(rows, schema.attributes[2]) == (1, 1)
 
 
 def test_what_was_fitted_is_kept_by_a_config_through_the_disk(tmp_path):
-    fitted = fit_calibration(drawn_rows(2.0, 250), SCHEMA)
+    fitted = fit_calibration(drawn_rows(2.0, users=250), SCHEMA)
     MMProfileConfig(profile_schema=SCHEMA, **fitted).save_pretrained(tmp_path)
     loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert len(fitted) == 3
+    assert len(fitted) == 4
     assert {name: getattr(loaded, name) for name in fitted} == fitted
     assert min(map(len, fitted["precision_thresholds"].values())) > 3
 
@@ -216,8 +226,8 @@ def test_of_several_values_the_least_sure_counts_and_each_right_one():
 
 @pytest.mark.parametrize("wanted", [0.7, 0.8, 0.9])
 def test_what_is_decided_on_other_users_is_as_right_as_was_asked_for(wanted):
-    fitted = fit_calibration(drawn_rows(3.0, 1000), SCHEMA)
-    test = recalibrated(drawn_rows(3.0, seed=1), SCHEMA, fitted["temperatures"])
+    fitted = fit_calibration(drawn_rows(3.0, users=1000), SCHEMA)
+    test = recalibrated(drawn_rows(3.0, seed=1), SCHEMA, fitted)
     threshold = fitted["precision_thresholds"]["stars"][f"{wanted:g}"]
     right = [
         row["profile"]["stars"] == row["truth"]["stars"]
@@ -229,7 +239,7 @@ def test_what_is_decided_on_other_users_is_as_right_as_was_asked_for(wanted):
 
 
 def test_the_table_has_a_line_for_each_attribute():
-    rows = drawn_rows(3.0, 250)
+    rows = drawn_rows(3.0, users=250)
     fitted = fit_calibration(rows, SCHEMA)
     head, stars, trips = fitted_table(rows, SCHEMA, fitted).splitlines()
     assert head.split("  ")[-1] == "decided at 0.9"
