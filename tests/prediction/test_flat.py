@@ -46,20 +46,16 @@ def nested(row: dict) -> dict:
 
     def profile(of: str) -> dict | None:
         named = [row[f"{of}.favorite_food.{value}"] for value in food]
-        if row[f"{of}.mood"] is None:
-            assert named == [None] * 3
-            return None
-        return {
-            "mood": row[f"{of}.mood"],
-            "favorite_food": [value for value, one in zip(food, named, strict=True) if one],
-        }
+        foods = None if None in named else [value for value, one in zip(food, named, strict=True) if one]
+        assert foods is not None or named == [None] * 3
+        return None if row[f"{of}.mood"] is foods is None else {"mood": row[f"{of}.mood"], "favorite_food": foods}
 
     probabilities = {a.key: {v: row[f"probability.{a.key}.{v}"] for v in a.values} for a in SCHEMA.attributes}
     lists = {name: json.loads(row[name] or "null") for name in ("runners_up", "image_weights", "problems")}
     known = row["probability.mood.Calm"] is not None
     same = {name: value for name, value in row.items() if "." not in name}
-    of = {"profile": profile("profile"), "truth": profile("truth"), "probabilities": probabilities if known else None}
-    return same | lists | of
+    of = {name: profile(name) for name in ("profile", "decided", "truth")}
+    return same | lists | of | {"probabilities": probabilities if known else None}
 
 
 def test_the_table_has_the_content_of_the_nested_rows(tmp_path):
