@@ -79,6 +79,17 @@ def histories_parser(description: str | None) -> ArgumentParser:
     return parser
 
 
+def history_seeds_parser(description: str | None) -> ArgumentParser:
+    """Of history_seeds.py."""
+    parser = _parser(description)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures")
+    parser.add_argument("--models", nargs="+", required=True, help="folders of trained models, a seed each")
+    parser.add_argument("--dataset", required=True, help="of the users that are profiled")
+    parser.add_argument("--split", default="test", help="of the dataset")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/history_seeds"), help="for the predictions")
+    return parser
+
+
 def update_parser(description: str | None) -> ArgumentParser:
     """Of update.py."""
     parser = _parser(description)

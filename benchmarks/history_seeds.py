@@ -1,0 +1,100 @@
+"""What whole histories bring, over seeds: the Macro-F1 of models that read them, and by the paper's recipe, the newest
+three reviews in one view; and by marginals in place of the joint mode.
+
+    python -m dataset_script.synthesize --output outputs/raw-large --users 8000
+    python -m dataset_script.mmprofile_yelp --data_dir outputs/raw-large --output outputs/large \
+        --captions photo_captions --train_size 1500 --validation_size 250 --test_size 1000
+    accelerate launch train.py recipes/quickstart.yaml --dataset outputs/large --output_dir outputs/seeds --seeds 5 \
+        --max_eval_users 250
+    python benchmarks/history_seeds.py --models outputs/seeds/seed-* --dataset outputs/large --output FILE
+
+Predictions go to `--folder`, one a model and a way of reading; started again it goes on with what is missing. It prints
+the means over the models, and of their differences the 95 % intervals, by a bootstrap over the split's users in which
+each resample is the mean over the models.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.arguments import history_seeds_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    history_seeds_parser(__doc__).parse_known_args()
+
+from typing import Any
+
+import numpy as np
+
+import predict
+from benchmarks.machine import cpu_name
+from files.output_files import write_json
+from mmprofile import ProfileSchema, marginal_profile
+from prediction.stored import StoredPredictions
+from scoring.bootstrap import RESAMPLES, interval, resample_f1
+from scoring.evaluation import profile_f1
+
+READINGS = {"history": "all", "paper's recipe": "1"}  # -> --views
+COMPARED = (("history", "paper's recipe"), ("history by marginals", "history"))
+
+
+def predicted(model: str, dataset: str, split: str, folder: Path) -> tuple[dict[str, list], list, ProfileSchema]:
+    """Profiles by way of reading and deciding, the true ones, and what a profile is."""
+    profiles: dict[str, list] = {}
+    truths, schema = [], ProfileSchema()
+    for name, views in READINGS.items():
+        output = folder / Path(model).name / f"views-{views}"
+        flags = {"model": model, "dataset": dataset, "split": split, "output": output, "views": views}
+        predict.main([text for flag, value in flags.items() for text in (f"--{flag}", str(value))])
+        stored = StoredPredictions(output)
+        rows = list(stored.read(["profile", "probabilities", "truth"]))
+        schema, truths = stored.schema, [row["truth"] for row in rows]
+        nothing = dict.fromkeys(schema.keys)
+        profiles[name] = [row["profile"] or nothing for row in rows]
+        if name == "history":
+            decided = (marginal_profile(schema, row["probabilities"]) if row["profile"] else nothing for row in rows)
+            profiles["history by marginals"] = list(decided)
+    return profiles, truths, schema
+
+
+def compare(found: list[tuple[dict[str, list], list, ProfileSchema]]) -> dict[str, Any]:
+    """Of the models' profiles the means of `f1` and `averages` of each, and `differences` with `intervals` and the
+    share of resamples in which there is none, `p`."""
+    schema = found[0][2]
+    scores = [{name: profile_f1(its, truths, schema) for name, its in of.items()} for of, truths, _ in found]
+    resampled = [resample_f1(of, truths, schema) for of, truths, _ in found]
+    keys = [*schema.keys, "average"]
+    means = {name: {key: float(np.mean([s[name][key] for s in scores])) for key in keys} for name in scores[0]}
+    differences = {}
+    for one, other in COMPARED:
+        drawn = {key: np.mean([r[one][key] - r[other][key] for r in resampled], axis=0) for key in keys}
+        differences[f"{one} minus {other}"] = {
+            key: {
+                "difference": means[one][key] - means[other][key],
+                "interval": interval(drawn[key]),
+                "p": float((drawn[key] <= 0).mean()),
+            }
+            for key in keys
+        }
+    averages = {name: [s[name]["average"] for s in scores] for name in scores[0]}
+    return {"f1": means, "averages": averages, "differences": differences}
+
+
+def main(argv: list[str] | None = None) -> dict:
+    options = history_seeds_parser(__doc__).parse_args(argv)
+    found = [predicted(model, options.dataset, options.split, options.folder) for model in options.models]
+    results = compare(found)
+    results |= {"models": len(found), "users": len(found[0][1]), "resamples": RESAMPLES, "cpu": cpu_name()}
+    for name, scores in results["f1"].items():
+        print(f"{name}: average {scores['average']:.1f}, " + ", ".join(f"{k} {v:.1f}" for k, v in scores.items()))
+    for name, of_keys in results["differences"].items():
+        for key, told in of_keys.items():
+            low, high = told["interval"]
+            print(f"{name}, {key}: {told['difference']:.2f} (95 % {low:.2f} to {high:.2f}), p {told['p']:.4f}")
+    write_json(options.output, results)
+    return results
+
+
+if __name__ == "__main__":
+    main()
