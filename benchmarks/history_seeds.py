@@ -1,4 +1,4 @@
-"""What whole histories bring, over seeds: the Macro-F1 of models that read them, and by the paper's recipe, the newest
+"""What whole histories bring, over seeds: Macro-F1 of models that read them, and by the paper's recipe, the newest
 three reviews in one view; and by marginals in place of the joint mode.
 
     python -m dataset_script.synthesize --output outputs/raw-large --users 8000
