@@ -8,9 +8,9 @@ three reviews in one view; and by marginals in place of the joint mode.
         --max_eval_users 250
     python benchmarks/history_seeds.py --models outputs/seeds/seed-* --dataset outputs/large --output FILE
 
-Predictions go to `--folder`, one a model and a way of reading; started again it goes on with what is missing. It prints
-the means over the models, and of their differences the 95 % intervals, by a bootstrap over the split's users in which
-each resample is the mean over the models.
+Predictions go to `--folder`, one a model and a way of reading; started again it goes on with what is missing. It
+prints the means over the models, and of their differences the 95 % intervals, by a bootstrap over the split's users in
+which each resample is the mean over the models.
 """
 
 import sys
