@@ -2,10 +2,12 @@
 
 import logging
 import math
+import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from accelerate.utils import DistributedType, release_memory
 from datasets import DatasetDict
 from torch.utils.data import DataLoader
 
+from baselines.table import find_system
 from cli.logs import told
-from mmprofile import MMProfileProcessor, ProfileSchema
+from mmprofile import MMProfileProcessor, ProfileSchema, cut_history
 from publishing.hub_upload import HubUploader
 from training.agreement import Agreement
 from training.arguments import JointTrainingArguments
+from training.batching import review_lengths
 from training.checkpoints import Checkpoints
 from training.meter import Meter, TimeLeft
 from training.optimization import WeightAverage
@@ -147,11 +151,23 @@ class Run:
         ends_within = self.steps % whole and (every is None or self.steps % every)
         return self.evaluations_of(self.steps) + bool(ends_within)
 
-    @property
+    @cached_property
     def tests(self) -> float:
-        """How many evaluations of the development split those of the test split take the time of: itself, one a
-        condition, and the probabilities."""
-        return (len(TEST_CONDITIONS) + 2) * len(self.corpus["test"]) / len(self.corpus["validation"])
+        """How many evaluations of the development split those at the end take the time of: of the test split itself,
+        one a condition, and the probabilities; by whole histories one of each view, and of the development split."""
+        share, conditions = len(self.corpus["test"]) / len(self.corpus["validation"]), len(TEST_CONDITIONS)
+        if not find_system(self.arguments.system).reads_views:
+            return (conditions + 2) * share
+        views = statistics.mean(self._views_of(name) for name in ("test", "validation"))
+        return (conditions + 1) * share * views + share + views
+
+    def _views_of(self, split: str) -> float:
+        """How many views of a user are read, on average."""
+        flags = self.arguments
+        most = None if flags.eval_views == "all" else flags.eval_views
+        size = int(flags.view_reviews or flags.num_reviews)
+        counts = [len(cut_history(len(of_user), size, most)) for of_user in review_lengths(self.corpus[split])]
+        return statistics.mean(counts)
 
     @property
     def evaluations_left(self) -> float:
