@@ -26,6 +26,7 @@ from files.output_files import read_json, write_json
 ROOT = Path(__file__).parent.parent
 AVERAGES = (
     "test_average_f1",
+    "test_paper_recipe_average_f1",
     "test_text_only_average_f1",
     "test_unpaired_average_f1",
     "test_forged_average_f1",
