@@ -30,6 +30,7 @@ from .view_weights_mmprofile import view_weights
 
 # A call costs as much again as about 15 to 35 tokens on a CPU, as hundreds on a GPU.
 EXPAND_ON_CPU, EXPAND_ON_GPU = 12, 16
+EXPAND_ON_CPU_IN_VIEWS = 8  # a token costs as many times as much as a user has views, a call does not
 WIDER_WITH_A_PROFILE = 4  # on a GPU: what a call then expands is needed for the proof rather than a guess
 # The default bound on a search's tokens, as so many profiles have. It is far: of 250 users of a trained model none
 # needs more than 18 for the proof, or 43 for half of the probability mass, and who needs few is not slowed by it.
@@ -113,6 +114,8 @@ class ProfileGenerationMixin:
                 in 16 bits. It has the `users`, and the others' `predictions`, with None for these.
         """
         trie = self._trie(schema, tokenizer)
+        if expand_per_call is None and self.text_model.device.type == "cpu" and max(views or (), default=1) > 1:
+            expand_per_call = EXPAND_ON_CPU_IN_VIEWS
         limits = self._limits(trie, num_return_profiles, expand_per_call, max_calls, max_decoder_tokens, min_coverage)
         if encoder_outputs is not None:
             encoded = checked_encoder_outputs(encoder_outputs, self.text_model.config.d_model)

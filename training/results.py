@@ -36,6 +36,9 @@ from training.public_names import portable_name, public_name
 # Row of the results table beside that of a system that reads whole histories: as the paper has it, `num_reviews`
 # reviews in one view, and a beam search.
 RECIPE_ROW = "the paper's recipe"
+# Of the rows below those that are by whole histories too, where the system reads them; the others are by the recipe:
+# what a stranger does weighs most where little else is read.
+BY_HISTORY = ("reviews alone",)
 # Row beside the system's own -> what `UserExamples` gives of a user (Figure 6 calls strangers' photos "unpaired").
 TEST_CONDITIONS = {
     "reviews alone": {"photos_from": "nobody"},
@@ -72,8 +75,9 @@ def evaluate_saved(
     """A model on a split: in a row of the system's name and under each of `TEST_CONDITIONS`, of a model that sees
     reviews alone those about reviews; and the rows of `evaluate_probabilities` of the first.
 
-    A system that reads whole histories is asked as `generate_profiles` answers, and in `RECIPE_ROW` as the paper asks;
-    the others by beam search. `cache` is of photos; `agreement`, of a run that may be stopped."""
+    A system that reads whole histories is asked as `generate_profiles` answers, in `RECIPE_ROW` and in what is not
+    `BY_HISTORY` as the paper asks, by beam search; so are the others in all. `cache` is of photos; `agreement`, of a
+    run that may be stopped."""
     model, sees = model.to(accelerator.device), seen_by(arguments)
     history = find_system(arguments.system).reads_views
 
@@ -100,7 +104,7 @@ def evaluate_saved(
         if "photos_from" in condition and not (sees.images or sees.captions):
             continue
         name = f"test, {row}"
-        if history:
+        if history and row in BY_HISTORY:
             tests[row] = evaluation_of(answered(name, **condition), processor.profile_schema)
         else:
             tests[row] = written(name, **condition)
@@ -117,7 +121,7 @@ def forged_agreement(
     """
     examples = UserExamples(split, schema)
     forged = [examples.forged_profile(index) for index in range(len(split))]
-    rows = {"without": own} | FORGED_ROWS
+    rows = {"without": RECIPE_ROW if RECIPE_ROW in tests else own} | FORGED_ROWS
     agreed = {name: agreement(tests[row].predictions, forged, schema) for name, row in rows.items()}
     return {key: {name: of_row[key] for name, of_row in agreed.items()} for key in schema.keys}
 
@@ -151,7 +155,8 @@ def summarise_tests(
     Returns:
         In percent by row of the table, attribute key and "average" `test_f1`, and the averages by `AVERAGES`;
         likewise the ends of 95 % intervals, `test_intervals` of each figure and `test_differences` of what the model's
-        own row has more than each other; `test_resolution`, half the width of such an interval of the model's
+        own row has more than each other (the recipe's more than those by the recipe);
+        `test_resolution`, half the width of such an interval of the model's
         average, and `paired_half_width` of its difference from the reviews alone (the majority class where it sees
         nothing else), in points; `test_forged_agreement`, `test_calibration` and what the texts were shortened to;
         and of what they are, `test_corpus`.
@@ -183,7 +188,9 @@ def _uncertainty(
     resampled = resample_f1(predictions, references, schema)
     found = {row: intervals(values) for row, values in resampled.items()}
     own = resampled[own_row]
-    others = {row: difference_intervals(own, values) for row, values in resampled.items() if row != own_row}
+    recipe = resampled.get(RECIPE_ROW, own)
+    alike = {row: own if row in (*BY_HISTORY, RECIPE_ROW, MAJORITY_ROW) else recipe for row in resampled}
+    others = {r: difference_intervals(alike[r], values) for r, values in resampled.items() if r != own_row}
     paired = others.get(REVIEWS_ROW, others.get(MAJORITY_ROW))
     resolution = {
         "users": len(references),

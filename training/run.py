@@ -28,7 +28,7 @@ from training.checkpoints import Checkpoints
 from training.meter import Meter, TimeLeft
 from training.optimization import WeightAverage
 from training.photo_cache import PhotoCache
-from training.results import TEST_CONDITIONS
+from training.results import BY_HISTORY, TEST_CONDITIONS
 from training.state import TrainingState
 from training.whole_model import WholeModel
 
@@ -154,12 +154,12 @@ class Run:
     @cached_property
     def tests(self) -> float:
         """How many evaluations of the development split those at the end take the time of: of the test split itself,
-        one a condition, and the probabilities; by whole histories one of each view, and of the development split."""
+        one a condition, and the probabilities; by whole histories one a view, and of the development split too."""
         share, conditions = len(self.corpus["test"]) / len(self.corpus["validation"]), len(TEST_CONDITIONS)
         if not find_system(self.arguments.system).reads_views:
             return (conditions + 2) * share
         views = statistics.mean(self._views_of(name) for name in ("test", "validation"))
-        return (conditions + 1) * share * views + share + views
+        return (len(BY_HISTORY) + 1) * share * views + (conditions - len(BY_HISTORY) + 1) * share + views
 
     def _views_of(self, split: str) -> float:
         """How many views of a user are read, on average."""
