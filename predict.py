@@ -52,7 +52,7 @@ from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import FITTED, ProfileSchema, Sees, seen_by, thresholds_of
+from mmprofile import FITTED, ProfileSchema, Sees, check_decision, seen_by, thresholds_of
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -330,6 +330,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
         model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
     several = {} if arguments.views == 1 else {"views": arguments.views}
     check_bounds(model, arguments.bounds | several | arguments.decisions)
+    if arguments.decision != "joint":
+        check_decision(arguments.decision, getattr(model.config, "value_weights", None))
     if arguments.min_precision is not None:
         thresholds_of(schema, getattr(model.config, "precision_thresholds", None), arguments.min_precision)
     if arguments.calibrate and not hasattr(model.config, "temperatures"):
