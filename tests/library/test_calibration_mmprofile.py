@@ -261,6 +261,9 @@ def test_weights_of_values_decide_where_they_were_fitted():
     likely = [marginal_profile(SCHEMAS["alike"], answer["probabilities"], weights) for answer in found]
     assert [answer["profile"] for answer in found] == likely
     assert [(one["preference_a"], one["preference_b"]) for one in likely] == [("Tr", "False")] * 3
+    found = profile_users(model, tokenizer, inputs, decision="marginal")
+    likely_alone = [marginal_profile(SCHEMAS["alike"], answer["probabilities"]) for answer in found]
+    assert [answer["profile"] for answer in found] == likely_alone != likely
     model.config.calibrated_views = 8  # a single view has no part of what was fitted on eight
     found, plain = (profile_users(model, tokenizer, inputs, decision=how) for how in ("weighted", "marginal"))
     assert [answer["profile"] for answer in found] == [answer["profile"] for answer in plain] != likely
