@@ -11,7 +11,8 @@ import numpy as np
 from .configuration_mmprofile import Profile, ProfileSchema
 
 Probabilities = Mapping[str, Mapping[str, float]]  # attribute key -> value -> probability, as of `ProfilePrediction`
-DECISIONS = ("joint", "marginal")
+DECISIONS = ("joint", "marginal", "weighted")
+HOW_TO_FIT = "predict.py --model FOLDER --dataset CORPUS --split validation --output OUTPUT --calibrate true"
 BISECTIONS = 80  # halves the widest bracket of shifts, some 1e5, below what a float tells apart
 
 
@@ -119,16 +120,37 @@ def calibrated(
     return found
 
 
-def marginal_profile(schema: ProfileSchema, probabilities: Probabilities) -> Profile:
+def marginal_profile(
+    schema: ProfileSchema,
+    probabilities: Probabilities,
+    value_weights: Mapping[str, Mapping[str, float]] | None = None,
+    power: float = 1,
+) -> Profile:
     """Each attribute's most probable value by itself, or values, as many as it takes, in schema order; the first of
-    equals."""
+    equals.
+
+    Args:
+        schema: of the attributes.
+        probabilities: of a user, calibrated where there are weights.
+        value_weights: attribute key -> value -> what its probability is multiplied by, raised to the power; 1 for
+            what is missing.
+        power: the user's of `view_powers`.
+    """
     profile: Profile = {}
     for attribute in schema.attributes:
-        shares = probabilities[attribute.key]
-        likely = sorted(attribute.values, key=lambda value: -shares[value])[: attribute.count]
-        chosen = sorted(likely, key=attribute.values.index)
-        profile[attribute.key] = chosen[0] if attribute.count == 1 else chosen
+        weights = (value_weights or {}).get(attribute.key, {})
+        by = [[probabilities[attribute.key][value] * weights.get(value, 1) ** power for value in attribute.values]]
+        (chosen,) = likely_values(np.array(by), attribute.count)
+        values = [value for value, is_chosen in zip(attribute.values, chosen, strict=True) if is_chosen]
+        profile[attribute.key] = values[0] if attribute.count == 1 else values
     return profile
+
+
+def likely_values(shares: np.ndarray, count: int) -> np.ndarray:
+    """(users, values), bool: the highest so many of each user, the first of equals."""
+    chosen = np.zeros(shares.shape, bool)
+    np.put_along_axis(chosen, np.argsort(-shares, axis=1, kind="stable")[:, :count], True, axis=1)
+    return chosen
 
 
 def probability_table(probabilities: Sequence[Probabilities], attribute) -> np.ndarray:
@@ -161,7 +183,7 @@ def thresholds_of(
     if precision_thresholds is None:
         raise ValueError(
             f"min_precision={min_precision} needs thresholds fitted on a development split, and this model has none:"
-            " predict.py --model FOLDER --dataset CORPUS --split validation --output OUTPUT --calibrate true fits them"
+            f" {HOW_TO_FIT} fits them"
         )
     found = {}
     for key in schema.keys:
@@ -169,6 +191,17 @@ def thresholds_of(
         reached = [least for precision, least in of_precisions.items() if float(precision) >= min_precision]
         found[key] = min(reached, default=np.inf)
     return found
+
+
+def check_decision(decision: str, value_weights: Mapping | None) -> None:
+    """Raises a `ValueError` where there is no such decision, or nothing is fitted for it."""
+    if decision not in DECISIONS:
+        raise ValueError(f"profiles are decided as one of {list(DECISIONS)}, got {decision!r}")
+    if decision == "weighted" and value_weights is None:
+        raise ValueError(
+            "decision='weighted' needs weights fitted on a development split, and this model has none:"
+            f" {HOW_TO_FIT} fits them"
+        )
 
 
 def sure_parts(profile: Profile, probabilities: Probabilities, thresholds: Mapping[str, float]) -> Profile:

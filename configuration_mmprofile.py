@@ -375,6 +375,17 @@ def _check_precision_thresholds(schema: ProfileSchema, given: Any) -> None:
             )
 
 
+def _check_value_weights(schema: ProfileSchema, given: Any) -> None:
+    values = {attribute.key: set(attribute.values) for attribute in schema.attributes}
+
+    def fits(key: str, weights: Any) -> bool:
+        known = isinstance(weights, Mapping) and set(weights) <= values.get(key, set())
+        return known and all(map(_positive, weights.values()))
+
+    if not isinstance(given, Mapping) or not all(fits(key, weights) for key, weights in given.items()):
+        raise ValueError(f"value_weights are positive numbers by {list(values)} and values, got {reprlib.repr(given)}")
+
+
 def _check_calibrated_views(_, given: Any) -> None:
     if type(given) is not int or given < 2:
         raise ValueError(f"calibrated_views is a whole number of at least 2, or None, got {given!r}")
@@ -400,6 +411,7 @@ FITTED = {
     "temperatures": _check_positive,
     "odds_powers": _check_positive,
     "calibrated_views": _check_calibrated_views,
+    "value_weights": _check_value_weights,
     "precision_thresholds": _check_precision_thresholds,
 }
 
@@ -426,6 +438,8 @@ class MMProfileConfig(PreTrainedConfig):
         calibrated_views: of how many views a user the product had on which the two were fitted, at least 2; with other
             numbers they are others, see `calibration_mmprofile.view_powers`. None: they were fitted on
             one view, or on another combination, and hold for any number.
+        value_weights: attribute key -> value -> what its calibrated probability is multiplied by where profiles are
+            decided as "weighted", fitted likewise. None: not fitted, and that decision is refused.
         precision_thresholds: attribute key -> precision, as text, e.g. "0.9" -> the least calibrated probability with
             which a value is decided so that this share of them is right, fitted likewise; an attribute has no entry
             for a precision that it does not reach. None: not fitted, and `min_precision` is refused.
@@ -456,6 +470,7 @@ class MMProfileConfig(PreTrainedConfig):
     temperatures: dict[str, float] | None = None
     odds_powers: dict[str, float] | None = None
     calibrated_views: int | None = None
+    value_weights: dict[str, dict[str, float]] | None = None
     precision_thresholds: dict[str, dict[str, float]] | None = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True

@@ -13,7 +13,14 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
-from .calibration_mmprofile import DECISIONS, calibrated, marginal_profile, sure_parts, thresholds_of, view_powers
+from .calibration_mmprofile import (
+    calibrated,
+    check_decision,
+    marginal_profile,
+    sure_parts,
+    thresholds_of,
+    view_powers,
+)
 from .configuration_mmprofile import FITTED, MMProfileConfig, Profile, ProfileSchema
 from .fusion_mmprofile import Fusion, join_views
 from .processing_mmprofile import max_profile_tokens
@@ -290,7 +297,8 @@ def profile_users(
         tokenizer: the processor's.
         batch: as the processor's `pad_users` returns it.
         decision: "joint", the profile that is most probable as a whole, or "marginal", of each attribute the value, or
-            values, most probable by themselves: more of them are right, and no proof is of the whole.
+            values, most probable by themselves: more of them are right, and no proof is of the whole. "weighted" is
+            that with each value's probability weighed for more Macro-F1, see `value_weights` of `MMProfileConfig`.
         min_precision: the share of values, above 0 and below 1, that are to be right where one is decided; see
             `precision_thresholds` of `MMProfileConfig`.
         options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
@@ -310,9 +318,8 @@ def profile_users(
         ValueError: as `generate_profiles`, or if there is no such decision, `min_precision` is out of range, or
             nothing is fitted for it.
     """
-    if decision not in DECISIONS:
-        raise ValueError(f"profiles are decided as one of {list(DECISIONS)}, got {shown(decision)}")
     schema, fitted = _schema_and_fitted(model.config, options.get("schema"))
+    check_decision(decision, fitted["value_weights"])
     thresholds = (
         None if min_precision is None else thresholds_of(schema, fitted["precision_thresholds"], min_precision)
     )
@@ -332,8 +339,11 @@ def profile_users(
     plain = [predictions[user].probabilities for user in there]
     shares = calibrated(schema, plain, fitted["temperatures"], fitted["odds_powers"], weights)
     answers = [{"error": problem} for _ in predictions]
-    for user, probabilities in zip(there, shares, strict=True):
-        answers[user] = _answer(predictions[user], schema, probabilities, decision, thresholds)
+    for user, probabilities, power in zip(there, shares, weights, strict=True):
+        of_values = fitted["value_weights"] if decision == "weighted" else None
+        likely = marginal_profile(schema, probabilities, of_values, power)
+        profile = predictions[user].profile if decision == "joint" else likely
+        answers[user] = _answer(predictions[user], schema, profile, probabilities, thresholds)
     return answers
 
 
@@ -346,9 +356,8 @@ def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[Prof
     return own, {name: getattr(config, name, None) for name in FITTED}
 
 
-def _answer(found, schema, probabilities, decision, thresholds) -> dict:
+def _answer(found, schema, profile, probabilities, thresholds) -> dict:
     explored = [(found.profile, found.log_probability), *found.runners_up]
-    profile = found.profile if decision == "joint" else marginal_profile(schema, probabilities)
     others = [(other, score) for other, score in explored if other != profile]
     decided = {} if thresholds is None else {"decided": sure_parts(profile, probabilities, thresholds)}
     answer = {

@@ -18,7 +18,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # for editors, the same names once more; a test holds both lists together
     from calibration_mmprofile import DECISIONS as DECISIONS
     from calibration_mmprofile import calibrated as calibrated
+    from calibration_mmprofile import check_decision as check_decision
     from calibration_mmprofile import confidence as confidence
+    from calibration_mmprofile import likely_values as likely_values
     from calibration_mmprofile import marginal_profile as marginal_profile
     from calibration_mmprofile import probability_table as probability_table
     from calibration_mmprofile import tempered as tempered
@@ -83,7 +85,9 @@ _NAMES = {
     "calibration_mmprofile": (
         "DECISIONS",
         "calibrated",
+        "check_decision",
         "confidence",
+        "likely_values",
         "marginal_profile",
         "probability_table",
         "tempered",

@@ -55,7 +55,7 @@ from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import FITTED, ProfileSchema, Sees, seen_by, thresholds_of
+from mmprofile import FITTED, ProfileSchema, Sees, check_decision, seen_by, thresholds_of
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -357,6 +357,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     check_bounds(model, asked if views == 1 else asked | {"views": arguments.views})
     if arguments.keep_encodings and not hasattr(model, "encode"):
         raise ValueError(f"--keep_encodings is of models that encode, {arguments.model!r} has no encoder of its own")
+    if arguments.decision != "joint":
+        check_decision(arguments.decision, getattr(model.config, "value_weights", None))
     if arguments.min_precision is not None:
         thresholds_of(schema, getattr(model.config, "precision_thresholds", None), arguments.min_precision)
     if arguments.calibrate and not hasattr(model.config, "temperatures"):
@@ -438,7 +440,8 @@ def predict_to_folder(
             of = f"{Path(arguments.dataset).name}{split}, {len(users)} users"
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         if arguments.calibrate and results["predicted"]:
-            views = users.view_counts.tolist() if arguments.combination == "product" else [1] * len(users)
+            combination = arguments.combination or model.config.combination
+            views = users.view_counts.tolist() if combination == "product" else [1] * len(users)
             results |= calibrate_model(folder, schema, Path(arguments.model), views)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):

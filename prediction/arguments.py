@@ -8,7 +8,7 @@ from typing import Literal
 from cli.flags import check_choice, check_given, check_least, flag
 from files.unreadable_photos import ON_BAD_PHOTO
 
-DECISIONS = ("joint", "marginal")  # as of `mmprofile.DECISIONS`, which takes seconds to import
+DECISIONS = ("joint", "marginal", "weighted")  # as of `mmprofile.DECISIONS`, which takes seconds to import
 COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`
 GONE = ("keep", "remove")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -65,7 +65,9 @@ class PredictionArguments:
     num_return_profiles: int = flag(5, "profiles to explore at least, where the bounds allow it")
     min_coverage: float = flag(0.0, "explore profiles of this share of the probability mass, 0 to 1, at least")
     decision: str = flag(
-        "joint", "profile: the most probable as a whole, proved; marginal: of each attribute the most probable value"
+        "joint",
+        "profile: the most probable as a whole, proved; marginal: of each attribute the most probable value; weighted:"
+        " these, weighed for more Macro-F1",
     )
     min_precision: float | None = flag(
         None, "share of values to be right, above 0 and below 1: column decided has no value that is not sure enough"
@@ -112,8 +114,8 @@ class PredictionArguments:
             raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
         if self.min_precision is not None and not 0 < self.min_precision < 1:
             raise ValueError(f"min_precision is above 0 and below 1, got {self.min_precision}")
-        if self.calibrate and self.min_precision is not None:
-            raise ValueError("--calibrate fits what min_precision is decided by; predict again with it")
+        if self.calibrate and self.decisions:
+            raise ValueError(f"--calibrate fits what {self.decisions} needs; predict again with it")
         if self.calibrate and not Path(self.model).is_dir():
             raise ValueError(f"--calibrate writes to the model's folder, and {self.model!r} is none")
         check_choice(self, "dtype", DTYPES)

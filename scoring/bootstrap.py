@@ -61,10 +61,11 @@ def _draws(users: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 def _named(profiles: Sequence[Profile], schema: ProfileSchema) -> np.ndarray:
     """(users, values of all attributes), whether the profile names the value."""
-    return np.hstack([_named_of(profiles, attribute) for attribute in schema.attributes])
+    return np.hstack([named_values(profiles, attribute) for attribute in schema.attributes])
 
 
-def _named_of(profiles: Sequence[Profile], attribute: ProfileAttribute) -> np.ndarray:
+def named_values(profiles: Sequence[Profile], attribute: ProfileAttribute) -> np.ndarray:
+    """(users, values), of one attribute; none of a profile in which it is not valid."""
     at = {value: column for column, value in enumerate(attribute.values)}
     named = np.zeros((len(profiles), len(at)), dtype=bool)
     for row, profile in enumerate(profiles):

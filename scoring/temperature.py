@@ -20,6 +20,8 @@ from mmprofile import (
     thresholds_of,
     view_powers,
 )
+from scoring.bootstrap import named_values
+from scoring.decisions import fit_value_weights
 from scoring.plots import calibration, values_of
 
 FITTED_ON = ["profile", "probabilities", "truth"]  # columns of predictions
@@ -42,7 +44,7 @@ def fit_calibration(rows: Sequence[Mapping], schema: ProfileSchema) -> dict[str,
 
     Returns:
         `temperatures`, `odds_powers`, `calibrated_views`, which is the most views that a row has, None where that is
-        1, and `precision_thresholds`.
+        1, `value_weights` and `precision_thresholds`.
 
     Raises:
         ValueError: if no row has a prediction.
@@ -58,7 +60,10 @@ def fit_calibration(rows: Sequence[Mapping], schema: ProfileSchema) -> dict[str,
         if attribute.count == 1:
             fitted["odds_powers"][attribute.key] = power
     after = recalibrated(answered, schema, fitted)
-    return fitted | {"precision_thresholds": {key: precision_thresholds(after, key) for key in schema.keys}}
+    return fitted | {
+        "value_weights": {attribute.key: fit_value_weights(after, attribute) for attribute in schema.attributes},
+        "precision_thresholds": {key: precision_thresholds(after, key) for key in schema.keys},
+    }
 
 
 def fit_attribute(
@@ -75,7 +80,7 @@ def fit_attribute(
         fitted_on: of `view_powers`; None: the same whatever the views.
     """
     shares = probability_table([row["probabilities"] for row in rows], attribute)
-    true, weights = true_values(rows, attribute), _weights(rows, fitted_on)
+    true, weights = named_values([row["truth"] for row in rows], attribute), _weights(rows, fitted_on)
     low, high = np.log(TEMPERATURES)
 
     def cost(exponents: Sequence[float]) -> float:
@@ -99,11 +104,6 @@ def fit_attribute(
 def _weights(rows: Sequence[Mapping], fitted_on: int | None) -> np.ndarray:
     """(users,), of `view_powers`."""
     return view_powers([row["views"] for row in rows], fitted_on, "product")
-
-
-def true_values(rows: Sequence[Mapping], attribute: ProfileAttribute) -> np.ndarray:
-    """(users, values), whether the true profile has the value."""
-    return np.array([[v in values_of(row["truth"], attribute.key) for v in attribute.values] for row in rows])
 
 
 def negative_log_likelihood(

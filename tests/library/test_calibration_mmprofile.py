@@ -130,6 +130,10 @@ def test_the_marginal_profile_has_of_each_attribute_what_is_likely_by_itself():
     assert marginal_profile(SCHEMA, ANSWER) == {"pet": "cat", "trips": ["sea", "hills"]}
     other = {"pet": {"cat": 0.5, "dog": 0.5}, "trips": {"sea": 0.2, "hills": 0.8, "city": 1.0}}
     assert marginal_profile(SCHEMA, other) == {"pet": "cat", "trips": ["hills", "city"]}
+    weights = {"pet": {"cat": 0.2}, "trips": {"city": 4.0, "sea": 1.5}}
+    assert marginal_profile(SCHEMA, ANSWER, weights) == {"pet": "dog", "trips": ["sea", "city"]}
+    assert marginal_profile(SCHEMA, ANSWER, weights, 0.5) == {"pet": "cat", "trips": ["sea", "city"]}
+    assert marginal_profile(SCHEMA, ANSWER, weights, 0) == marginal_profile(SCHEMA, ANSWER)
 
 
 def test_a_precision_between_two_is_read_at_the_higher_one():
@@ -243,5 +247,23 @@ def test_a_profile_decided_by_marginals_is_told_as_what_it_is():
         assert [r["text"] for r in other["runners_up"]] == [text for text in explored if text != other["text"]]
         kinds.add((same, other["log_probability"] is None))
     assert {same for same, _ in kinds} == {True, False}
-    with pytest.raises(ValueError, match=r"one of \['joint', 'marginal'\], got 'vote'"):
+    with pytest.raises(ValueError, match=r"one of \['joint', 'marginal', 'weighted'\], got 'vote'"):
         profile_users(model, tokenizer, inputs, decision="vote")
+
+
+def test_weights_of_values_decide_where_they_were_fitted():
+    model, tokenizer, inputs = model_and_inputs("alike")
+    with pytest.raises(ValueError, match="decision='weighted' needs weights fitted .*--calibrate true"):
+        profile_users(model, tokenizer, inputs, decision="weighted")
+    weights = {"preference_a": {"Tr": 1e30}, "preference_b": {"False": 1e30}}
+    model.config.value_weights = weights
+    found = profile_users(model, tokenizer, inputs, decision="weighted")
+    likely = [marginal_profile(SCHEMAS["alike"], answer["probabilities"], weights) for answer in found]
+    assert [answer["profile"] for answer in found] == likely
+    assert [(one["preference_a"], one["preference_b"]) for one in likely] == [("Tr", "False")] * 3
+    found = profile_users(model, tokenizer, inputs, decision="marginal")
+    likely_alone = [marginal_profile(SCHEMAS["alike"], answer["probabilities"]) for answer in found]
+    assert [answer["profile"] for answer in found] == likely_alone != likely
+    model.config.calibrated_views = 8  # a single view has no part of what was fitted on eight
+    found, plain = (profile_users(model, tokenizer, inputs, decision=how) for how in ("weighted", "marginal"))
+    assert [answer["profile"] for answer in found] == [answer["profile"] for answer in plain] != likely

@@ -208,6 +208,7 @@ FITTED = {
     "temperatures": {"stars": 1.5, "budget_range": 1},
     "odds_powers": {"stars": 0.8},
     "calibrated_views": 8,
+    "value_weights": {"budget_range": {"Low": 2.0, "High": 1}},
     "precision_thresholds": {"stars": {"0.9": 0.75}, "budget_range": {}},
 }
 
@@ -218,10 +219,10 @@ def test_a_config_keeps_what_was_fitted_and_one_without_it_has_none(tmp_path):
     assert {name: getattr(loaded, name) for name in FITTED} == FITTED
     settings = json.loads((tmp_path / "config.json").read_text())
     older = {name: value for name, value in settings.items() if name not in FITTED}
-    assert len(older) == len(settings) - 4
+    assert len(older) == len(settings) - 5
     (tmp_path / "config.json").write_text(json.dumps(older))
     loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert [getattr(loaded, name) for name in FITTED] == [None] * 4
+    assert [getattr(loaded, name) for name in FITTED] == [None] * 5
     assert MMProfileConfig.from_pretrained(tmp_path, temperatures={"stars": 2.0}).temperatures == {"stars": 2.0}
 
 
@@ -230,7 +231,7 @@ def test_what_was_fitted_goes_with_the_schema_that_it_is_of():
     config.profile_schema = same
     assert config.temperatures == FITTED["temperatures"]
     config.profile_schema = [{"name": "Stars", "values": ["1", "2"]}]
-    assert [getattr(config, name) for name in FITTED] == [None] * 4
+    assert [getattr(config, name) for name in FITTED] == [None] * 5
     config.temperatures = {"stars": 0.5}
 
 
@@ -244,6 +245,8 @@ def test_what_was_fitted_goes_with_the_schema_that_it_is_of():
         ),
         *(("precision_thresholds", value) for value in ({"age": {}}, {"stars": 0.5}, {"stars": {"0.9": 1.5}}, [1])),
         *(("odds_powers", value) for value in ({"age": 1.0}, {"stars": 0}, {"stars": None})),
+        *(("value_weights", value) for value in ({"age": {"1": 1.0}}, {"stars": {"6": 1.0}}, {"stars": {"1": 0}})),
+        *(("value_weights", value) for value in ({"stars": 1.0}, [1])),
         *(("calibrated_views", value) for value in (1, 0, 2.5, True, "8")),
         *(("precision_thresholds", {"stars": value}) for value in ({0.9: 0.5}, {"high": 0.5}, {"1": 0.5}, {"0": 0.5})),
     ],

@@ -93,7 +93,8 @@ def test_a_wanted_precision_fills_a_column(own, corpus, whole, tmp_path, capsys)
             {"calibrate": True, "model": "org/model"},
             "--calibrate writes to the model's folder, and 'org/model' is none",
         ),
-        ({"calibrate": True, "min_precision": 0.9}, "--calibrate fits what min_precision is decided by"),
+        ({"calibrate": True, "min_precision": 0.9}, "--calibrate fits what .'min_precision': 0.9. needs"),
+        ({"decision": "weighted"}, "decision='weighted' needs weights fitted"),
         ({"calibrate": True, "output": None, "show": 1}, "--output is needed"),
     ],
 )

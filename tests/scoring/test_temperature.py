@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmprofile import MMProfileConfig, ProfileAttribute, ProfileSchema, tempered
+from scoring.bootstrap import named_values
 from scoring.plots import calibration
 from scoring.temperature import (
     PRECISIONS,
@@ -14,7 +15,6 @@ from scoring.temperature import (
     negative_log_likelihood,
     precision_thresholds,
     recalibrated,
-    true_values,
 )
 from tests.toy_schemas import SCHEMAS
 
@@ -66,22 +66,26 @@ def named(attribute: ProfileAttribute, indices: np.ndarray) -> str | list[str]:
 @pytest.mark.parametrize("attribute", [STARS, TRIPS])
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.7, 4.0])
 def test_logits_times_a_factor_give_the_factor_back(attribute, factor):
-    temperature, power = fit_attribute(drawn_rows(factor, users=20_000), attribute)
-    assert temperature == pytest.approx(factor, rel=0.08)
-    assert power == pytest.approx(1, abs=0.08)
+    temperature, power = fit_attribute(drawn_rows(factor, users=8000), attribute)
+    assert temperature == pytest.approx(factor, rel=0.12)
+    assert power == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("power", [0.6, 1.6])
 def test_logits_to_a_power_give_the_power_back_and_a_temperature_alone_calibrates_them_less(power):
-    rows, test = drawn_rows(2.0, power, users=20_000), drawn_rows(2.0, power, seed=1)
+    rows, test = drawn_rows(2.0, power, users=8000), drawn_rows(2.0, power, seed=1)
     fitted = fit_calibration(rows, SCHEMA)
-    assert fitted["odds_powers"] == {"stars": pytest.approx(power, rel=0.1)}
-    assert fitted["temperatures"]["stars"] == pytest.approx(2, rel=0.1)
+    assert fitted["odds_powers"] == {"stars": pytest.approx(power, rel=0.12)}
+    assert fitted["temperatures"]["stars"] == pytest.approx(2, rel=0.15)
     alone = {"temperatures": {"stars": best_temperature(rows)}, "odds_powers": None, "calibrated_views": None}
     errors = [
         calibration(recalibrated(test, SCHEMA, one), SCHEMA)["stars"]["expected_error"] for one in (alone, fitted)
     ]
     assert errors[1] < 0.02 and errors[1] < 0.7 * errors[0]
+
+
+def true_values(rows: list[dict], attribute: ProfileAttribute) -> np.ndarray:
+    return named_values([row["truth"] for row in rows], attribute)
 
 
 def best_temperature(rows: list[dict]) -> float:
@@ -174,7 +178,7 @@ def test_what_was_fitted_is_kept_by_a_config_through_the_disk(tmp_path):
     fitted = fit_calibration(drawn_rows(2.0, users=250), SCHEMA)
     MMProfileConfig(profile_schema=SCHEMA, **fitted).save_pretrained(tmp_path)
     loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert len(fitted) == 4
+    assert len(fitted) == 5
     assert {name: getattr(loaded, name) for name in fitted} == fitted
     assert min(map(len, fitted["precision_thresholds"].values())) > 3
 
