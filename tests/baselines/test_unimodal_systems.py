@@ -27,7 +27,7 @@ def test_a_photo_changes_nothing_that_a_unimodal_system_predicts(name, tmp_path)
         (tmp_path / "users.jsonl").write_text(json.dumps(one | {"images": photos}))
         argv = ["--model", tmp_path / "model", "--dataset", tmp_path / "users.jsonl", "--output", tmp_path / "out"]
         predict.main([*map(str, argv), "--overwrite_output", "true", "--num_workers", "0"])
-        found.append(pq.read_table(tmp_path / "out" / "predictions").to_pylist())
+        found.append(pq.read_table(tmp_path / "out" / "predictions").drop_columns(["digest"]).to_pylist())
     assert found[0] == found[1] == found[2] and found[0][0]["text"]
 
 

@@ -40,7 +40,8 @@ def tiny_model(name: str, seed: int = 0, paradigm: str | None = None):
         model = system.tiny(processor, **{taken: options[taken] for taken in system.takes})
     views = views_of(name, paradigm)
     flags = {"system": name, "paradigm": paradigm or system.own_paradigm, "views": views, "num_beams": 2}
-    describe_system(model, processor, SimpleNamespace(**flags))
+    of_views = {"combination": "product", "view_reviews": 3, "decide_views": lambda *_: None}
+    describe_system(model, processor, SimpleNamespace(**flags, **of_views))
     return model.eval()
 
 

@@ -16,7 +16,7 @@ FORMS = {
     "one thread": ({}, {"threads": 1}),
     "little memory": ({"shuffle": True}, {"threads": 3, "memory_limit": "200MB"}),
 }
-HASH = "2ce6f885218b9b4283a5c5d09d55fe3f4184254739ca9be00ad288650c7490cb"
+HASH = "56a145e3ddd4888d6d4177295e1027787eac6ff83d29362085a7254f49bc7145"
 
 
 def fingerprint(corpus):

@@ -180,6 +180,9 @@ CHANGES_WEIGHTS = {
     "streaming": True,
 }
 CHANGES_ELSE = {
+    "combination": "test_how_views_are_combined_changes_no_training_but_by_states",
+    "view_reviews": "test_a_history_is_read_in_views_and_the_recipe_in_one",
+    "eval_views": "test_a_history_is_read_in_views_and_the_recipe_in_one",
     # name -> the test that shows it
     "dataset": "test_bad_runs_are_refused_before_the_first_step",
     "dataset_config": "test_a_configuration_of_the_corpus_can_be_chosen",

@@ -95,7 +95,7 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
     for module in (evaluations, training_results):
         monkeypatch.setattr(module, "evaluate_model", spy)
     run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
-    assert seen == [(3, 2, 3)] * 6  # development, and the test split under five conditions
+    assert seen == [(3, 2, 3)] * 5  # development, and the test split by the recipe, itself and under three conditions
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
 
 
