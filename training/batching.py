@@ -230,7 +230,7 @@ class UserExamples(torch.utils.data.Dataset):
             captions = review["captions"] or [None] * len(images)
             names = [photo_name(user_id, review, number, place) for place in range(len(images))]
             drawn = self._draw(list(zip(images, captions, names, strict=True)), self.num_images, rng)
-            photos += [DrawnPhoto(*photo, shown) for photo in drawn]
+            photos += [DrawnPhoto(image, caption, name, shown) for image, caption, name in drawn]
         return photos
 
     @staticmethod
