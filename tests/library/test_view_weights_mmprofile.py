@@ -56,7 +56,7 @@ def test_of_a_trained_model_a_search_that_explores_little_tells_the_same_weights
     inputs = {name: tensor[rows] for name, tensor in inputs_for(tokenizer).items()}
     options = {"tokenizer": tokenizer, "combination": combination, "views": [2, 3, 5], "output_view_weights": True}
     whole = model.generate_profiles(**inputs, **options, **EVERYTHING)
-    few = model.generate_profiles(**inputs, **options, num_return_profiles=1)
+    few = model.generate_profiles(**inputs, **options, num_return_profiles=1, expand_per_call=12)
     assert [one.coverage < 0.99 for one in few] == [True] * 3
     for one, other in zip(few, whole, strict=True):
         assert one.view_weights == pytest.approx(other.view_weights, abs=0.05)

@@ -15,7 +15,7 @@ from tests.prediction.test_updating import lines  # noqa: F401
 from tests.tiny_corpus import SCHEMA, png
 from tests.tiny_folder import save_tiny_folder
 
-VIEWS = {"views": "all", "num_reviews": 2}
+VIEWS = {"views": "all", "num_reviews": 2, "expand_per_call": 12}
 KEPT = VIEWS | {"keep_encodings": True}
 
 
