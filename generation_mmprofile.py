@@ -121,9 +121,9 @@ class ProfileGenerationMixin:
                 in 16 bits. It has the `users`, and the others' `predictions`, with None for these.
         """
         trie = self._trie(schema, tokenizer)
-        if expand_per_call is None and self.text_model.device.type == "cpu" and max(views or (), default=1) > 1:
-            expand_per_call = EXPAND_ON_CPU_IN_VIEWS
-        limits = self._limits(trie, num_return_profiles, expand_per_call, max_calls, max_decoder_tokens, min_coverage)
+        several = views is not None and any(count != 1 for count in views)
+        expand = _expansions(self.text_model.device, expand_per_call, several)
+        limits = self._limits(trie, num_return_profiles, expand, max_calls, max_decoder_tokens, min_coverage)
         if encoder_outputs is not None:
             encoded = checked_encoder_outputs(encoder_outputs, self.text_model.config.d_model)
         elif input_ids is None:
@@ -180,15 +180,15 @@ class ProfileGenerationMixin:
         self,
         trie: ProfileTrie,
         num_return_profiles: int,
-        expand_per_call: int | None,
+        expand: tuple[int, int],
         max_calls: int | None,
         max_decoder_tokens: float | None,
         min_coverage: float,
     ) -> SearchLimits:
-        """With the defaults where None is given; a `ValueError` where one is out of range."""
+        """Defaults where None is given, `expand` of `_expansions`; a `ValueError` where one is out of range."""
         limits = SearchLimits(
             num_return_profiles,
-            *_expansions(self.text_model.device, expand_per_call),
+            *expand,
             inf if max_calls is None else max_calls,
             PROFILES_PER_SEARCH * trie.longest if max_decoder_tokens is None else max_decoder_tokens,
             min_coverage,
@@ -407,9 +407,10 @@ def _mask_of(encoded: ModelOutput, given: torch.Tensor | None) -> torch.Tensor |
     return mask
 
 
-def _expansions(device: torch.device, asked: int | None) -> tuple[int, int]:
-    """Prefixes a call on the way to a first profile, and thereafter."""
-    default, wider = (EXPAND_ON_CPU, 1) if device.type == "cpu" else (EXPAND_ON_GPU, WIDER_WITH_A_PROFILE)
+def _expansions(device: torch.device, asked: int | None, in_views: bool = False) -> tuple[int, int]:
+    """Prefixes a call on the way to a first profile, and thereafter; `in_views` where a user has several."""
+    on_cpu = EXPAND_ON_CPU_IN_VIEWS if in_views else EXPAND_ON_CPU
+    default, wider = (on_cpu, 1) if device.type == "cpu" else (EXPAND_ON_GPU, WIDER_WITH_A_PROFILE)
     number = default if asked is None else asked
     return number, wider * number
 

@@ -183,15 +183,15 @@ class EndpointHandler:
         Returns:
             For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and
             whether it is `exact`, proved the most probable; with `min_precision`, `decided`, the profile with None for
-            what is not sure enough; `probabilities` (key -> value -> probability); the
-            share `coverage` of the probability mass that the profiles explored have; `runners_up`; `image_weights`, a
-            number for each photo sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`;
-            and `tokens_left_out` of texts that were too long, with a sentence in `problems`, as of reviews that were
-            not read. Of several users, one of whom the model computes what is not finite has a sentence in `error` in
-            place of a profile. With `explain` also `review_effects` and `photo_effects`, one for each sent: by how
-            much the profile's `log_probability` falls without it, its `share` of all falls, by how much the
-            `probabilities` of the chosen values fall, and which values are `changed`; None where nothing would be
-            left to read, or for those beyond so many, which `problems` say.
+            what is not sure enough; `probabilities` (key -> value -> probability); the share `coverage` of the
+            probability mass that the profiles explored have; `runners_up`; `image_weights`, a number for each photo
+            sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`; and `tokens_left_out`
+            of texts that were too long, with a sentence in `problems`, as of reviews that were not read. Of several
+            users, one of whom the model computes what is not finite has a sentence in `error` in place of a profile.
+            With `explain` also `review_effects` and `photo_effects`, one for each sent: by how much the profile's
+            `log_probability` falls without it, its `share` of all falls, by how much the `probabilities` of the chosen
+            values fall, and which values are `changed`; None where nothing would be left to read, or for those beyond
+            so many, which `problems` say.
 
         Raises:
             ValueError: if the request is not valid or asks for too much, or a single user's numbers are not finite; it

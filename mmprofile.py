@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from user_histories_mmprofile import REVIEW_FIELDS as REVIEW_FIELDS
     from user_histories_mmprofile import UserView as UserView
     from user_histories_mmprofile import cut_history as cut_history
+    from user_histories_mmprofile import photos_of_parts as photos_of_parts
     from user_histories_mmprofile import split_reviews as split_reviews
     from user_histories_mmprofile import user_views as user_views
     from user_views_mmprofile import UserViews as UserViews
@@ -126,7 +127,14 @@ _NAMES = {
     "texts_mmprofile": ("MASK_TOKEN", "SECTION_MARKS", "shown"),
     "user_deletions_mmprofile": ("EncodedHistory", "encode_deletions"),
     "user_explanations_mmprofile": ("explain_user",),
-    "user_histories_mmprofile": ("REVIEW_FIELDS", "UserView", "cut_history", "split_reviews", "user_views"),
+    "user_histories_mmprofile": (
+        "REVIEW_FIELDS",
+        "UserView",
+        "cut_history",
+        "photos_of_parts",
+        "split_reviews",
+        "user_views",
+    ),
     "user_views_mmprofile": ("UserViews",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from .texts_mmprofile import shown
 
@@ -44,6 +44,17 @@ def cut_history(reviews: int, num_reviews: int, views: int | None = None) -> lis
         return [range(min(reviews, num_reviews))] if reviews else []
     ends = [0, *range((reviews - 1) % num_reviews + 1, reviews + 1, num_reviews)] if reviews else [0]
     return [range(first, end) for first, end in pairwise(ends)][:views]
+
+
+def photos_of_parts(photos_of: Sequence[int], parts: Sequence[range]) -> list[range]:
+    """Which of a user's photos, those of each review one behind the other, each part of the reviews has.
+
+    Args:
+        photos_of: of each review, how many.
+        parts: of `cut_history`.
+    """
+    ends = [0, *accumulate(photos_of)]
+    return [range(ends[part.start], ends[part.stop]) for part in parts]
 
 
 def split_reviews(reviews: Sequence) -> tuple[list, list, list, list[int]] | None:
@@ -98,8 +109,7 @@ def user_views(
         places = [range(number, len(images), len(parts)) for number in range(len(parts))]
         notes = [captions[number :: len(parts)] for number in range(len(parts))]
     else:
-        ends = [sum(photos_of[:place]) for place in range(len(reviews) + 1)]
-        places = [range(ends[part.start], ends[part.stop]) for part in parts]
+        places = photos_of_parts(photos_of, parts)
         notes = [captions[place.start : place.stop] for place in places]
     return [
         UserView(

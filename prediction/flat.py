@@ -47,8 +47,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from files.output_files import WriteFailure, only_run, remove_unfinished, replacing
-from prediction.store import TABLE
+from files.output_files import WriteFailure, only_run, remove_unfinished
+from prediction.store import TABLE, write_parquet
 from prediction.stored import SHARD, shard_paths
 
 SOURCE = b"predictions_sha256"  # of a table's file: the digest of the file that it was made of
@@ -91,10 +91,7 @@ def write_table(folder: str | os.PathLike) -> int:
             continue
         table = flat_table(pq.read_table(source))
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), SOURCE: digest})
-        with replacing(target) as temporary, open(temporary, "wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
+        write_parquet(target, table)
         written += 1
     return written
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from files.output_files import UNFINISHED, read_json, remove_unfinished, write_json
 from mmprofile import shown
 from prediction.encodings import encodings_path
-from prediction.store import COUNTED, RESULTS, ROOM, RUN, STAGE, count_rows, write_table
+from prediction.store import COUNTED, RESULTS, ROOM, RUN, STAGE, count_rows, write_parquet
 from prediction.updating import mend
 
 FORGETTING = "forgetting.json"
@@ -68,7 +68,7 @@ def finish_forgetting(folder: str | os.PathLike) -> list[str]:
         table = pq.read_table(path)
         left = table.filter(pc.invert(pc.is_in(table["user_id"], forgotten)))
         if len(left) < len(table):
-            write_table(path, left)
+            write_parquet(path, left)
     for user_id in ids:
         encodings_path(folder, user_id).unlink(missing_ok=True)
     _count_again(folder)

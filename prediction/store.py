@@ -167,7 +167,7 @@ class PredictionFolder:
             rows: for each row number of the shard the columns' values; those that are missing are null.
         """
         columns = [{"user_id": self.ids[r], "digest": self.digests[r], **rows[r]} for r in self.shards[shard]]
-        write_table(self.path(shard), pa.Table.from_pylist(columns, schema=noted(self.schema, self.notes)))
+        write_parquet(self.path(shard), pa.Table.from_pylist(columns, schema=noted(self.schema, self.notes)))
 
     def read(self, columns: list[str] | None = None) -> Iterator[dict]:
         """The rows of all shards, which are finished, in the input's order."""
@@ -176,7 +176,7 @@ class PredictionFolder:
                 yield from batch.to_pylist()
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_parquet(path: Path, table: pa.Table) -> None:
     """Writes a Parquet file; it stands whole or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         pq.write_table(table, file)

@@ -22,7 +22,7 @@ from files.output_files import remove_unfinished, replacing, write_json
 from mmprofile import Profile
 from prediction.encodings import keep_encodings_of
 from prediction.notes import noted
-from prediction.store import ROOM, RUN, STAGE, PredictionFolder, check_columns, write_table
+from prediction.store import ROOM, RUN, STAGE, PredictionFolder, check_columns, write_parquet
 
 COMPUTED = "computed"
 GONE_FILE = "gone.parquet"  # among the predictions: of users that are no longer in the input
@@ -149,7 +149,7 @@ def _write(path: Path, table: pa.Table, places: Sequence[Place], tables) -> None
     """Writes a file, or takes the old one where it is the same."""
     old = places[0][0]
     if not tables(old).equals(table):
-        write_table(path, table)
+        write_parquet(path, table)
         return
     with replacing(path) as temporary:
         try:

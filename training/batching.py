@@ -11,7 +11,7 @@ from datasets import Dataset, Features, Image
 from datasets import List as ListFeature
 
 from corpora.checks import review_fields
-from mmprofile import EncodedText, Profile, ProfileSchema, Sees, cut_history, join_padded
+from mmprofile import EncodedText, Profile, ProfileSchema, Sees, cut_history, join_padded, photos_of_parts
 from systems.system import target_classes
 from training.forged_lines import LEADS, forge
 from training.objectives import View, check_probability, mask_captions, mask_pixels, mask_profile, text_parts
@@ -40,11 +40,12 @@ class Example:
         """Of so many reviews each, see `cut_history`; None: all is one view."""
         if view_reviews is None:
             return [self]
-        found, ends = [], [sum(self.photos_of[:place]) for place in range(len(self.reviews) + 1)]
-        for part in cut_history(len(self.reviews), view_reviews, views):
-            photos = slice(ends[part.start], ends[part.stop])
+        found, parts = [], cut_history(len(self.reviews), view_reviews, views)
+        for part, photos in zip(parts, photos_of_parts(self.photos_of, parts), strict=True):
             of_photos = {
-                name: value and value[photos] for name in OF_PHOTOS if (value := getattr(self, name)) is not None
+                name: value and value[photos.start : photos.stop]
+                for name in OF_PHOTOS
+                if (value := getattr(self, name)) is not None
             }
             reviews, counts = (values[part.start : part.stop] for values in (self.reviews, self.photos_of))
             found.append(replace(self, reviews=reviews, photos_of=counts, **of_photos))

@@ -9,9 +9,9 @@ from files.checkpoint_files import set_config_fields
 from mmprofile import FITTED
 from scoring.evaluation import evaluate_probabilities
 from scoring.temperature import fit_calibration
-from training.agreement import Agreement, CheckedLoader, on_main
+from training.agreement import Agreement, on_main
 from training.arguments import JointTrainingArguments
-from training.data import evaluation_loader
+from training.data import checked_loader
 from training.photo_cache import PhotoCache
 
 
@@ -34,10 +34,9 @@ def calibrate(
         return
     for name in FITTED:  # of a run that was stopped behind this
         setattr(model.config, name, None)
-    loader = accelerator.prepare(evaluation_loader(split, processor, arguments, cache=cache, history=True))
-    checked = CheckedLoader(loader, agreement)
+    loader = checked_loader(split, processor, arguments, accelerator, agreement, cache=cache, history=True)
     model = model.to(accelerator.device)
-    rows = evaluate_probabilities(model, checked, processor, accelerator, "development, probabilities")
+    rows = evaluate_probabilities(model, loader, processor, accelerator, "development, probabilities")
     rows = [row for row in rows if row["problem"] is None]
     if not rows:
         return

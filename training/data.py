@@ -16,6 +16,7 @@ from corpora.digest import corpus_digest
 from corpora.opening import open_beside_stream, open_corpus, photo_folder
 from corpora.shards import Shards
 from mmprofile import ProfileSchema, seen_by
+from training.agreement import Agreement, CheckedLoader
 from training.arguments import JointTrainingArguments
 from training.batching import EvaluationCollator, JointCollator, UserExamples, review_lengths
 from training.photo_cache import PhotoCache, Photos
@@ -255,6 +256,24 @@ def evaluation_loader(
     examples = UserExamples(split, schema, number, arguments.num_images, **photos, readable=readable)
     collator = EvaluationCollator(processor, seen_by(arguments), system.needs_classes, size, views)
     return DataLoader(examples, batch_size, collate_fn=collator, **worker_options(arguments))
+
+
+def checked_loader(
+    split: Dataset,
+    processor,
+    arguments: JointTrainingArguments,
+    accelerator: Accelerator,
+    agreement: Agreement | None = None,
+    **shown,
+) -> Any:
+    """`evaluation_loader`, prepared, whose batches every process asks for alike.
+
+    Args:
+        agreement: of a run that may be stopped.
+        shown: further arguments of `evaluation_loader`.
+    """
+    loader = accelerator.prepare(evaluation_loader(split, processor, arguments, **shown))
+    return CheckedLoader(loader, agreement) if agreement else loader
 
 
 def worker_options(arguments: JointTrainingArguments) -> dict:

@@ -4,9 +4,9 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from scoring.deletion import USERS, deletion_test
-from training.agreement import Agreement, CheckedLoader
+from training.agreement import Agreement
 from training.arguments import JointTrainingArguments
-from training.data import evaluation_loader
+from training.data import checked_loader
 from training.photo_cache import PhotoCache
 
 
@@ -26,8 +26,7 @@ def measure_faithfulness(
         as of `training.results.evaluate_saved`.
     """
     users = split.select(range(min(USERS, len(split))))
-    loader = accelerator.prepare(evaluation_loader(users, processor, arguments, cache=cache))
-    checked = CheckedLoader(loader, agreement) if agreement else loader
+    loader = checked_loader(users, processor, arguments, accelerator, agreement, cache=cache)
     name = f"{arguments.test_split}, deletions"
-    found = deletion_test(model.to(accelerator.device), checked, processor, accelerator, name)
+    found = deletion_test(model.to(accelerator.device), loader, processor, accelerator, name)
     return {"test_faithfulness": found} if found else {}

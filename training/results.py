@@ -24,10 +24,10 @@ from scoring.evaluation import (
 )
 from scoring.plots import calibration, plot_calibration, plot_confusion, values_of
 from scoring.reporting import format_table, plot_curves
-from training.agreement import Agreement, CheckedLoader
+from training.agreement import Agreement
 from training.arguments import JointTrainingArguments
 from training.batching import UserExamples
-from training.data import evaluation_loader, shortened_texts
+from training.data import checked_loader, evaluation_loader, shortened_texts
 from training.forged_lines import agreement
 from training.model_card import MAJORITY_ROW, REVIEWS_ROW, write_model_card
 from training.photo_cache import PhotoCache
@@ -81,17 +81,16 @@ def evaluate_saved(
     model, sees = model.to(accelerator.device), seen_by(arguments)
     history = find_system(arguments.system).reads_views
 
-    def prepared(history: bool, **condition) -> Any:
-        shown = {"cache": cache, "history": history, **condition}
-        loader = accelerator.prepare(evaluation_loader(split, processor, arguments, **shown))
-        return CheckedLoader(loader, agreement) if agreement else loader
+    def loader(**shown) -> Any:
+        return checked_loader(split, processor, arguments, accelerator, agreement, cache=cache, **shown)
 
     def answered(name: str, **condition) -> list[dict]:
-        return evaluate_probabilities(model, prepared(history, **condition), processor, accelerator, name)
+        users = loader(history=history, **condition)
+        return evaluate_probabilities(model, users, processor, accelerator, name)
 
     def written(name: str, **condition) -> Evaluation:
         how = arguments.num_beams, name, arguments.constrained_beams
-        return evaluate_model(model, prepared(False, **condition), processor, accelerator, *how)
+        return evaluate_model(model, loader(**condition), processor, accelerator, *how)
 
     tests, rows = {}, answered("test, probabilities")
     if history:
@@ -155,11 +154,10 @@ def summarise_tests(
     Returns:
         In percent by row of the table, attribute key and "average" `test_f1`, and the averages by `AVERAGES`;
         likewise the ends of 95 % intervals, `test_intervals` of each figure and `test_differences` of what the model's
-        own row has more than each other (the recipe's more than those by the recipe);
-        `test_resolution`, half the width of such an interval of the model's
-        average, and `paired_half_width` of its difference from the reviews alone (the majority class where it sees
-        nothing else), in points; `test_forged_agreement`, `test_calibration` and what the texts were shortened to;
-        and of what they are, `test_corpus`.
+        own row has more than each other (the recipe's more than those by the recipe); `test_resolution`, half the
+        width of such an interval of the model's average, and `paired_half_width` of its difference from the reviews
+        alone (the majority class where it sees nothing else), in points; `test_forged_agreement`, `test_calibration`
+        and what the texts were shortened to; and of what they are, `test_corpus`.
     """
     own, split, schema = arguments.system, corpus[arguments.test_split], processor.profile_schema
     history = find_system(own).reads_views

@@ -4,6 +4,7 @@ a decoder that attends to all of them."""
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from transformers.modeling_outputs import BaseModelOutput
@@ -135,6 +136,16 @@ def test_views_that_are_not_the_rows_are_refused():
         model.generate_profiles(**inputs, tokenizer=tokenizer, views=[0, 3])
     with pytest.raises(ValueError, match=r"combined as one of \['product', 'mixture', 'states'\], got 'sum'"):
         model.generate_profiles(**inputs, tokenizer=tokenizer, combination="sum")
+
+
+def test_views_may_be_an_array():
+    tokenizer = unigram_tokenizer()
+    model, inputs = model_for(tokenizer, "alike", 3.0), inputs_for(tokenizer, 0, 6)
+    found, same = (
+        model.generate_profiles(**inputs, tokenizer=tokenizer, views=views, **PROVED)
+        for views in (VIEWS, np.array(VIEWS))
+    )
+    assert found == same
 
 
 def test_a_mixture_is_at_most_its_highest_view():

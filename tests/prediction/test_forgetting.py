@@ -114,7 +114,7 @@ def test_what_was_stopped_is_ended_by_the_same_command(output, monkeypatch, stop
 
         monkeypatch.setattr(forgetting, name, call)
 
-    for name in ("write_table", "write_json", "_count_again"):
+    for name in ("write_parquet", "write_json", "_count_again"):
         stopping(name)
     with pytest.raises(KeyboardInterrupt):
         forget(output, "u0", "u3")
