@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from user_histories_mmprofile import REVIEW_FIELDS as REVIEW_FIELDS
     from user_histories_mmprofile import UserView as UserView
     from user_histories_mmprofile import cut_history as cut_history
+    from user_histories_mmprofile import photo_weights as photo_weights
     from user_histories_mmprofile import photos_of_parts as photos_of_parts
     from user_histories_mmprofile import split_reviews as split_reviews
     from user_histories_mmprofile import user_views as user_views
@@ -131,6 +132,7 @@ _NAMES = {
         "REVIEW_FIELDS",
         "UserView",
         "cut_history",
+        "photo_weights",
         "photos_of_parts",
         "split_reviews",
         "user_views",

@@ -19,6 +19,7 @@ from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .texts_mmprofile import shown
+from .user_histories_mmprofile import photo_weights
 
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
@@ -44,9 +45,10 @@ class UserProfilingPipeline(Pipeline):
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
     `handler.py` and `app.py` do. What the model was not trained to see (`sees` of its config) is not used. Parameters,
     of the constructor or of a call, are those of `generate_profiles`, with `views` a number, the newest views alone,
-    or "all", the default; `min_precision` and `decision` of `profile_users`; `max_text_tokens`, `batch_size`, of
-    users, and `num_workers`; and `explain`, True for what each review and photo did: the profile is searched again
-    without each of them (see the model's `explain_user`).
+    or "all", the default, and `draws`, so many further views of reviews drawn at random; `min_precision` and
+    `decision` of `profile_users`; `max_text_tokens`, `batch_size`, of users, and `num_workers`; and `explain`, True
+    for what each review and photo did: the profile is searched again without each of them (see the model's
+    `explain_user`).
     """
 
     # Of the checkpoint, with methods beyond those of transformers' classes.
@@ -89,6 +91,7 @@ class UserProfilingPipeline(Pipeline):
         self,
         max_text_tokens: int | None = None,
         views: int | str | None = None,
+        draws: int | None = None,
         explain: bool | None = None,
         **generation,
     ) -> tuple[dict, dict, dict]:
@@ -96,11 +99,20 @@ class UserProfilingPipeline(Pipeline):
             raise ValueError(f'views are a number of at least 1, or "all", got {shown(views)}')
         if explain is not None and type(explain) is not bool:
             raise ValueError(f"explain is True or False, got {shown(explain)}")
-        reading = {"max_text_tokens": max_text_tokens, "views": views, "explain": explain}
+        if draws is not None and (type(draws) is not int or draws < 0):
+            raise ValueError(f"draws are a number of at least 0, got {shown(draws)}")
+        if draws and views == 1:
+            raise ValueError(f"draws={draws} are of a history in several views, and views=1 reads one")
+        reading = {"max_text_tokens": max_text_tokens, "views": views, "draws": draws, "explain": explain}
         return {name: value for name, value in reading.items() if value is not None}, generation, {}
 
     def preprocess(
-        self, user: Mapping, max_text_tokens: int | None = None, views: int | str = "all", explain: bool = False
+        self,
+        user: Mapping,
+        max_text_tokens: int | None = None,
+        views: int | str = "all",
+        draws: int = 0,
+        explain: bool = False,
     ) -> dict:
         """The user's `history`, as of `encode_history`, the number of images given, and whether to explain."""
         user = _without_pandas(user)
@@ -114,9 +126,11 @@ class UserProfilingPipeline(Pipeline):
             fields[name] = values = _as_list(name, values)
             if not isinstance(values, list | tuple):
                 raise ValueError(f"a user's {name} are a list, got {type(values).__name__}: {shown(values)}")
+        if draws and explain:
+            raise ValueError(f"explained is what each review did, and with draws={draws} several views have it")
         config = self.model.config
         most = None if views == "all" else views
-        cut = self.processor.cut_views(**fields, num_reviews=config.view_reviews, views=most)
+        cut = self.processor.cut_views(**fields, num_reviews=config.view_reviews, views=most, draws=draws)
         num_images = _num_images(fields)
         left_out = {"reviews_left_out": len(fields["reviews"]), "photos_left_out": num_images} if explain else {}
         history = self.processor.encode_history(config.sees, cut, max_text_tokens, **left_out)
@@ -144,8 +158,7 @@ class UserProfilingPipeline(Pipeline):
         weights = answer.get("image_weights")
         if weights is None:  # of an error, or a fusion that weighs none
             return answer
-        seen = dict(zip(positions, weights, strict=False))  # no weights at all: no photo was looked at
-        return answer | {"image_weights": [seen.get(position, 0.0) for position in range(num_images)]}
+        return answer | {"image_weights": photo_weights(positions, weights, num_images)}
 
     def get_iterator(self, users, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Answers one after the other. The library's own iterator pads no photos."""

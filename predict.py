@@ -16,9 +16,9 @@ Paths are relative to the file; absolute ones and `..` are taken on purpose, so 
 `captions` and `profile`, the true one as the model writes it (`{"stars": "4", ...}`), may be left out. A review may be
 an object with photos of its own, `{"text": "Good pizza.", "images": ["photos/1.jpg"], "captions": ["a pizza"]}`. A
 corpus, or a Parquet file, has a row for each user, as train.py reads it; reviews stand newest first. A model sees of a
-user what it was trained to see (`MMProfileConfig.sees`), and reads the whole history, three reviews after three or as
-many as it was trained with: the profile is that of all of these views together. `--views 1` is the paper's recipe, the
-three newest reviews alone.
+user what it was trained to see (`MMProfileConfig.sees`), and reads the whole history, as many reviews at a time as its
+configuration says (`view_reviews`): the profile is that of all of these views together. `--views 1 --num_reviews 3` is
+the paper's recipe, the three newest reviews alone.
 
 The answers are Parquet files, OUTPUT/predictions, one row a user in the input's order; a run that was killed goes on
 where it stopped when it is started again. A user who cannot be predicted (no review) has a row without a profile, and
@@ -55,7 +55,7 @@ from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import FITTED, ProfileSchema, Sees, check_decision, seen_by, thresholds_of
+from mmprofile import FITTED, ProfileSchema, Sees, check_decision, photo_weights, seen_by, thresholds_of
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -101,7 +101,7 @@ def describe_run(arguments: PredictionArguments, revision: str | None, users: Da
     """All that the answers depend on: digests of the model's files and of what the users have, and flags."""
     files = file_digests(checkpoint_folder(arguments.model, revision), code=arguments.trust_remote_code)
     names = ("dtype", "shard_users", *arguments.search, "num_reviews", "num_images", "views")
-    names += ("vectors",) * arguments.vectors + ("calibrate",) * arguments.calibrate
+    names += tuple(name for name in ("draws", "vectors", "calibrate") if getattr(arguments, name))
     flags = {name: getattr(arguments, name) for name in names}
     return {f"model's {name}": digest for name, digest in files.items()} | {"users": users.digest()} | flags
 
@@ -111,6 +111,12 @@ def views_read(arguments: PredictionArguments, config) -> int | None:
     if arguments.views is None:
         return None if hasattr(config, "view_reviews") else 1  # others make no profile of several
     return None if arguments.views == "all" else arguments.views
+
+
+def _draws(arguments: PredictionArguments, views: int | None) -> int:
+    if arguments.draws and views == 1:
+        raise ValueError(f"--draws {arguments.draws} is of a history in several views, and here it is one")
+    return arguments.draws
 
 
 def read_batches(
@@ -199,8 +205,7 @@ def columns_of(user: EncodedUser, answer: dict) -> dict:
         problems, answer = [*problems, answer["error"]], {}
     weights = answer.get("image_weights")
     if weights is not None:
-        seen = dict(zip(user.positions, weights, strict=False))  # no weights at all: no photo was looked at
-        weights = [seen.get(position, 0.0) for position in range(user.num_images)]
+        weights = photo_weights(user.positions, weights, user.num_images)
     notes = {"truth": user.profile, "photos_left_out": user.photos_left_out, "tokens_left_out": user.tokens_left_out}
     return answer | {"image_weights": weights, "problems": problems} | notes
 
@@ -349,6 +354,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
             arguments.dataset_revision,
             views,
             getattr(config, "view_reviews", NUM_REVIEWS),
+            _draws(arguments, views),
         )
         if accelerator.is_main_process:
             check_input(users, sees, arguments)

@@ -331,14 +331,16 @@ class MMProfileProcessor(ProcessorMixin):
         *,
         num_reviews: int,
         views: int | None = None,
+        draws: int = 0,
     ) -> list[UserView]:
-        """A user's history, cut in views, see `user_views`; arguments and errors as of `encode_views`."""
+        """A user's history, cut in views, see `user_views`; arguments and errors as of `encode_views`, and `draws`, so
+        many further views of reviews drawn at random."""
         photos_of = None
         if (split := split_reviews(reviews)) is not None:
             if images or captions:
                 raise ValueError("images and captions are the user's or the reviews', not both")
             reviews, images, captions, photos_of = split
-        return user_views(reviews, images, captions, photos_of, num_reviews, views)
+        return user_views(reviews, images, captions, photos_of, num_reviews, views, draws)
 
     def encode_views(
         self,

@@ -1,8 +1,10 @@
 """A user's history, reviews with photos of their own, and the views that a model reads it in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+
+import numpy as np
 
 from .texts_mmprofile import shown
 
@@ -29,7 +31,7 @@ class UserView:
     photos_of: list[int] | None = None
 
 
-def cut_history(reviews: int, num_reviews: int, views: int | None = None) -> list[range]:
+def cut_history(reviews: int, num_reviews: int, views: int | None = None, draws: int = 0) -> list[list[int]]:
     """Which of a user's reviews, newest first, each view has: every review once, the newest view first.
 
     Cut is from the oldest review on, so that one that is new changes the newest view alone, which has what is left
@@ -39,14 +41,37 @@ def cut_history(reviews: int, num_reviews: int, views: int | None = None) -> lis
         reviews: how many there are.
         num_reviews: of a view.
         views: so many at most, the newest; a single one has the `num_reviews` newest reviews. None: all.
+        draws: so many further views behind these, of reviews that they have, see `drawn_reviews`.
     """
     if views == 1:
-        return [range(min(reviews, num_reviews))] if reviews else []
+        return [list(range(min(reviews, num_reviews)))] if reviews else []
     ends = [0, *range((reviews - 1) % num_reviews + 1, reviews + 1, num_reviews)] if reviews else [0]
-    return [range(first, end) for first, end in pairwise(ends)][:views]
+    parts = [list(range(first, end)) for first, end in pairwise(ends)][:views]
+    return parts + drawn_reviews(sum(map(len, parts)), num_reviews, draws)
 
 
-def photos_of_parts(photos_of: Sequence[int], parts: Sequence[range]) -> list[range]:
+def drawn_reviews(reviews: int, num_reviews: int, draws: int) -> list[list[int]]:
+    """Which reviews views have that are drawn at random: cards are dealt, and all are dealt out before they are
+    shuffled again; a view that reaches into the next shuffle takes the first ones there that it has not.
+
+    The draw is a function of the numbers alone, so that it is always the same. Of what is a single view there is none.
+    """
+    if reviews <= num_reviews:
+        return []
+    rng, cards, found = np.random.default_rng(reviews), [], []
+    for _ in range(draws):
+        hand = cards[:num_reviews]
+        cards = cards[num_reviews:]
+        if len(hand) < num_reviews:
+            shuffled = rng.permutation(reviews).tolist()
+            more = [card for card in shuffled if card not in hand][: num_reviews - len(hand)]
+            cards = [card for card in shuffled if card not in more]
+            hand += more
+        found.append(sorted(hand))
+    return found
+
+
+def photos_of_parts(photos_of: Sequence[int], parts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Which of a user's photos, those of each review one behind the other, each part of the reviews has.
 
     Args:
@@ -54,7 +79,21 @@ def photos_of_parts(photos_of: Sequence[int], parts: Sequence[range]) -> list[ra
         parts: of `cut_history`.
     """
     ends = [0, *accumulate(photos_of)]
-    return [range(ends[part.start], ends[part.stop]) for part in parts]
+    return [[place for review in part for place in range(ends[review], ends[review + 1])] for part in parts]
+
+
+def photo_weights(positions: Iterable[int], weights: Iterable[float], photos: int) -> list[float]:
+    """A weight for each of a user's photos: the sum of those that it has in the views; 0 of one that no view has.
+
+    Args:
+        positions: among all of the user's, of the views' photos, view after view.
+        weights: of these; none where no photo was looked at.
+        photos: how many the user has.
+    """
+    found = [0.0] * photos
+    for position, weight in zip(positions, weights, strict=False):
+        found[position] += weight
+    return found
 
 
 def split_reviews(reviews: Sequence) -> tuple[list, list, list, list[int]] | None:
@@ -95,6 +134,7 @@ def user_views(
     photos_of: Sequence[int] | None,
     num_reviews: int,
     views: int | None = None,
+    draws: int = 0,
 ) -> list[UserView]:
     """A user's views, see `cut_history`; without a review one, of the photos and captions alone.
 
@@ -102,22 +142,24 @@ def user_views(
         reviews: newest first.
         images, captions: of all reviews.
         photos_of: of each review, how many of the images; None where whose they are is not known: then they are dealt
-            out to the views one by one.
+            out to the views one by one, and a view that is drawn has those of another.
     """
-    parts = cut_history(len(reviews), num_reviews, views) or [range(0)]
+    parts = cut_history(len(reviews), num_reviews, views, draws) or [[]]
     if photos_of is None or not reviews:
-        places = [range(number, len(images), len(parts)) for number in range(len(parts))]
-        notes = [captions[number :: len(parts)] for number in range(len(parts))]
+        windows = len(cut_history(len(reviews), num_reviews, views)) or 1
+        dealt = [slice(number % windows, None, windows) for number in range(len(parts))]
+        places = [list(range(len(images)))[of] for of in dealt]
+        notes = [captions[of] for of in dealt]
     else:
         places = photos_of_parts(photos_of, parts)
-        notes = [captions[place.start : place.stop] for place in places]
+        notes = [[captions[n] for n in place] for place in places]
     return [
         UserView(
-            list(reviews[part.start : part.stop]),
+            [reviews[n] for n in part],
             [images[n] for n in place],
             list(note),
             list(place),
-            None if photos_of is None else list(photos_of[part.start : part.stop]),
+            None if photos_of is None else [photos_of[n] for n in part],
         )
         for part, place, note in zip(parts, places, notes, strict=True)
     ]

@@ -47,12 +47,15 @@ class PredictionArguments:
         False, "fit the model's temperatures and thresholds on the true profiles, of a split for that, into its folder"
     )
 
-    num_reviews: int | None = flag(None, "reviews of a view; default: as many as the model was trained with")
+    num_reviews: int | None = flag(None, "reviews of a view; default: view_reviews of the model, or 3")
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
     views: int | Literal["all"] | None = flag(
         None,
         "the newest views of a user's history, of num_reviews reviews each, that are read; or all, the default of"
         " models that read more than one",
+    )
+    draws: int = flag(
+        0, "so many further views, of reviews drawn at random from those that are read; always the same ones"
     )
     combination: str | None = flag(
         None,
@@ -109,7 +112,7 @@ class PredictionArguments:
         check_choice(self, "decision", DECISIONS)
         check_least(self, 1, "num_reviews", "num_return_profiles", "max_calls", "expand_per_call", "batch_size")
         check_least(self, 1, "batches_at_once", "shard_users")
-        check_least(self, 0, "show", "num_images", "max_decoder_tokens", "num_workers")
+        check_least(self, 0, "show", "num_images", "draws", "max_decoder_tokens", "num_workers")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage is from 0 to 1, got {self.min_coverage}")
         if self.min_precision is not None and not 0 < self.min_precision < 1:

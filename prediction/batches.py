@@ -92,7 +92,7 @@ class EncodedUsers(torch.utils.data.Dataset):
             encoded.problems.append(str(error))
             return encoded
         encoded.user_id, encoded.num_images, encoded.profile = user.user_id, user.num_images, user.profile
-        views = [user] if size is None else user.in_views(size, self.users.views)
+        views = [user] if size is None else user.in_views(size, self.users.views, self.users.draws)
         if self.encodings is None:
             found = [self._encode(view, encoded) for view in views]
         else:

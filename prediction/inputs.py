@@ -62,9 +62,9 @@ class User:
     profile: Profile | None = None
     photos_of: list[int] | None = None
 
-    def in_views(self, num_reviews: int, views: int | None) -> list["User"]:
+    def in_views(self, num_reviews: int, views: int | None, draws: int = 0) -> list["User"]:
         """The user in parts that a model reads one by one, with their photos, see `user_views`."""
-        parts = user_views(self.reviews, self.images, self.captions, self.photos_of, num_reviews, views)
+        parts = user_views(self.reviews, self.images, self.captions, self.photos_of, num_reviews, views, draws)
         return [
             replace(
                 self,
@@ -90,12 +90,14 @@ class DatasetUsers:
         num_reviews: of a view.
         num_images: of each of these reviews.
         views: of a user, at most; None: as many as the history has.
+        draws: so many further views, drawn at random, see `cut_history`.
 
     Attributes:
         ids: of the users, in order.
         lengths: in characters, of the reviews taken.
         view_counts: (users,), how many views each one has.
-        views, view_reviews: of a user, at most, and of a view; the latter None where all of a user is one view.
+        views, draws, view_reviews: of a user, at most, drawn beside, and of a view; the last None where all of a user
+            is one view.
         has_profiles: whether the true profiles are known.
         has_labels: whether they are class labels; else they are texts.
         has_captions: whether a photo has a caption.
@@ -112,6 +114,7 @@ class DatasetUsers:
         num_reviews: int = NUM_REVIEWS,
         num_images: int = 1,
         views: int | None = 1,
+        draws: int = 0,
     ):
         self.dataset, self.schema = unified(dataset), schema
         profile = self.dataset.data.column("profile").type if "profile" in dataset.column_names else pa.null()
@@ -123,11 +126,11 @@ class DatasetUsers:
         elif self.has_profiles and set(given := [field.name for field in profile]) != set(schema.keys):
             raise ValueError(f"the model writes profiles of {list(schema.keys)}, the dataset has {given}")
         self.ids = _checked_ids(self.dataset.data.column("user_id").to_pylist(), "row")
-        self.views, self.view_reviews = views, None if views == 1 else num_reviews
+        self.views, self.draws, self.view_reviews = views, draws, None if views == 1 else num_reviews
         self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=views)
         self.num_images = num_images
         self.lengths = self._review_lengths()
-        self.view_counts = _view_counts(self._review_counts(), num_reviews, views)
+        self.view_counts = _view_counts(self._review_counts(), num_reviews, views, draws)
         chunks = self.dataset.data.column("reviews").chunks
         captions = (chunk.flatten().field("captions").flatten() for chunk in chunks)
         self.has_captions = any(len(texts) > texts.null_count for texts in captions)
@@ -214,14 +217,22 @@ class LineUsers:
     Args:
         num_reviews: of a view, where there are several.
         views: of a user, at most; None: as many as the line has. 1: all of a line is one view.
+        draws: as of `DatasetUsers`.
 
     Raises:
         ValueError: if a line is not of this form, an id occurs twice, or there are no users.
     """
 
-    def __init__(self, path: str | Path, schema: ProfileSchema, num_reviews: int = NUM_REVIEWS, views: int | None = 1):
+    def __init__(
+        self,
+        path: str | Path,
+        schema: ProfileSchema,
+        num_reviews: int = NUM_REVIEWS,
+        views: int | None = 1,
+        draws: int = 0,
+    ):
         self.path, self.schema = Path(path), schema
-        self.views, self.view_reviews = views, None if views == 1 else num_reviews
+        self.views, self.draws, self.view_reviews = views, draws, None if views == 1 else num_reviews
         # Of one view that is all of a line, all.
         self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=None if views == 1 else views)
         counts = []
@@ -242,7 +253,7 @@ class LineUsers:
                 offset += len(line)
         self.ids = _checked_ids(ids, "user")
         self.lengths = np.array(lengths)
-        self.view_counts = _view_counts(np.array(counts), num_reviews, views)
+        self.view_counts = _view_counts(np.array(counts), num_reviews, views, draws)
         self.has_profiles = profiles == len(ids)
 
     def __len__(self) -> int:
@@ -351,9 +362,9 @@ class LineUsers:
             )
 
 
-def _view_counts(counts: np.ndarray, num_reviews: int, views: int | None) -> np.ndarray:
+def _view_counts(counts: np.ndarray, num_reviews: int, views: int | None, draws: int) -> np.ndarray:
     """How many views, of so many reviews each, users with these numbers of reviews have."""
-    return np.array([max(1, len(cut_history(count, num_reviews, views))) for count in counts.tolist()])
+    return np.array([max(1, len(cut_history(count, num_reviews, views, draws))) for count in counts.tolist()])
 
 
 def _photos_of_reviews(fields: dict, where: str) -> dict:
@@ -402,6 +413,7 @@ def open_users(
     dataset_revision: str | None = None,
     views: int | None = 1,
     view_reviews: int = NUM_REVIEWS,
+    draws: int = 0,
 ) -> DatasetUsers | LineUsers:
     """The users of a JSONL file, or of a split of what `open_corpus` takes.
 
@@ -410,6 +422,7 @@ def open_users(
         num_images: of each of these reviews; default: 1.
         dataset_revision: a branch, tag or commit of a corpus of the Hub; default: main.
         views: of a user, at most; None: as many as the history has.
+        draws: so many further views, drawn at random.
 
     Raises:
         ValueError: if there is no such dataset, revision or split, or as of `LineUsers` and `DatasetUsers`.
@@ -422,12 +435,12 @@ def open_users(
                 "num_reviews without views, num_images, dataset_config and dataset_revision are for datasets,"
                 f" {dataset!r} is a file"
             )
-        return LineUsers(dataset, schema, num_reviews or view_reviews, views)
+        return LineUsers(dataset, schema, num_reviews or view_reviews, views, draws)
     splits = open_corpus(dataset, dataset_config, dataset_revision)
     if path.is_file():  # which has no splits
         (split,) = map(str, splits)
     if split not in splits:
         raise ValueError(f"{dataset!r} has the splits {list(splits)}, not {split!r}")
     return DatasetUsers(
-        splits[split], schema, num_reviews or view_reviews, 1 if num_images is None else num_images, views
+        splits[split], schema, num_reviews or view_reviews, 1 if num_images is None else num_images, views, draws
     )

@@ -43,11 +43,11 @@ class Example:
         found, parts = [], cut_history(len(self.reviews), view_reviews, views)
         for part, photos in zip(parts, photos_of_parts(self.photos_of, parts), strict=True):
             of_photos = {
-                name: value and value[photos.start : photos.stop]
+                name: value and [value[place] for place in photos]
                 for name in OF_PHOTOS
                 if (value := getattr(self, name)) is not None
             }
-            reviews, counts = (values[part.start : part.stop] for values in (self.reviews, self.photos_of))
+            reviews, counts = ([values[number] for number in part] for values in (self.reviews, self.photos_of))
             found.append(replace(self, reviews=reviews, photos_of=counts, **of_photos))
         return found
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmprofile.user_histories_mmprofile import cut_history, photo_weights
 from tests.library.test_pipeline_mmprofile import assert_same, with_model
 
 COLORS = ((200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 0))
@@ -51,6 +52,30 @@ def test_views_are_a_number_or_all(profiler):
     for wrong in (0, "some", 1.5, True):
         with pytest.raises(ValueError, match='views are a number of at least 1, or "all"'):
             profiler(user, views=wrong)
+
+
+def test_drawn_views_are_read_beside_and_their_photos_weights_are_added(profiler):
+    user = {"reviews": own(PHOTOS[:1], [], PHOTOS[1:2], [])}
+    parts, positions = cut_history(4, 3, draws=2), [[0], [], [1], []]
+    views = [
+        {"reviews": [REVIEWS[n] for n in part], "images": [PHOTOS[place] for n in part for place in positions[n]]}
+        for part in parts
+    ]
+    expected = searched(profiler, views)
+    places = [place for part in parts for n in part for place in positions[n]]
+    assert len(parts) == 4 and len(places) > 2
+    expected["image_weights"] = photo_weights(places, expected["image_weights"], 2)
+    answer = profiler(user, draws=2)
+    assert_same([answer], [expected])
+    assert sum(answer["image_weights"]) == pytest.approx(1, abs=1e-5)
+    assert answer["log_probability"] != pytest.approx(profiler(user)["log_probability"], abs=1e-5)
+    for wrong in (-1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="draws are a number of at least 0"):
+            profiler(user, draws=wrong)
+    with pytest.raises(ValueError, match="draws=2 are of a history in several views"):
+        profiler(user, draws=2, views=1)
+    with pytest.raises(ValueError, match="with draws=2 several views have it"):
+        profiler(user, draws=2, explain=True)
 
 
 def test_photo_weights_are_in_the_order_given_over_several_views(profiler):

@@ -1,12 +1,19 @@
 """A user's history, cut in views."""
 
+from collections import Counter
+
 import pytest
 
-from mmprofile.user_histories_mmprofile import UserView, cut_history, split_reviews, user_views
+from mmprofile.user_histories_mmprofile import (
+    UserView,
+    cut_history,
+    drawn_reviews,
+    photo_weights,
+    split_reviews,
+    user_views,
+)
 
-
-def numbers(reviews: int, num_reviews: int, views: int | None = None) -> list[list[int]]:
-    return [list(part) for part in cut_history(reviews, num_reviews, views)]
+numbers = cut_history
 
 
 def test_each_review_is_in_one_view_the_newest_first():
@@ -27,6 +34,45 @@ def test_fewer_views_are_the_newest_and_a_single_one_is_full():
     assert numbers(7, 3, 1) == [[0, 1, 2]]
     assert numbers(2, 3, 1) == [[0, 1]]
     assert numbers(0, 3, 1) == []
+
+
+def test_draws_stand_behind_the_views_and_take_all_reviews_before_any_a_second_time():
+    parts = numbers(24, 3, draws=20)
+    assert parts[:8] == numbers(24, 3) and len(parts) == 28
+    drawn = parts[8:]
+    assert all(part == sorted(set(part)) and len(part) == 3 for part in drawn)
+    assert sorted(sum(drawn[:8], [])) == sorted(sum(drawn[8:16], [])) == list(range(24))
+    assert len({tuple(part) for part in parts}) > 25
+    for reviews, size in ((7, 3), (5, 3), (25, 3), (4, 3), (9, 4)):
+        hands = drawn_reviews(reviews, size, 60)
+        assert {len(set(hand)) for hand in hands} == {size}
+        counts = Counter(sum(hands, []))
+        assert sorted(counts) == list(range(reviews)) and max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_draws_are_always_the_same_of_reviews_that_are_read_and_none_of_a_single_view():
+    assert numbers(24, 3, draws=5) == numbers(24, 3, draws=9)[:13]
+    assert numbers(24, 3, 2, draws=9)[2:] == drawn_reviews(6, 3, 9)
+    assert numbers(3, 3, draws=4) == numbers(3, 3) and numbers(24, 3, 1, draws=4) == numbers(24, 3, 1)
+    assert numbers(0, 3, draws=4) == []
+
+
+def test_a_drawn_view_has_its_reviews_photos_or_those_of_a_view():
+    photos, notes = [10, 11, 12], ["x", None, "z"]
+    own = user_views(list("abcd"), photos, notes, [1, 0, 2, 0], 3, draws=2)
+    assert own[:2] == user_views(list("abcd"), photos, notes, [1, 0, 2, 0], 3)
+    for part, view in zip(drawn_reviews(4, 3, 2), own[2:], strict=True):
+        places = [place for review in part for place in {0: [0], 2: [1, 2]}.get(review, [])]
+        assert view.reviews == ["abcd"[n] for n in part] and view.positions == places
+        assert (view.images, view.captions) == ([photos[n] for n in places], [notes[n] for n in places])
+    dealt = user_views(list("abcd"), photos, ["x"], None, 3, draws=3)
+    assert [view.positions for view in dealt] == [[0, 2], [1], [0, 2], [1], [0, 2]]
+    assert [view.captions for view in dealt] == [["x"], [], ["x"], [], ["x"]]
+
+
+def test_a_photo_in_several_views_has_the_sum_of_its_weights():
+    assert photo_weights([2, 0, 2], [0.25, 0.5, 0.125], 4) == [0.5, 0, 0.375, 0]
+    assert photo_weights([2, 0], [], 3) == [0, 0, 0]
 
 
 @pytest.mark.parametrize("reviews", range(1, 10))

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor
 
 from files.unreadable_photos import UnreadablePhoto
-from mmprofile import COMBINATIONS
+from mmprofile import COMBINATIONS, cut_history
 from mmprofile.configuration_mmprofile import ProfileSchema
 from prediction import arguments
 from tests.files.test_output_files import held
@@ -41,6 +41,25 @@ def test_a_flag_changes_the_answers(model, corpus, whole, tmp_path, flags):
 
 def test_combinations_are_the_librarys():
     assert tuple(arguments.COMBINATIONS) == tuple(COMBINATIONS)
+
+
+def test_views_drawn_beside_are_answered_with_the_others(model, corpus, tmp_path):
+    run(model, corpus, tmp_path / "out", views="all", draws=1, batch_size=5)
+    network = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(model, trust_remote_code=True)
+    texts = [review["text"] for review in user(207)["reviews"]]
+    parts = cut_history(len(texts), 3, draws=1)
+    assert len(parts) == 3
+    inputs = processor(
+        reviews=[[texts[n] for n in part] for part in parts],
+        images=[[png(20 * 207 + 3 * n)["bytes"] for n in part] for part in parts],
+        captions=[[f"photo 0 of review {n}" for n in part] for part in parts],
+    )
+    (expected,) = network.generate_profiles(**inputs, tokenizer=processor.tokenizer, max_calls=2, views=[3])
+    row = rows_of(tmp_path / "out")[7]
+    assert row["text"] == expected.text
+    assert row["log_probability"] == pytest.approx(expected.log_probability, abs=1e-3)
+    assert sum(row["image_weights"]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS)
@@ -190,6 +209,12 @@ def test_half_a_character_in_a_review_is_shown(model, tmp_path, capsys):
     (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "a", "reviews": ["good \ud83d"]}))
     run(model, tmp_path / "users.jsonl", show=1)
     assert "review     good ?" in capsys.readouterr().out
+
+
+def test_draws_beside_a_single_view_are_refused(model, corpus, tmp_path):
+    with pytest.raises(ValueError, match="--draws 2 is of a history in several views, and here it is one"):
+        run(model, corpus, tmp_path / "out", views=1, draws=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_evaluation_without_true_profiles_is_refused(model, tmp_path):
