@@ -4,21 +4,22 @@ values that are left open where they are not sure enough.
 Shapes: users, and the values of one attribute.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .configuration_mmprofile import Profile, ProfileSchema
 
 Probabilities = Mapping[str, Mapping[str, float]]  # attribute key -> value -> probability, as of `ProfilePrediction`
+Fit = Mapping[str, Any]  # of `calibrations` of `MMProfileConfig`, to one number of views
 DECISIONS = ("joint", "marginal", "weighted")
 HOW_TO_FIT = "predict.py --model FOLDER --dataset CORPUS --split validation --output OUTPUT --calibrate true"
 BISECTIONS = 80  # halves the widest bracket of shifts, some 1e5, below what a float tells apart
 
 
-def tempered(
-    shares: np.ndarray, count: int, temperature: float | np.ndarray, power: float | np.ndarray = 1
-) -> np.ndarray:
+def tempered(shares: np.ndarray, count: int, temperature: float, power: float = 1) -> np.ndarray:
     """Marginals sharpened by a temperature below 1, flattened by one above 1; their order stays, and so does their
     sum.
 
@@ -31,28 +32,26 @@ def tempered(
     Args:
         shares: (users, values), from 0 to 1; a user's sum to `count`.
         count: how many values a profile has.
-        temperature, power: above 0, of all users or (users,) of each; where both are 1 the shares stay as they are, to
-            the bit.
+        temperature, power: above 0; where both are 1 the shares stay as they are, to the bit.
 
     Returns:
         (users, values).
     """
     if count == shares.shape[1] or not len(shares):
         return shares
-    t, power = (np.broadcast_to(np.asarray(one, float), len(shares))[:, None] for one in (temperature, power))
     if count > 1:
-        return np.where(t == 1, shares, _shifted(shares, t))
-    return np.where((t == 1) & (power == 1), shares, _against_the_best(shares, t, power))
+        return shares if temperature == 1 else _shifted(shares, temperature)
+    return shares if temperature == power == 1 else _against_the_best(shares, temperature, power)
 
 
-def _against_the_best(shares: np.ndarray, temperature: np.ndarray, power: np.ndarray) -> np.ndarray:
+def _against_the_best(shares: np.ndarray, temperature: float, power: float) -> np.ndarray:
     with np.errstate(divide="ignore"):  # of 0 the odds are infinite
         odds = -np.log(shares / shares.max(axis=1, keepdims=True))
     weights = np.exp(-(odds**power) / temperature)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _shifted(shares: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+def _shifted(shares: np.ndarray, temperature: float) -> np.ndarray:
     open_ = (shares > 0) & (shares < 1)  # all others stay
     odds = np.where(open_, shares, 0.5)
     logits = np.where(open_, (np.log(odds) - np.log1p(-odds)) / temperature, 0)
@@ -72,51 +71,84 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -logits))
 
 
-def view_powers(counts: Sequence[int], fitted_on: int | None, combination: str) -> np.ndarray:
-    """(users,), powers to which what was fitted is raised for users with so many views.
+def fit_of_views(calibrations: Mapping | None, combination: str, views: int) -> Fit | None:
+    """What is used of a user with so many views.
 
-    A product is the mean of the views' log-probabilities, and the more views agree, the surer it should be: what was
-    fitted on N views is, of n, raised to log n / log N. So it is all there at N, and of one view nothing, which is as
-    sure as the model was trained to be.
+    Few views are sure of less than many: a product is the mean of the views' log-probabilities, and the more of them
+    agree, the surer it should be. So it is what was fitted to users with so many views; between two numbers for which
+    there is something, what lies between them on the logarithm's scale, with the stricter threshold; below the least
+    and above the largest of these theirs.
 
     Args:
-        counts: of each user's views.
-        fitted_on: as `calibrated_views` of `MMProfileConfig`.
+        calibrations: of `MMProfileConfig`.
         combination: of the views.
+        views: at least 1.
+
+    Returns:
+        By the names of `FITTED`; None where nothing was fitted to this combination.
     """
-    numbers = np.maximum(np.asarray(counts, float), 1)
-    if fitted_on is None:
-        return np.ones(len(numbers))
-    if combination != "product":
-        return np.zeros(len(numbers))
-    return np.log(numbers) / np.log(fitted_on)
+    by_views = (calibrations or {}).get(combination)
+    if not by_views:
+        return None
+    numbers = sorted(map(int, by_views))
+    below = max((number for number in numbers if number <= views), default=numbers[0])
+    above = min((number for number in numbers if number >= views), default=numbers[-1])
+    low, high = by_views[str(below)], by_views[str(above)]
+    if below >= above:
+        return low
+    share = math.log(views / below) / math.log(above / below)
+
+    def of_keys(name: str) -> Iterator[tuple[str, Mapping, Mapping]]:
+        for key, of_low in low.get(name, {}).items():
+            yield key, of_low, high.get(name, {}).get(key, {})
+
+    return {
+        "temperatures": _between(low.get("temperatures", {}), high.get("temperatures", {}), share),
+        "odds_powers": _between(low.get("odds_powers", {}), high.get("odds_powers", {}), share),
+        "value_weights": {key: _between(one, other, share) for key, one, other in of_keys("value_weights")},
+        "precision_thresholds": {key: _stricter(one, other) for key, one, other in of_keys("precision_thresholds")},
+    }
+
+
+def _between(low: Mapping[str, float], high: Mapping[str, float], share: float) -> dict[str, float]:
+    """Of positive numbers, 1 where one is missing, so much of the way from the low to the high ones."""
+    return {key: low.get(key, 1.0) ** (1 - share) * high.get(key, 1.0) ** share for key in {**low, **high}}
+
+
+def _stricter(low: Mapping[str, float], high: Mapping[str, float]) -> dict[str, float]:
+    """Of two precisions' thresholds for each precision the higher; without those that one of them does not reach."""
+    wanted = sorted({*low, *high}, key=float)
+    found = {precision: max(_least(of, float(precision)) for of in (low, high)) for precision in wanted}
+    return {precision: least for precision, least in found.items() if least < np.inf}
+
+
+def _least(of_precisions: Mapping[str, float], wanted: float) -> float:
+    return min((least for precision, least in of_precisions.items() if float(precision) >= wanted), default=np.inf)
 
 
 def calibrated(
-    schema: ProfileSchema,
-    probabilities: Sequence[Probabilities],
-    temperatures: Mapping[str, float] | None,
-    odds_powers: Mapping[str, float] | None = None,
-    weights: np.ndarray | None = None,
+    schema: ProfileSchema, probabilities: Sequence[Probabilities], fits: Sequence[Fit | None]
 ) -> list[dict[str, dict[str, float]]]:
-    """Users' probabilities, each attribute's by its temperature and power, see `tempered`.
+    """Users' probabilities, each attribute's by the user's temperature and power of it, see `tempered`.
 
     Args:
         schema: of the attributes.
         probabilities: of each user, as of `ProfilePrediction`.
-        temperatures, odds_powers: attribute key -> number; of an attribute that has none, and where None is given, 1.
-        weights: (users,), of `view_powers`; default: 1 each.
+        fits: of each user, of `fit_of_views`; of None the probabilities stay.
     """
     found = [{key: dict(of_values) for key, of_values in one.items()} for one in probabilities]
-    of_each = np.ones(len(found)) if weights is None else weights
-    for attribute in schema.attributes:
-        temperature, power = ((of or {}).get(attribute.key, 1) for of in (temperatures, odds_powers))
-        if temperature == power == 1 or not found:
-            continue
-        table = probability_table(found, attribute)
-        rows = tempered(table, attribute.count, temperature**of_each, power**of_each)
-        for one, row in zip(found, rows.tolist(), strict=True):
-            one[attribute.key] = dict(zip(attribute.values, row, strict=True))
+    alike: dict[int, list[int]] = {}
+    for user, fit in enumerate(fits):
+        if fit is not None:
+            alike.setdefault(id(fit), []).append(user)
+    for users in alike.values():
+        fit: Any = fits[users[0]]
+        for attribute in schema.attributes:
+            temperature, power = (fit.get(name, {}).get(attribute.key, 1) for name in ("temperatures", "odds_powers"))
+            table = probability_table([found[user] for user in users], attribute)
+            rows = tempered(table, attribute.count, temperature, power)
+            for user, row in zip(users, rows.tolist(), strict=True):
+                found[user][attribute.key] = dict(zip(attribute.values, row, strict=True))
     return found
 
 
@@ -124,7 +156,6 @@ def marginal_profile(
     schema: ProfileSchema,
     probabilities: Probabilities,
     value_weights: Mapping[str, Mapping[str, float]] | None = None,
-    power: float = 1,
 ) -> Profile:
     """Each attribute's most probable value by itself, or values, as many as it takes, in schema order; the first of
     equals.
@@ -132,14 +163,12 @@ def marginal_profile(
     Args:
         schema: of the attributes.
         probabilities: of a user, calibrated where there are weights.
-        value_weights: attribute key -> value -> what its probability is multiplied by, raised to the power; 1 for
-            what is missing.
-        power: the user's of `view_powers`.
+        value_weights: attribute key -> value -> what its probability is multiplied by; 1 for what is missing.
     """
     profile: Profile = {}
     for attribute in schema.attributes:
         weights = (value_weights or {}).get(attribute.key, {})
-        by = [[probabilities[attribute.key][value] * weights.get(value, 1) ** power for value in attribute.values]]
+        by = [[probabilities[attribute.key][value] * weights.get(value, 1) for value in attribute.values]]
         (chosen,) = likely_values(np.array(by), attribute.count)
         values = [value for value, is_chosen in zip(attribute.values, chosen, strict=True) if is_chosen]
         profile[attribute.key] = values[0] if attribute.count == 1 else values
@@ -158,48 +187,37 @@ def probability_table(probabilities: Sequence[Probabilities], attribute) -> np.n
     return np.array([[one[attribute.key][value] for value in attribute.values] for one in probabilities], float)
 
 
-def thresholds_of(
-    schema: ProfileSchema,
-    precision_thresholds: Mapping[str, Mapping[str, float]] | None,
-    min_precision: float,
-) -> dict[str, float]:
+def thresholds_of(schema: ProfileSchema, fit: Fit, min_precision: float) -> dict[str, float]:
     """The least probability with which each attribute's value is decided so that a wanted share of them is right.
 
     A precision between two that are stored is read at the higher one.
 
     Args:
         schema: of the attributes.
-        precision_thresholds: of `MMProfileConfig`.
+        fit: of `fit_of_views`.
         min_precision: the share, above 0 and below 1.
 
     Returns:
         attribute key -> probability; infinity where none reaches the precision.
-
-    Raises:
-        ValueError: if the precision is out of range, or the model has no thresholds.
     """
-    if not isinstance(min_precision, int | float) or not 0 < min_precision < 1:
-        raise ValueError(f"min_precision is above 0 and below 1, got {min_precision!r}")
-    if precision_thresholds is None:
-        raise ValueError(
-            f"min_precision={min_precision} needs thresholds fitted on a development split, and this model has none:"
-            f" {HOW_TO_FIT} fits them"
-        )
-    found = {}
-    for key in schema.keys:
-        of_precisions = precision_thresholds.get(key, {})
-        reached = [least for precision, least in of_precisions.items() if float(precision) >= min_precision]
-        found[key] = min(reached, default=np.inf)
-    return found
+    of_keys = fit.get("precision_thresholds", {})
+    return {key: _least(of_keys.get(key, {}), min_precision) for key in schema.keys}
 
 
-def check_decision(decision: str, value_weights: Mapping | None) -> None:
-    """Raises a `ValueError` where there is no such decision, or nothing is fitted for it."""
+def check_decision(
+    calibrations: Mapping | None, combination: str, decision: str = "joint", min_precision: float | None = None
+) -> None:
+    """Raises a `ValueError` where there is no such decision or precision, or nothing is fitted for it."""
     if decision not in DECISIONS:
         raise ValueError(f"profiles are decided as one of {list(DECISIONS)}, got {decision!r}")
-    if decision == "weighted" and value_weights is None:
+    is_number = isinstance(min_precision, int | float) and not isinstance(min_precision, bool)
+    if min_precision is not None and not (is_number and 0 < min_precision < 1):
+        raise ValueError(f"min_precision is above 0 and below 1, got {min_precision!r}")
+    needs = ["decision='weighted' needs weights"] * (decision == "weighted")
+    needs += [f"min_precision={min_precision} needs thresholds"] * (min_precision is not None)
+    if needs and not (calibrations or {}).get(combination):
         raise ValueError(
-            "decision='weighted' needs weights fitted on a development split, and this model has none:"
+            f"{' and '.join(needs)} fitted on a development split, and this model has none for views' {combination}:"
             f" {HOW_TO_FIT} fits them"
         )
 

@@ -386,11 +386,6 @@ def _check_value_weights(schema: ProfileSchema, given: Any) -> None:
         raise ValueError(f"value_weights are positive numbers by {list(values)} and values, got {reprlib.repr(given)}")
 
 
-def _check_calibrated_views(_, given: Any) -> None:
-    if type(given) is not int or given < 2:
-        raise ValueError(f"calibrated_views is a whole number of at least 2, or None, got {given!r}")
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -410,10 +405,27 @@ def _is_share(text: Any) -> bool:
 FITTED = {
     "temperatures": _check_positive,
     "odds_powers": _check_positive,
-    "calibrated_views": _check_calibrated_views,
     "value_weights": _check_value_weights,
     "precision_thresholds": _check_precision_thresholds,
 }
+
+
+def _check_calibrations(schema: ProfileSchema, given: Any) -> None:
+    if not isinstance(given, Mapping) or not set(given) <= set(COMBINATIONS):
+        raise ValueError(f"calibrations are mappings by {list(COMBINATIONS)}, got {reprlib.repr(given)}")
+    for combination, by_views in given.items():
+        if not isinstance(by_views, Mapping) or not by_views or not all(map(_is_count, by_views)):
+            found = reprlib.repr(by_views)
+            raise ValueError(f"calibrations of {combination} are by numbers of views, as text, got {found}")
+        for fit in by_views.values():
+            if not isinstance(fit, Mapping) or not set(fit) <= set(FITTED):
+                raise ValueError(f"calibrations have {list(FITTED)}, got {reprlib.repr(fit)}")
+            for name, value in fit.items():
+                FITTED[name](schema, value)
+
+
+def _is_count(text: Any) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isdigit() and text[0] != "0"
 
 
 class MMProfileConfig(PreTrainedConfig):
@@ -432,20 +444,20 @@ class MMProfileConfig(PreTrainedConfig):
             seen no photo and no caption, whatever the paradigm.
         view_reviews: how many reviews a view of a user's history has, at least 1: as many as in training.
         combination: of the views of a user, of `COMBINATIONS`; a model is trained with "states" or without.
-        temperatures: attribute key -> what the probabilities of an answer are calibrated with, see
-            `calibration_mmprofile.tempered`; fitted on the development split. None, or no entry: 1.
-        odds_powers: likewise, the powers beside the temperatures, of attributes with one value.
-        calibrated_views: of how many views a user the product had on which the two were fitted, at least 2; with other
-            numbers they are others, see `calibration_mmprofile.view_powers`. None: they were fitted on
-            one view, or on another combination, and hold for any number.
-        value_weights: attribute key -> value -> what its calibrated probability is multiplied by where profiles are
-            decided as "weighted", fitted likewise. None: not fitted, and that decision is refused.
-        precision_thresholds: attribute key -> precision, as text, e.g. "0.9" -> the least calibrated probability with
-            which a value is decided so that this share of them is right, fitted likewise; an attribute has no entry
-            for a precision that it does not reach. None: not fitted, and `min_precision` is refused.
+        calibrations: combination -> number of views, as text, e.g. "8" -> what was fitted on the development split to
+            users of whom so many views are read, see `calibration_mmprofile.fit_of_views`:
 
-    All of these are of one schema: where it is replaced by another they become None.
+            - `temperatures`: attribute key -> what the probabilities of an answer are calibrated with, see
+              `calibration_mmprofile.tempered`; without an entry 1;
+            - `odds_powers`: likewise, the powers beside the temperatures, of attributes with one value;
+            - `value_weights`: attribute key -> value -> what its calibrated probability is multiplied by where
+              profiles are decided as "weighted";
+            - `precision_thresholds`: attribute key -> precision, as text, e.g. "0.9" -> the least calibrated
+              probability with which a value is decided so that this share of them is right; an attribute has no entry
+              for a precision that it does not reach.
 
+            Of a combination that has none, probabilities are the model's own, and "weighted" and `min_precision` are
+            refused. They are of one schema: where it is replaced by another, they become None.
     Raises:
         ValueError: if a switch has another value, an objective is unknown, the schema is not valid, or a number,
             temperature, precision, threshold or number of views is out of range or of no attribute.
@@ -467,11 +479,7 @@ class MMProfileConfig(PreTrainedConfig):
     objectives: list[str] | None = None
     view_reviews: int = 3
     combination: str = "product"
-    temperatures: dict[str, float] | None = None
-    odds_powers: dict[str, float] | None = None
-    calibrated_views: int | None = None
-    value_weights: dict[str, dict[str, float]] | None = None
-    precision_thresholds: dict[str, dict[str, float]] | None = None
+    calibrations: dict[str, dict[str, dict]] | None = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = None
@@ -501,12 +509,11 @@ class MMProfileConfig(PreTrainedConfig):
         if name == "profile_schema":
             value = ProfileSchema(value)
             if self.profile_schema is not None and value != self.profile_schema:
-                for fitted in FITTED:
-                    setattr(self, fitted, None)
+                self.calibrations = None
         if name == "view_reviews" and (type(value) is not int or value < 1):
             raise ValueError(f"view_reviews is a whole number of at least 1, got {value!r}")
-        if name in FITTED and value is not None:
-            FITTED[name](ProfileSchema(self.profile_schema), value)
+        if name == "calibrations" and value is not None:
+            _check_calibrations(ProfileSchema(self.profile_schema), value)
         super().__setattr__(name, value)
 
     @property

@@ -16,12 +16,12 @@ from transformers.utils.generic import ModelOutput
 from .calibration_mmprofile import (
     calibrated,
     check_decision,
+    fit_of_views,
     marginal_profile,
     sure_parts,
     thresholds_of,
-    view_powers,
 )
-from .configuration_mmprofile import FITTED, MMProfileConfig, Profile, ProfileSchema
+from .configuration_mmprofile import MMProfileConfig, Profile, ProfileSchema
 from .fusion_mmprofile import Fusion, join_views
 from .processing_mmprofile import max_profile_tokens
 from .profile_constraint_mmprofile import AllowedTokens
@@ -290,7 +290,7 @@ def profile_users(
     """Profiles of a batch, as JSON has them.
 
     Unlike `generate_profiles`, whose `probabilities` are the model's own, it tells those of the calibration, see
-    `temperatures` of `MMProfileConfig`; `log_probability` and the runners-up stay the model's.
+    `calibrations` of `MMProfileConfig`; `log_probability` and the runners-up stay the model's.
 
     Args:
         model: on any device; the batch is moved there.
@@ -298,9 +298,9 @@ def profile_users(
         batch: as the processor's `pad_users` returns it.
         decision: "joint", the profile that is most probable as a whole, or "marginal", of each attribute the value, or
             values, most probable by themselves: more of them are right, and no proof is of the whole. "weighted" is
-            that with each value's probability weighed for more Macro-F1, see `value_weights` of `MMProfileConfig`.
+            that with each value's probability weighed for more Macro-F1, see `calibrations` of `MMProfileConfig`.
         min_precision: the share of values, above 0 and below 1, that are to be right where one is decided; see
-            `precision_thresholds` of `MMProfileConfig`.
+            `calibrations` of `MMProfileConfig`.
         options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
 
     Returns:
@@ -318,11 +318,9 @@ def profile_users(
         ValueError: as `generate_profiles`, or if there is no such decision, `min_precision` is out of range, or
             nothing is fitted for it.
     """
-    schema, fitted = _schema_and_fitted(model.config, options.get("schema"))
-    check_decision(decision, fitted["value_weights"])
-    thresholds = (
-        None if min_precision is None else thresholds_of(schema, fitted["precision_thresholds"], min_precision)
-    )
+    schema, calibrations = _schema_and_calibrations(model.config, options.get("schema"))
+    combination = options.get("combination") or getattr(model.config, "combination", "product")
+    check_decision(calibrations, combination, decision, min_precision)
     inputs = {name: tensor.to(model.device, non_blocking=True) for name, tensor in batch.items()}
     problem = None
     try:
@@ -332,28 +330,29 @@ def profile_users(
         predictions, problem = getattr(error, "predictions", None), getattr(error, "problem", None)
         if predictions is None:
             raise
-    combination = options.get("combination") or getattr(model.config, "combination", "product")
     counts = [1] * len(predictions) if options.get("views") is None else options["views"]
+    fit_of = {count: fit_of_views(calibrations, combination, count) for count in set(counts)}
     there = [user for user, found in enumerate(predictions) if found is not None]
-    weights = view_powers([counts[user] for user in there], fitted["calibrated_views"], combination)
-    plain = [predictions[user].probabilities for user in there]
-    shares = calibrated(schema, plain, fitted["temperatures"], fitted["odds_powers"], weights)
+    shares = calibrated(schema, [predictions[n].probabilities for n in there], [fit_of[counts[n]] for n in there])
     answers = [{"error": problem} for _ in predictions]
-    for user, probabilities, power in zip(there, shares, weights, strict=True):
-        of_values = fitted["value_weights"] if decision == "weighted" else None
-        likely = marginal_profile(schema, probabilities, of_values, power)
-        profile = predictions[user].profile if decision == "joint" else likely
+    for user, probabilities in zip(there, shares, strict=True):
+        fit = fit_of[counts[user]] or {}
+        of_values = fit.get("value_weights") if decision == "weighted" else None
+        profile = predictions[user].profile
+        if decision != "joint":
+            profile = marginal_profile(schema, probabilities, of_values)
+        thresholds = None if min_precision is None else thresholds_of(schema, fit, min_precision)
         answers[user] = _answer(predictions[user], schema, profile, probabilities, thresholds)
     return answers
 
 
-def _schema_and_fitted(config, asked: ProfileSchema | list | None) -> tuple[ProfileSchema, dict[str, Any]]:
+def _schema_and_calibrations(config, asked: ProfileSchema | list | None) -> tuple[ProfileSchema, dict | None]:
     """The schema, and what was fitted for it: nothing for another than the config's, nor for a checkpoint whose own
     code is older."""
     own = config.profile_schema
     if asked is not None and (other := ProfileSchema(asked)) != own:
-        return other, dict.fromkeys(FITTED)
-    return own, {name: getattr(config, name, None) for name in FITTED}
+        return other, None
+    return own, getattr(config, "calibrations", None)
 
 
 def _answer(found, schema, profile, probabilities, thresholds) -> dict:

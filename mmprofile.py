@@ -20,12 +20,12 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from calibration_mmprofile import calibrated as calibrated
     from calibration_mmprofile import check_decision as check_decision
     from calibration_mmprofile import confidence as confidence
+    from calibration_mmprofile import fit_of_views as fit_of_views
     from calibration_mmprofile import likely_values as likely_values
     from calibration_mmprofile import marginal_profile as marginal_profile
     from calibration_mmprofile import probability_table as probability_table
     from calibration_mmprofile import tempered as tempered
     from calibration_mmprofile import thresholds_of as thresholds_of
-    from calibration_mmprofile import view_powers as view_powers
     from configuration_mmprofile import ATTRIBUTE_SEPARATOR as ATTRIBUTE_SEPARATOR
     from configuration_mmprofile import COMBINATIONS as COMBINATIONS
     from configuration_mmprofile import FITTED as FITTED
@@ -89,12 +89,12 @@ _NAMES = {
         "calibrated",
         "check_decision",
         "confidence",
+        "fit_of_views",
         "likely_values",
         "marginal_profile",
         "probability_table",
         "tempered",
         "thresholds_of",
-        "view_powers",
     ),
     "configuration_mmprofile": (
         "ATTRIBUTE_SEPARATOR",

@@ -54,8 +54,8 @@ from tqdm.auto import tqdm
 from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
-from files.output_files import WriteFailure, only_run, write_json
-from mmprofile import FITTED, ProfileSchema, Sees, check_decision, photo_weights, seen_by, thresholds_of
+from files.output_files import WriteFailure, only_run, read_json, write_json
+from mmprofile import ProfileSchema, Sees, check_decision, photo_weights, seen_by
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -77,7 +77,7 @@ from prediction.text import describe
 from prediction.updating import Update, mend
 from scoring.evaluation import answers_of, check_bounds
 from scoring.predictions import draw_scores, format_scores, score_rows
-from scoring.temperature import FITTED_ON, fit_calibration, fitted_table
+from scoring.temperature import FITTED_ON, fit_by_views, fitted_table
 
 SHOWN_PROBLEMS = 5
 
@@ -291,22 +291,26 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     return found
 
 
-def calibrate_model(folder: PredictionFolder, schema: ProfileSchema, model: Path, views: Sequence[int]) -> dict:
-    """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json; shows
-    and returns them.
+def calibrate_model(
+    folder: PredictionFolder, schema: ProfileSchema, model: Path, of: str, views: Sequence[int]
+) -> dict:
+    """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json, beside
+    those of other numbers of views and combinations; shows and returns them.
 
     Args:
         schema: of the profiles.
         model: the folder.
-        views: of each user, whose product the predictions are; 1 of another combination.
+        of: of the views, the combination.
+        views: of each user.
     """
     rows = [{**row, "views": count} for row, count in zip(folder.read(FITTED_ON), views, strict=True)]
     rows = [row for row in rows if row["truth"] is not None]
-    fitted = fit_calibration(rows, schema)
+    fitted = fit_by_views(rows, schema)
     table = fitted_table(rows, schema, fitted)
-    set_config_fields(model, fitted)
+    known = read_json(model / "config.json").get("calibrations") or {}
+    set_config_fields(model, {"calibrations": known | {of: known.get(of, {}) | fitted}})
     print(f"\nFitted on {len(rows)} users, and written to {model / 'config.json'}:\n\n{table}")
-    return {"fitted": fitted}
+    return {"fitted": {of: fitted}}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -363,15 +367,14 @@ def main(argv: Sequence[str] | None = None) -> dict:
     check_bounds(model, asked if views == 1 else asked | {"views": arguments.views})
     if arguments.keep_encodings and not hasattr(model, "encode"):
         raise ValueError(f"--keep_encodings is of models that encode, {arguments.model!r} has no encoder of its own")
-    if arguments.decision != "joint":
-        check_decision(arguments.decision, getattr(model.config, "value_weights", None))
-    if arguments.min_precision is not None:
-        thresholds_of(schema, getattr(model.config, "precision_thresholds", None), arguments.min_precision)
-    if arguments.calibrate and not hasattr(model.config, "temperatures"):
-        raise ValueError("--calibrate is for mmprofile's own models, by code that has temperatures")
+    combination = arguments.combination or getattr(model.config, "combination", "product")
+    if arguments.decisions:
+        calibrations = getattr(model.config, "calibrations", None)
+        check_decision(calibrations, combination, arguments.decision, arguments.min_precision)
+    if arguments.calibrate and not hasattr(model.config, "calibrations"):
+        raise ValueError("--calibrate is for mmprofile's own models, by code that has calibrations")
     if arguments.calibrate:  # on the model's own probabilities
-        for name in FITTED:
-            setattr(model.config, name, None)
+        model.config.calibrations = None
     model = model.to(accelerator.device).eval()
 
     if arguments.output is None:
@@ -447,8 +450,8 @@ def predict_to_folder(
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         if arguments.calibrate and results["predicted"]:
             combination = arguments.combination or model.config.combination
-            views = users.view_counts.tolist() if combination == "product" else [1] * len(users)
-            results |= calibrate_model(folder, schema, Path(arguments.model), views)
+            views = users.view_counts.tolist()
+            results |= calibrate_model(folder, schema, Path(arguments.model), combination, views)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

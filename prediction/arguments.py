@@ -119,6 +119,8 @@ class PredictionArguments:
             raise ValueError(f"min_precision is above 0 and below 1, got {self.min_precision}")
         if self.calibrate and self.decisions:
             raise ValueError(f"--calibrate fits what {self.decisions} needs; predict again with it")
+        if self.calibrate and self.draws:
+            raise ValueError(f"--calibrate fits to numbers of views, without --draws {self.draws}")
         if self.calibrate and not Path(self.model).is_dir():
             raise ValueError(f"--calibrate writes to the model's folder, and {self.model!r} is none")
         check_choice(self, "dtype", DTYPES)

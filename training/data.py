@@ -15,7 +15,7 @@ from corpora.checks import COLUMNS, check_content, check_rows, labels_schema
 from corpora.digest import corpus_digest
 from corpora.opening import open_beside_stream, open_corpus, photo_folder
 from corpora.shards import Shards
-from mmprofile import ProfileSchema, seen_by
+from mmprofile import ProfileSchema, cut_history, seen_by
 from training.agreement import Agreement, CheckedLoader
 from training.arguments import JointTrainingArguments
 from training.batching import EvaluationCollator, JointCollator, UserExamples, review_lengths
@@ -256,6 +256,13 @@ def evaluation_loader(
     examples = UserExamples(split, schema, number, arguments.num_images, **photos, readable=readable)
     collator = EvaluationCollator(processor, seen_by(arguments), system.needs_classes, size, views)
     return DataLoader(examples, batch_size, collate_fn=collator, **worker_options(arguments))
+
+
+def history_views(split: Dataset, arguments: JointTrainingArguments) -> list[int]:
+    """How many views are read of each user's history, at least one."""
+    size = int(arguments.view_reviews or arguments.num_reviews)
+    most = None if arguments.eval_views == "all" else arguments.eval_views
+    return [max(1, len(cut_history(len(of_user), size, most))) for of_user in review_lengths(split)]
 
 
 def checked_loader(

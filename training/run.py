@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 
 from baselines.table import find_system
 from cli.logs import told
-from mmprofile import MMProfileProcessor, ProfileSchema, cut_history
+from mmprofile import MMProfileProcessor, ProfileSchema
 from publishing.hub_upload import HubUploader
 from training.agreement import Agreement
 from training.arguments import JointTrainingArguments
-from training.batching import review_lengths
 from training.checkpoints import Checkpoints
+from training.data import history_views
 from training.meter import Meter, TimeLeft
 from training.optimization import WeightAverage
 from training.photo_cache import PhotoCache
@@ -163,11 +163,7 @@ class Run:
 
     def _views_of(self, split: str) -> float:
         """How many views of a user are read, on average."""
-        flags = self.arguments
-        most = None if flags.eval_views == "all" else flags.eval_views
-        size = int(flags.view_reviews or flags.num_reviews)
-        counts = [len(cut_history(len(of_user), size, most)) for of_user in review_lengths(self.corpus[split])]
-        return statistics.mean(counts)
+        return statistics.mean(history_views(self.corpus[split], self.arguments))
 
     @property
     def evaluations_left(self) -> float:

@@ -15,6 +15,8 @@ from tests.tiny_corpus import SCHEMA
 from tests.tiny_folder import save_tiny_folder
 from training.arguments import JointTrainingArguments
 
+FITTED = {"product": {"1": {"temperatures": {"stars": 2.0}}}}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -138,11 +140,11 @@ def test_a_revision_that_cannot_be_is_refused(commits, folder):
 def test_fields_of_a_saved_config_change_and_nothing_else(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
     before, plain = file_digests(tmp_path / "model"), json.loads((folder / "config.json").read_text())
-    set_config_fields(tmp_path / "model", {"temperatures": {"stars": 2.0}})
+    set_config_fields(tmp_path / "model", {"calibrations": FITTED})
     after = file_digests(tmp_path / "model")
     assert [name for name in before if before[name] != after[name]] == ["config.json"]
-    assert json.loads((tmp_path / "model" / "config.json").read_text()) == plain | {"temperatures": {"stars": 2.0}}
-    assert load_model(str(tmp_path / "model"), None).config.temperatures == {"stars": 2.0}
+    assert json.loads((tmp_path / "model" / "config.json").read_text()) == plain | {"calibrations": FITTED}
+    assert load_model(str(tmp_path / "model"), None).config.calibrations == FITTED
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         path.name for path in (tmp_path / "model").iterdir()
     )
@@ -150,4 +152,4 @@ def test_fields_of_a_saved_config_change_and_nothing_else(folder, tmp_path):
 
 def test_a_folder_without_a_config_gets_no_fields(tmp_path):
     with pytest.raises(ValueError, match="has no config.json"):
-        set_config_fields(tmp_path, {"temperatures": None})
+        set_config_fields(tmp_path, {"calibrations": None})

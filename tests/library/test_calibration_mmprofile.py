@@ -1,12 +1,20 @@
 """Calibrated probabilities and what is decided by them: numbers by hand, what stays, and the answers of a model."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mmprofile import ProfileAttribute, ProfileSchema, calibrated, profile_users, tempered
-from mmprofile.calibration_mmprofile import confidence, marginal_profile, sure_parts, thresholds_of, view_powers
+from mmprofile.calibration_mmprofile import (
+    check_decision,
+    confidence,
+    fit_of_views,
+    marginal_profile,
+    sure_parts,
+    thresholds_of,
+)
 from tests.profile_models import inputs_for, model_for
 from tests.toy_schemas import SCHEMAS, unigram_tokenizer
 
@@ -56,9 +64,8 @@ def test_two_values_of_three_by_hand():
 def test_a_temperature_of_one_is_the_numbers_as_they_are():
     shares = random_shares(2)
     assert (tempered(shares, 2, 1.0) == shares).all()
-    assert (tempered(shares, 2, np.array([1.0, 2.0] * 100))[::2] == shares[::2]).all()
-    for temperatures in (None, {}, {"pet": 1.0, "trips": 1}):
-        assert calibrated(SCHEMA, [ANSWER], temperatures) == [ANSWER]
+    for fit in (None, {}, {"temperatures": {"pet": 1.0, "trips": 1}}):
+        assert calibrated(SCHEMA, [ANSWER], [fit]) == [ANSWER]
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -106,24 +113,48 @@ def test_an_attribute_that_takes_all_its_values_stays():
 
 
 def test_each_attribute_has_its_temperature():
-    (found,) = calibrated(SCHEMA, [ANSWER], {"trips": 0.5})
+    (found,) = calibrated(SCHEMA, [ANSWER], [{"temperatures": {"trips": 0.5}}])
     assert found["pet"] == ANSWER["pet"]
     assert list(found["trips"]) == ["sea", "hills", "city"]
     assert list(found["trips"].values()) == pytest.approx(tempered(np.array([[0.9, 0.7, 0.4]]), 2, 0.5)[0].tolist())
     assert ANSWER["trips"]["sea"] == 0.9  # what was given is not changed
 
 
-def test_the_power_of_a_temperature_grows_with_the_logarithm_of_the_views():
-    assert view_powers([1, 2, 4, 8, 16], 8, "product") == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3])
-    assert view_powers([0, 1], 8, "product").tolist() == [0, 0]
-    assert view_powers([1, 2, 8], 8, "mixture").tolist() == [0, 0, 0]  # what was fitted is not of these
-    assert view_powers([1, 2, 8], None, "product").tolist() == [1, 1, 1]
-    found = calibrated(SCHEMA, [ANSWER] * 3, {"pet": 0.25}, None, np.array([0, 0.5, 1]))
-    assert [one["pet"]["cat"] for one in found] == pytest.approx([0.8, 16 / 17, 256 / 257])
-    assert found[0] == ANSWER
-    found = calibrated(SCHEMA, [ANSWER] * 2, None, {"pet": 2.0}, np.array([0, 1]))
-    assert found[0] == ANSWER
-    assert list(found[1]["pet"].values()) == pytest.approx(tempered(np.array([[0.8, 0.2]]), 1, 1, 2)[0].tolist())
+FITS = {
+    "1": {"temperatures": {"pet": 1.0}, "value_weights": {"pet": {"cat": 2.0, "dog": 1.0}}},
+    "4": {
+        "temperatures": {"pet": 0.25},
+        "odds_powers": {"pet": 4.0},
+        "value_weights": {"pet": {"cat": 0.5, "dog": 1.0}},
+    },
+}
+FITS["1"]["precision_thresholds"] = {"pet": {"0.8": 0.7, "0.9": 0.9}, "trips": {"0.5": 0.4}}
+FITS["4"]["precision_thresholds"] = {"pet": {"0.7": 0.1, "0.85": 0.8}, "trips": {"0.5": 0.3, "0.6": 0.5}}
+
+
+def test_what_was_fitted_to_a_number_of_views_is_used_for_it_and_between_two_what_lies_between():
+    def of(views: int) -> Any:
+        return fit_of_views({"product": FITS}, "product", views)
+
+    assert [of(views) for views in (1, 4, 5, 100)] == [FITS["1"], FITS["4"], FITS["4"], FITS["4"]]
+    assert of(2)["temperatures"]["pet"] == pytest.approx(0.5)  # half of the way, of logarithms
+    assert of(2)["odds_powers"]["pet"] == pytest.approx(2)  # of the other 1
+    assert of(2)["value_weights"]["pet"] == pytest.approx({"cat": 1.0, "dog": 1.0})
+    assert of(2)["precision_thresholds"] == {"pet": {"0.7": 0.7, "0.8": 0.8, "0.85": 0.9}, "trips": {"0.5": 0.4}}
+    assert of(1)["temperatures"]["pet"] > of(2)["temperatures"]["pet"] > of(3)["temperatures"]["pet"] > 0.25
+    later = {"product": {"4": FITS["4"]}}
+    assert fit_of_views(later, "product", 1) == FITS["4"]
+    for nothing in (None, {}, {"mixture": FITS}):
+        assert fit_of_views(nothing, "product", 4) is None
+
+
+def test_users_with_other_numbers_of_views_are_calibrated_by_other_numbers():
+    temperatures = [1.0, 0.5, 0.25]
+    found = calibrated(SCHEMA, [ANSWER] * 4, [*({"temperatures": {"pet": one}} for one in temperatures), None])
+    assert [one["pet"]["cat"] for one in found] == pytest.approx([0.8, 16 / 17, 256 / 257, 0.8])
+    assert found[0] == found[3] == ANSWER
+    (found,) = calibrated(SCHEMA, [ANSWER], [{"odds_powers": {"pet": 2.0}}])
+    assert list(found["pet"].values()) == pytest.approx(tempered(np.array([[0.8, 0.2]]), 1, 1, 2)[0].tolist())
 
 
 def test_the_marginal_profile_has_of_each_attribute_what_is_likely_by_itself():
@@ -132,21 +163,19 @@ def test_the_marginal_profile_has_of_each_attribute_what_is_likely_by_itself():
     assert marginal_profile(SCHEMA, other) == {"pet": "cat", "trips": ["hills", "city"]}
     weights = {"pet": {"cat": 0.2}, "trips": {"city": 4.0, "sea": 1.5}}
     assert marginal_profile(SCHEMA, ANSWER, weights) == {"pet": "dog", "trips": ["sea", "city"]}
-    assert marginal_profile(SCHEMA, ANSWER, weights, 0.5) == {"pet": "cat", "trips": ["sea", "city"]}
-    assert marginal_profile(SCHEMA, ANSWER, weights, 0) == marginal_profile(SCHEMA, ANSWER)
 
 
 def test_a_precision_between_two_is_read_at_the_higher_one():
-    assert thresholds_of(SCHEMA, THRESHOLDS, 0.2) == {"pet": 0.0, "trips": 0.0}
-    assert thresholds_of(SCHEMA, THRESHOLDS, 0.8) == {"pet": 0.0, "trips": 0.65}
-    assert thresholds_of(SCHEMA, THRESHOLDS, 0.81) == {"pet": 0.75, "trips": math.inf}
+    assert thresholds_of(SCHEMA, {"precision_thresholds": THRESHOLDS}, 0.2) == {"pet": 0.0, "trips": 0.0}
+    assert thresholds_of(SCHEMA, {"precision_thresholds": THRESHOLDS}, 0.8) == {"pet": 0.0, "trips": 0.65}
+    assert thresholds_of(SCHEMA, {"precision_thresholds": THRESHOLDS}, 0.81) == {"pet": 0.75, "trips": math.inf}
     assert thresholds_of(SCHEMA, {}, 0.5) == {"pet": math.inf, "trips": math.inf}
 
 
 @pytest.mark.parametrize("wanted", [0, 1, -0.5, 90, True, "0.9", math.nan])
 def test_a_precision_that_is_none_is_refused(wanted):
     with pytest.raises(ValueError, match=f"above 0 and below 1, got {wanted!r}"):
-        thresholds_of(SCHEMA, THRESHOLDS, wanted)
+        check_decision({"product": FITS}, "product", min_precision=wanted)
 
 
 def test_a_value_below_its_threshold_is_left_open_several_by_the_least_sure():
@@ -161,34 +190,37 @@ def test_a_value_below_its_threshold_is_left_open_several_by_the_least_sure():
 # Answers of a model
 
 
+def fitted(**fit) -> dict:
+    return {"product": {"1": fit}}
+
+
 def model_and_inputs(name: str = "several", **fields):
     tokenizer = unigram_tokenizer()
     return model_for(tokenizer, name, 3.0, **fields), tokenizer, inputs_for(tokenizer)
 
 
 def test_answers_are_calibrated_and_the_models_own_predictions_are_not():
-    temperatures = {"likes": 2.0, "budget_range": 0.5}
+    fit = {"temperatures": {"likes": 2.0, "budget_range": 0.5}}
     model, tokenizer, inputs = model_and_inputs()
     before = profile_users(model, tokenizer, inputs)
-    model.config.temperatures = temperatures
+    model.config.calibrations = {"product": {"1": fit}}
     after, own = profile_users(model, tokenizer, inputs), model.generate_profiles(**inputs, tokenizer=tokenizer)
     plain = [answer["probabilities"] for answer in before]
     assert [found.probabilities for found in own] == plain
-    assert (
-        [answer["probabilities"] for answer in after] == calibrated(SCHEMAS["several"], plain, temperatures) != plain
-    )
+    assert [answer["probabilities"] for answer in after] == calibrated(SCHEMAS["several"], plain, [fit] * 3) != plain
     assert [answer | {"probabilities": 0} for answer in after] == [answer | {"probabilities": 0} for answer in before]
     assert ["decided" in answer for answer in after] == [False] * 3
 
 
 def test_a_wanted_precision_leaves_values_open_by_the_calibrated_probability():
-    model, tokenizer, inputs = model_and_inputs("alike", temperatures={"preference_a": 3.0})
+    model, tokenizer, inputs = model_and_inputs("alike", calibrations=fitted(temperatures={"preference_a": 3.0}))
     answers, own = profile_users(model, tokenizer, inputs), model.generate_profiles(**inputs, tokenizer=tokenizer)
     sure = [confidence(a["profile"]["preference_a"], a["probabilities"]["preference_a"]) for a in answers]
     plain = [confidence(p.profile["preference_a"], p.probabilities["preference_a"]) for p in own]
     least = max(sure)
     assert sorted(plain)[1] > least > sorted(sure)[1]
-    model.config.precision_thresholds = {"preference_a": {"0.9": least}, "preference_b": {"0.95": 0.0}}
+    thresholds = {"preference_a": {"0.9": least}, "preference_b": {"0.95": 0.0}}
+    model.config.calibrations = fitted(temperatures={"preference_a": 3.0}, precision_thresholds=thresholds)
     found = profile_users(model, tokenizer, inputs, min_precision=0.9)
     assert [a["decided"]["preference_a"] is None for a in found] == [one < least for one in sure]
     assert [a["decided"]["preference_b"] for a in found] == [a["profile"]["preference_b"] for a in answers]
@@ -203,7 +235,7 @@ def test_a_precision_is_refused_where_nothing_was_fitted():
 
 
 def test_what_was_fitted_is_not_of_another_schema():
-    model, tokenizer, inputs = model_and_inputs("alike", temperatures={"preference_a": 3.0}, precision_thresholds={})
+    model, tokenizer, inputs = model_and_inputs("alike", calibrations=fitted(temperatures={"preference_a": 3.0}))
     other = SCHEMAS["prefixes"]
     answers = profile_users(model, tokenizer, inputs, schema=other)
     own = model.generate_profiles(**inputs, tokenizer=tokenizer, schema=other)
@@ -213,21 +245,24 @@ def test_what_was_fitted_is_not_of_another_schema():
         profile_users(model, tokenizer, inputs, schema=other, min_precision=0.9)
 
 
-def test_temperatures_follow_the_number_of_a_users_views():
-    temperatures, powers = {"likes": 0.5}, {"budget_range": 1.5}
-    fitted = {"temperatures": temperatures, "odds_powers": powers, "calibrated_views": 4}
-    model, tokenizer, inputs = model_and_inputs(**fitted)
-    for combination, weights in {"product": [0.5, 0], "mixture": [0, 0]}.items():
+def test_each_user_is_calibrated_by_the_number_of_views_read_of_him():
+    two, one = ({"temperatures": {"likes": t}, "odds_powers": {"budget_range": 1.5}} for t in (0.5, 2.0))
+    model, tokenizer, inputs = model_and_inputs(calibrations={"product": {"1": one, "2": two}})
+    for combination, fits in {"product": [two, one], "mixture": [None, None]}.items():
         options = {"views": [2, 1], "combination": combination}
         own = [found.probabilities for found in model.generate_profiles(**inputs, tokenizer=tokenizer, **options)]
         answers = profile_users(model, tokenizer, inputs, **options)
-        expected = calibrated(SCHEMAS["several"], own, temperatures, powers, np.array(weights))
+        expected = calibrated(SCHEMAS["several"], own, fits)
         assert [answer["probabilities"] for answer in answers] == expected
         assert (expected == own) == (combination == "mixture")
-    model.config.calibrated_views = None
-    answers = profile_users(model, tokenizer, inputs)
-    own = [found.probabilities for found in model.generate_profiles(**inputs, tokenizer=tokenizer)]
-    assert [answer["probabilities"] for answer in answers] == calibrated(SCHEMAS["several"], own, temperatures, powers)
+
+
+@pytest.mark.parametrize("options", [{"min_precision": 0.9}, {"decision": "weighted"}])
+def test_what_was_fitted_to_another_combination_decides_nothing(options):
+    model, tokenizer, inputs = model_and_inputs("alike", calibrations=fitted(temperatures={}))
+    assert profile_users(model, tokenizer, inputs, **options)
+    with pytest.raises(ValueError, match="this model has none for views' mixture"):
+        profile_users(model, tokenizer, inputs, **options, combination="mixture")
 
 
 def test_a_profile_decided_by_marginals_is_told_as_what_it_is():
@@ -256,7 +291,7 @@ def test_weights_of_values_decide_where_they_were_fitted():
     with pytest.raises(ValueError, match="decision='weighted' needs weights fitted .*--calibrate true"):
         profile_users(model, tokenizer, inputs, decision="weighted")
     weights = {"preference_a": {"Tr": 1e30}, "preference_b": {"False": 1e30}}
-    model.config.value_weights = weights
+    model.config.calibrations = fitted(value_weights=weights)
     found = profile_users(model, tokenizer, inputs, decision="weighted")
     likely = [marginal_profile(SCHEMAS["alike"], answer["probabilities"], weights) for answer in found]
     assert [answer["profile"] for answer in found] == likely
@@ -264,6 +299,3 @@ def test_weights_of_values_decide_where_they_were_fitted():
     found = profile_users(model, tokenizer, inputs, decision="marginal")
     likely_alone = [marginal_profile(SCHEMAS["alike"], answer["probabilities"]) for answer in found]
     assert [answer["profile"] for answer in found] == likely_alone != likely
-    model.config.calibrated_views = 8  # a single view has no part of what was fitted on eight
-    found, plain = (profile_users(model, tokenizer, inputs, decision=how) for how in ("weighted", "marginal"))
-    assert [answer["profile"] for answer in found] == [answer["profile"] for answer in plain] != likely

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from typing import Any
 
 import pytest
 from datasets import ClassLabel, Value
@@ -204,35 +205,33 @@ def test_a_config_keeps_the_objectives_and_one_without_them_is_of_all(tmp_path):
     assert MMProfileConfig().objectives is None
 
 
-FITTED = {
+FIT = {
     "temperatures": {"stars": 1.5, "budget_range": 1},
     "odds_powers": {"stars": 0.8},
-    "calibrated_views": 8,
     "value_weights": {"budget_range": {"Low": 2.0, "High": 1}},
     "precision_thresholds": {"stars": {"0.9": 0.75}, "budget_range": {}},
 }
+CALIBRATIONS = {"product": {"1": FIT, "12": {}}, "mixture": {"8": FIT}}
 
 
 def test_a_config_keeps_what_was_fitted_and_one_without_it_has_none(tmp_path):
-    MMProfileConfig(**FITTED).save_pretrained(tmp_path)
-    loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert {name: getattr(loaded, name) for name in FITTED} == FITTED
+    MMProfileConfig(calibrations=CALIBRATIONS).save_pretrained(tmp_path)
+    assert MMProfileConfig.from_pretrained(tmp_path).calibrations == CALIBRATIONS
     settings = json.loads((tmp_path / "config.json").read_text())
-    older = {name: value for name, value in settings.items() if name not in FITTED}
-    assert len(older) == len(settings) - 5
-    (tmp_path / "config.json").write_text(json.dumps(older))
-    loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert [getattr(loaded, name) for name in FITTED] == [None] * 5
-    assert MMProfileConfig.from_pretrained(tmp_path, temperatures={"stars": 2.0}).temperatures == {"stars": 2.0}
+    del settings["calibrations"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert MMProfileConfig.from_pretrained(tmp_path).calibrations is None
+    other = {"states": {"3": FIT}}
+    assert MMProfileConfig.from_pretrained(tmp_path, calibrations=other).calibrations == other
 
 
 def test_what_was_fitted_goes_with_the_schema_that_it_is_of():
-    config, same = MMProfileConfig(**FITTED), ProfileSchema()
+    config, same = MMProfileConfig(calibrations=CALIBRATIONS), ProfileSchema()
     config.profile_schema = same
-    assert config.temperatures == FITTED["temperatures"]
+    assert config.calibrations == CALIBRATIONS
     config.profile_schema = [{"name": "Stars", "values": ["1", "2"]}]
-    assert [getattr(config, name) for name in FITTED] == [None] * 5
-    config.temperatures = {"stars": 0.5}
+    assert config.calibrations is None
+    config.calibrations = {"product": {"1": {"temperatures": {"stars": 0.5}}}}
 
 
 @pytest.mark.parametrize(
@@ -247,17 +246,32 @@ def test_what_was_fitted_goes_with_the_schema_that_it_is_of():
         *(("odds_powers", value) for value in ({"age": 1.0}, {"stars": 0}, {"stars": None})),
         *(("value_weights", value) for value in ({"age": {"1": 1.0}}, {"stars": {"6": 1.0}}, {"stars": {"1": 0}})),
         *(("value_weights", value) for value in ({"stars": 1.0}, [1])),
-        *(("calibrated_views", value) for value in (1, 0, 2.5, True, "8")),
         *(("precision_thresholds", {"stars": value}) for value in ({0.9: 0.5}, {"high": 0.5}, {"1": 0.5}, {"0": 0.5})),
     ],
 )
 def test_a_config_refuses_what_cannot_have_been_fitted(field, value):
-    with pytest.raises(ValueError, match=f"{field} .*got "):
-        MMProfileConfig(**{field: value})
-    config = MMProfileConfig(**FITTED)
-    with pytest.raises(ValueError, match=f"{field} .*got "):
-        setattr(config, field, value)
-    assert getattr(config, field) == FITTED[field]
+    refuse_calibrations({"product": {"1": {field: value}}}, f"{field} .*got ")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *([1], {"sum": {"1": FIT}}, {"product": {}}, {"product": FIT}, {"product": {"0": FIT}}, {"product": {1: FIT}}),
+        *({"product": {"1.5": FIT}}, {"product": {"many": FIT}}, {"product": {"1": [1]}}),
+        {"product": {"1": {"age": {}}}},
+    ],
+)
+def test_a_config_refuses_calibrations_of_another_form(value):
+    refuse_calibrations(value, "calibrations .*got ")
+
+
+def refuse_calibrations(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MMProfileConfig(calibrations=value)
+    config = MMProfileConfig(calibrations=CALIBRATIONS)
+    with pytest.raises(ValueError, match=message):
+        config.calibrations = value
+    assert config.calibrations == CALIBRATIONS
 
 
 def test_no_attribute_takes_the_name_of_the_scores_mean():

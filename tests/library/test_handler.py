@@ -106,7 +106,8 @@ def test_a_wanted_precision_leaves_open_what_is_not_sure_enough(handler, monkeyp
     request = {"inputs": USER, "parameters": {"min_precision": 0.9}}
     assert error_of(handler, request).startswith("min_precision=0.9 needs thresholds fitted on a development split")
     plain = handler({"inputs": USER})
-    monkeypatch.setattr(handler.model.config, "precision_thresholds", {"mood": {"0.9": 0.0}})
+    fit = {"precision_thresholds": {"mood": {"0.9": 0.0}}}
+    monkeypatch.setattr(handler.model.config, "calibrations", {"product": {"1": fit}})
     answer = handler(request)
     assert answer.pop("decided") == {"mood": plain["profile"]["mood"], "favorite_food": None}
     assert close(answer, plain) and "decided" not in plain

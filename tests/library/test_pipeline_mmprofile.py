@@ -126,8 +126,9 @@ def test_a_model_of_the_text_objective_alone_answers_as_if_there_were_reviews_al
 
 
 def test_a_model_with_temperatures_and_thresholds_answers_by_them(profiler):
-    fitted = {"temperatures": {"mood": 2.0}, "precision_thresholds": {"mood": {"0.8": 0.0}}}
-    plain, answer = profiler(USERS), with_model(profiler, **fitted)(USERS, min_precision=0.8)
+    fit = {"temperatures": {"mood": 2.0}, "precision_thresholds": {"mood": {"0.8": 0.0}}}
+    by_fit = with_model(profiler, calibrations={"product": {"1": fit}})
+    plain, answer = profiler(USERS), by_fit(USERS, min_precision=0.8)
     roots = [np.sqrt(list(one["probabilities"]["mood"].values())) for one in plain]
     shares = [list(one["probabilities"]["mood"].values()) for one in answer]
     assert np.array(shares) == pytest.approx(np.array([of_user / of_user.sum() for of_user in roots]))

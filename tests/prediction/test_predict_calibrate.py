@@ -11,7 +11,7 @@ import predict
 from files.checkpoint_code import load_model
 from mmprofile import DECISIONS, calibrated, marginal_profile
 from prediction import arguments
-from scoring.temperature import fit_calibration
+from scoring.temperature import fit_by_views
 from tests.prediction.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
 from tests.tiny_corpus import SCHEMA
 
@@ -24,17 +24,16 @@ def own(model, tmp_path):
 
 def test_what_was_fitted_on_a_split_is_stored_with_the_model_and_used(own, corpus, whole, tmp_path, capsys):
     results = run(own, corpus, tmp_path / "fitting", calibrate=True)
-    expected = fit_calibration([{**row, "views": 1} for row in rows_of(whole[0])], SCHEMA)
+    expected = {"product": fit_by_views([{**row, "views": 1} for row in rows_of(whole[0])], SCHEMA)}
     assert results["fitted"] == expected == json.loads((tmp_path / "fitting" / "results.json").read_text())["fitted"]
-    config = load_model(str(own), None).config
-    assert expected["calibrated_views"] is None
-    assert {name: getattr(config, name) for name in expected} == expected
-    assert config.temperatures != dict.fromkeys(SCHEMA.keys, 1.0)
+    fit = load_model(str(own), None).config.calibrations["product"]["1"]
+    assert expected == {"product": {"1": fit}}
+    assert fit["temperatures"] != dict.fromkeys(SCHEMA.keys, 1.0)
     shown = capsys.readouterr().out
     assert "Fitted on 10 users" in shown and shown.count("%") >= len(SCHEMA.keys)
     run(own, corpus, tmp_path / "after")
     plain, after = ([row["probabilities"] for row in rows_of(folder)] for folder in (whole[0], tmp_path / "after"))
-    assert after == calibrated(SCHEMA, plain, config.temperatures, config.odds_powers)
+    assert after == calibrated(SCHEMA, plain, [fit] * 10)
 
 
 def test_a_model_that_was_fitted_before_is_fitted_again_to_the_same(own, corpus, tmp_path):
@@ -42,17 +41,22 @@ def test_a_model_that_was_fitted_before_is_fitted_again_to_the_same(own, corpus,
     assert run(own, corpus, tmp_path / "twice", calibrate=True)["fitted"] == once
     plain, again = ([row["probabilities"] for row in rows_of(tmp_path / name)] for name in ("once", "twice"))
     assert plain == again  # the model's own, whatever it was fitted to before
-    assert max(once["temperatures"].values()) > 1.5
+    assert max(once["product"]["1"]["temperatures"].values()) > 1.5
 
 
-@pytest.mark.parametrize(("combination", "fitted_on"), [("product", 2), ("mixture", None)])
-def test_of_a_product_the_number_of_views_is_stored_too(own, corpus, tmp_path, combination, fitted_on):
+@pytest.mark.parametrize("combination", ["product", "mixture"])
+def test_a_combination_and_a_number_of_views_have_their_own(own, corpus, tmp_path, combination):
+    run(own, corpus, tmp_path / "one", calibrate=True)
     flags = {"views": "all", "combination": combination}
-    plain = run(own, corpus, tmp_path / "plain", **flags, evaluate=True)["calibration"]
+    plain = run(own, corpus, tmp_path / "plain", **flags | {"combination": "states"}, evaluate=True)["calibration"]
     fitted = run(own, corpus, tmp_path / "fitting", **flags, calibrate=True)["fitted"]
-    assert fitted["calibrated_views"] == load_model(str(own), None).config.calibrated_views == fitted_on
+    calibrations = load_model(str(own), None).config.calibrations
+    assert list(fitted) == [combination] and calibrations[combination]["2"] == fitted[combination]["2"]
+    assert "1" in calibrations["product"]
     after = run(own, corpus, tmp_path / "after", **flags, evaluate=True)["calibration"]
     assert after["favorite_category"]["expected_error"] < plain["favorite_category"]["expected_error"]
+    with pytest.raises(ValueError, match="this model has none for views' states"):
+        run(own, corpus, tmp_path / "other", views="all", combination="states", min_precision=0.5)
 
 
 def test_profiles_are_decided_by_marginals_where_that_is_asked_for(model, corpus, whole, tmp_path, capsys):
@@ -70,7 +74,8 @@ def test_decisions_are_the_librarys():
 
 def test_a_wanted_precision_fills_a_column(own, corpus, whole, tmp_path, capsys):
     settings = json.loads((own / "config.json").read_text())
-    settings["precision_thresholds"] = {"stars": {"0.9": 0.0}, "budget_range": {"0.9": 1.0}}
+    fit = {"precision_thresholds": {"stars": {"0.9": 0.0}, "budget_range": {"0.9": 1.0}}}
+    settings["calibrations"] = {"product": {"1": fit}}
     (own / "config.json").write_text(json.dumps(settings))
     run(own, corpus, tmp_path / "out", min_precision=0.85, show=1)
     rows = rows_of(tmp_path / "out")
@@ -96,6 +101,7 @@ def test_a_wanted_precision_fills_a_column(own, corpus, whole, tmp_path, capsys)
         ({"calibrate": True, "min_precision": 0.9}, "--calibrate fits what .'min_precision': 0.9. needs"),
         ({"decision": "weighted"}, "decision='weighted' needs weights fitted"),
         ({"calibrate": True, "output": None, "show": 1}, "--output is needed"),
+        ({"calibrate": True, "views": "all", "draws": 3}, "without --draws 3"),
     ],
 )
 def test_what_cannot_be_fitted_or_decided_is_said_before_anything_is_written(model, corpus, tmp_path, flags, message):

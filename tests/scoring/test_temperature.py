@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from mmprofile import MMProfileConfig, ProfileAttribute, ProfileSchema, tempered
+from mmprofile.configuration_mmprofile import FITTED
 from scoring.bootstrap import named_values
 from scoring.plots import calibration
 from scoring.temperature import (
     PRECISIONS,
     fit_attribute,
+    fit_by_views,
     fit_calibration,
     fitted_table,
+    fitted_views,
     lower_bound,
     negative_log_likelihood,
     precision_thresholds,
@@ -77,9 +80,10 @@ def test_logits_to_a_power_give_the_power_back_and_a_temperature_alone_calibrate
     fitted = fit_calibration(rows, SCHEMA)
     assert fitted["odds_powers"] == {"stars": pytest.approx(power, rel=0.12)}
     assert fitted["temperatures"]["stars"] == pytest.approx(2, rel=0.15)
-    alone = {"temperatures": {"stars": best_temperature(rows)}, "odds_powers": None, "calibrated_views": None}
+    alone = {"temperatures": {"stars": best_temperature(rows)}}
     errors = [
-        calibration(recalibrated(test, SCHEMA, one), SCHEMA)["stars"]["expected_error"] for one in (alone, fitted)
+        calibration(recalibrated(test, SCHEMA, {"1": one}), SCHEMA)["stars"]["expected_error"]
+        for one in (alone, fitted)
     ]
     assert errors[1] < 0.02 and errors[1] < 0.7 * errors[0]
 
@@ -130,42 +134,61 @@ def test_an_impossible_truth_leaves_the_fit_finite():
 def test_an_overconfident_set_is_better_calibrated_on_other_users():
     fitted = fit_calibration(drawn_rows(3.0, users=1000), SCHEMA)
     test = drawn_rows(3.0, seed=1)
-    before, after = calibration(test, SCHEMA), calibration(recalibrated(test, SCHEMA, fitted), SCHEMA)
+    before, after = calibration(test, SCHEMA), calibration(recalibrated(test, SCHEMA, {"1": fitted}), SCHEMA)
     for key in ("stars", "trips"):
         assert before[key]["expected_error"] > 0.1
         assert after[key]["expected_error"] < 0.03
 
 
-def in_views(rows: list[dict], exponent: float) -> list[dict]:
-    """A quarter each in 1, 2, 4 and 8 views, as flat as so many to the power of the exponent make them."""
-    parts = {views: rows[first::4] for first, views in enumerate((1, 2, 4, 8))}
-    flat = {"temperatures": dict.fromkeys(SCHEMA.keys, 2**exponent), "odds_powers": None, "calibrated_views": 2}
+def in_views(rows: list[dict], temperatures: dict[int, float]) -> list[dict]:
+    """As many rows in each number of views, as flat as its temperature makes them."""
+    parts = {views: rows[first :: len(temperatures)] for first, views in enumerate(temperatures)}
+    flat = {str(views): {"temperatures": dict.fromkeys(SCHEMA.keys, one)} for views, one in temperatures.items()}
     rows = [{**row, "views": views} for views, part in parts.items() for row in part]
     return recalibrated(rows, SCHEMA, flat)
 
 
-def test_users_of_few_views_are_sharpened_less():
-    """The more views a product has, the flatter it is, and one view is as sure as the model was trained to be."""
-    rows = in_views(drawn_rows(), 0.7)
-    fitted = fit_calibration(rows, SCHEMA)
-    assert fitted["calibrated_views"] == 8
-    assert list(fitted["temperatures"].values()) == pytest.approx([8**-0.7] * 2, rel=0.08)
-    after = recalibrated(rows, SCHEMA, fitted)
-    single = [row["views"] == 1 for row in rows]
-    assert [a["probabilities"] == b["probabilities"] for a, b in zip(rows, after, strict=True)] == single
-    for key in ("stars", "trips"):
-        errors = [calibration(some, SCHEMA)[key]["expected_error"] for some in (rows, after)]
-        assert errors[0] > 0.08 > 0.03 > errors[1]
+def test_users_of_each_number_of_views_are_fitted_by_themselves():
+    temperatures = {1: 1.0, 4: 3.0, 8: 5.0}
+    rows, test = (in_views(drawn_rows(users=6000, seed=seed), temperatures) for seed in range(2))
+    by_views = fit_by_views(rows, SCHEMA)
+    assert list(by_views) == ["1", "4", "8"]
+    for views, flat in temperatures.items():
+        assert list(by_views[str(views)]["temperatures"].values()) == pytest.approx([1 / flat] * 2, rel=0.12)
+        some = [row for row in test if row["views"] == views]
+        for key in ("stars", "trips"):
+            assert calibration(recalibrated(some, SCHEMA, by_views), SCHEMA)[key]["expected_error"] < 0.04
+    assert calibration(test, SCHEMA)["stars"]["expected_error"] > 0.08
+
+
+def test_numbers_of_views_to_which_something_is_fitted():
+    assert fitted_views([1] * 9) == [1]
+    assert fitted_views([12] * 250) == [1, 4, 12]
+    assert fitted_views([1] * 74 + [8] * 26) == [1, 4, 8]
+    assert fitted_views([1] * 80 + [8] * 20) == [1]
+    assert fitted_views([16]) == [1, 4, 16]
+    assert fitted_views([4, 3, 3, 2, 2, 1, 1, 1]) == [1, 3]
+
+
+def test_users_with_another_number_of_views_count_with_the_nearest_and_few_are_not_fitted():
+    rows = drawn_rows(users=300)
+    counts = [1] * 100 + [2] * 5 + [6] * 10 + [8] * 170 + [3] * 15
+    rows = [{**row, "views": views} for row, views in zip(rows, counts, strict=True)]
+    fitted = fit_by_views(rows, SCHEMA)
+    assert list(fitted) == ["1", "8"]  # 15 are nearest to 4
+    assert fitted["1"] == fit_calibration(rows[:105], SCHEMA)
+    assert fitted["8"] == fit_calibration(rows[105:285], SCHEMA)
+    assert list(fit_by_views(rows[-15:], SCHEMA)) == ["3"]
 
 
 def test_users_without_a_prediction_do_not_count():
     rows, failed = drawn_rows(2.0, users=200), {"profile": None, "probabilities": None}
     more = [{**rows[0], **failed}, *rows, {**rows[0], **failed}]
-    assert fit_calibration(more, SCHEMA) == fit_calibration(rows, SCHEMA)
-    after = recalibrated(more, SCHEMA, fit_calibration(rows, SCHEMA))
+    assert fit_by_views(more, SCHEMA) == fit_by_views(rows, SCHEMA) == {"1": fit_calibration(rows, SCHEMA)}
+    after = recalibrated(more, SCHEMA, fit_by_views(rows, SCHEMA))
     assert [row["probabilities"] is None for row in after] == [True, *[False] * 200, True]
     with pytest.raises(ValueError, match="fitted on users with predictions, got 2 users without one"):
-        fit_calibration([more[0], more[-1]], SCHEMA)
+        fit_by_views([more[0], more[-1]], SCHEMA)
 
 
 def test_an_attribute_that_takes_all_its_values_needs_no_temperature():
@@ -175,12 +198,11 @@ def test_an_attribute_that_takes_all_its_values_needs_no_temperature():
 
 
 def test_what_was_fitted_is_kept_by_a_config_through_the_disk(tmp_path):
-    fitted = fit_calibration(drawn_rows(2.0, users=250), SCHEMA)
-    MMProfileConfig(profile_schema=SCHEMA, **fitted).save_pretrained(tmp_path)
-    loaded = MMProfileConfig.from_pretrained(tmp_path)
-    assert len(fitted) == 5
-    assert {name: getattr(loaded, name) for name in fitted} == fitted
-    assert min(map(len, fitted["precision_thresholds"].values())) > 3
+    calibrations = {"product": fit_by_views(drawn_rows(2.0, users=1000), SCHEMA)}
+    MMProfileConfig(profile_schema=SCHEMA, calibrations=calibrations).save_pretrained(tmp_path)
+    assert MMProfileConfig.from_pretrained(tmp_path).calibrations == calibrations
+    assert list(calibrations["product"]["1"]) == list(FITTED)
+    assert min(map(len, calibrations["product"]["1"]["precision_thresholds"].values())) > 3
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -197,20 +219,35 @@ def rows_with(sure: list[float], right: list[bool]) -> list[dict]:
 def test_a_threshold_is_the_least_that_holds_the_precision():
     """100 right ones at 0.9, then 100 at 0.6 of which half are right: all together 150 of 200."""
     rows = rows_with([0.9] * 100 + [0.6] * 100, [True] * 100 + [True, False] * 50)
-    assert lower_bound(np.array([0.75, 1.0]), np.array([200, 100])) == pytest.approx([0.6965, 0.9737], abs=1e-4)
+    assert lower_bound(np.array([0.75, 1.0]), np.array([200, 100])) == pytest.approx([0.6667, 0.9413], abs=1e-4)
     found = precision_thresholds(rows, "a")
-    assert found == {"0.65": 0.0} | {f"{p:g}": 0.9 for p in PRECISIONS if 0.65 < p <= 0.97}
+    assert found == {"0.65": 0.6} | {f"{p:g}": 0.9 for p in PRECISIONS if 0.65 < p <= 0.94}
 
 
 def test_users_who_are_equally_sure_are_decided_together():
     rows = rows_with([0.9] * 100, [True] * 50 + [False] * 50)
-    assert precision_thresholds(rows, "a") == {"0.4": 0.0}
+    assert precision_thresholds(rows, "a") == {"0.35": 0.9}
+
+
+def test_a_value_less_probable_than_any_that_was_seen_is_not_sure_enough():
+    thresholds = precision_thresholds(rows_with([0.9] * 50 + [0.7] * 50, [True] * 100), "a")
+    assert set(thresholds.values()) == {0.7}
 
 
 def test_a_lucky_few_decide_nothing():
     lucky = rows_with([0.99] * 29 + [0.5] * 100, [True] * 29 + [False] * 100)
     assert max(map(float, precision_thresholds(lucky, "a"))) < 0.3
     assert precision_thresholds(rows_with([0.99] * 29, [True] * 29), "a") == {}
+
+
+@pytest.mark.parametrize("users", [250, 1000])
+def test_a_precision_that_is_not_there_is_held_by_chance_in_a_twentieth_of_fits_at_most(users):
+    """With probabilities that tell nothing: of 0.88 a threshold for 0.9 is a mistake wherever it lies."""
+    generator = np.random.default_rng(0)
+    users_drawn = [(generator.random(users), generator.random(users) < 0.88) for _ in range(200)]
+    found = [precision_thresholds(rows_with(sure.tolist(), right.tolist()), "a") for sure, right in users_drawn]
+    assert sum("0.9" in thresholds for thresholds in found) <= 200 / 20
+    assert sum(max(map(float, thresholds)) >= 0.8 for thresholds in found) > 150
 
 
 def test_of_several_values_the_least_sure_counts_and_each_right_one():
@@ -225,13 +262,13 @@ def test_of_several_values_the_least_sure_counts_and_each_right_one():
         "truth": {"trips": ["sea", "city"]},
     }
     found = precision_thresholds([row] * 100 + [worse] * 100, "trips")
-    assert (found["0.65"], found["0.7"], found["0.97"]) == (0.0, 0.7, 0.7)
+    assert (found["0.65"], found["0.7"], found["0.94"]) == (0.5, 0.7, 0.7)
 
 
 @pytest.mark.parametrize("wanted", [0.7, 0.8, 0.9])
 def test_what_is_decided_on_other_users_is_as_right_as_was_asked_for(wanted):
-    fitted = fit_calibration(drawn_rows(3.0, users=1000), SCHEMA)
-    test = recalibrated(drawn_rows(3.0, seed=1), SCHEMA, fitted)
+    fitted = fit_calibration(drawn_rows(3.0, users=4000, seed=2), SCHEMA)
+    test = recalibrated(drawn_rows(3.0, seed=1), SCHEMA, {"1": fitted})
     threshold = fitted["precision_thresholds"]["stars"][f"{wanted:g}"]
     right = [
         row["profile"]["stars"] == row["truth"]["stars"]
@@ -245,7 +282,7 @@ def test_what_is_decided_on_other_users_is_as_right_as_was_asked_for(wanted):
 def test_the_table_has_a_line_for_each_attribute():
     rows = drawn_rows(3.0, users=250)
     fitted = fit_calibration(rows, SCHEMA)
-    head, stars, trips = fitted_table(rows, SCHEMA, fitted).splitlines()
+    head, stars, trips = fitted_table(rows, SCHEMA, {"1": fitted}).splitlines()
     assert head.split("  ")[-1] == "decided at 0.9"
     assert stars.split()[:2] == ["Stars", f"{fitted['temperatures']['stars']:.3f}"]
     assert float(stars.split()[2]) > float(stars.split()[3])
