@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from user_deletions_mmprofile import EncodedHistory as EncodedHistory
     from user_deletions_mmprofile import encode_deletions as encode_deletions
     from user_explanations_mmprofile import explain_user as explain_user
+    from user_histories_mmprofile import MOST_VIEWS as MOST_VIEWS
     from user_histories_mmprofile import REVIEW_FIELDS as REVIEW_FIELDS
     from user_histories_mmprofile import UserView as UserView
     from user_histories_mmprofile import cut_history as cut_history
@@ -129,6 +130,7 @@ _NAMES = {
     "user_deletions_mmprofile": ("EncodedHistory", "encode_deletions"),
     "user_explanations_mmprofile": ("explain_user",),
     "user_histories_mmprofile": (
+        "MOST_VIEWS",
         "REVIEW_FIELDS",
         "UserView",
         "cut_history",

@@ -19,7 +19,7 @@ from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .texts_mmprofile import shown
-from .user_histories_mmprofile import photo_weights
+from .user_histories_mmprofile import MOST_VIEWS, photo_weights
 
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
@@ -45,10 +45,10 @@ class UserProfilingPipeline(Pipeline):
     Paths are the caller's: absolute ones and `..` are taken on purpose, so what strangers send goes in as bytes, as
     `handler.py` and `app.py` do. What the model was not trained to see (`sees` of its config) is not used. Parameters,
     of the constructor or of a call, are those of `generate_profiles`, with `views` a number, the newest views alone,
-    or "all", the default, and `draws`, so many further views of reviews drawn at random; `min_precision` and
-    `decision` of `profile_users`; `max_text_tokens`, `batch_size`, of users, and `num_workers`; and `explain`, True
-    for what each review and photo did: the profile is searched again without each of them (see the model's
-    `explain_user`).
+    64 by default, or "all", however many these are, and `draws`, so many further views of reviews drawn at random;
+    `min_precision` and `decision` of `profile_users`; `max_text_tokens`, `batch_size`, of users, and `num_workers`;
+    and `explain`, True for what each review and photo did: the profile is searched again without each of them (see the
+    model's `explain_user`).
     """
 
     # Of the checkpoint, with methods beyond those of transformers' classes.
@@ -110,7 +110,7 @@ class UserProfilingPipeline(Pipeline):
         self,
         user: Mapping,
         max_text_tokens: int | None = None,
-        views: int | str = "all",
+        views: int | str = MOST_VIEWS,
         draws: int = 0,
         explain: bool = False,
     ) -> dict:

@@ -55,7 +55,7 @@ from cli.progress import log_progress
 from files.checkpoint_code import load_model, load_processor
 from files.checkpoint_files import checkpoint_folder, exact_revision, file_digests, set_config_fields
 from files.output_files import WriteFailure, only_run, read_json, write_json
-from mmprofile import ProfileSchema, Sees, check_decision, photo_weights, seen_by
+from mmprofile import MOST_VIEWS, ProfileSchema, Sees, check_decision, photo_weights, seen_by
 from prediction.batches import (
     EncodedUser,
     EncodedUsers,
@@ -107,9 +107,9 @@ def describe_run(arguments: PredictionArguments, revision: str | None, users: Da
 
 
 def views_read(arguments: PredictionArguments, config) -> int | None:
-    """Of each user, at most; None: as many as the history has."""
+    """Of each user, at most; None: as many as the history has, however long it is."""
     if arguments.views is None:
-        return None if hasattr(config, "view_reviews") else 1  # others make no profile of several
+        return MOST_VIEWS if hasattr(config, "view_reviews") else 1  # others make no profile of several
     return None if arguments.views == "all" else arguments.views
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from .texts_mmprofile import shown
 
+# Of a user's, the newest, where no number is asked for: each costs memory, at base size some 40 MB.
+MOST_VIEWS = 64
 REVIEW_FIELDS = ("text", "images", "captions")  # of a review that is an object
 
 

@@ -51,7 +51,7 @@ class PredictionArguments:
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
     views: int | Literal["all"] | None = flag(
         None,
-        "the newest views of a user's history, of num_reviews reviews each, that are read; or all, the default of"
+        "the newest views of a user's history, of num_reviews reviews each, that are read; or all. Default: 64, of"
         " models that read more than one",
     )
     draws: int = flag(
@@ -82,7 +82,7 @@ class PredictionArguments:
     )
     expand_per_call: int | None = flag(None, "prefixes a decoder call expands; default: by the device")
 
-    batch_size: int = flag(32, "users a batch and process")
+    batch_size: int = flag(32, "views of users a batch and process, or one user's")
     # Beside one's search in Python a GPU works for another; a CPU has nothing left to give.
     batches_at_once: int | None = flag(None, "batches a process computes side by side; default: 2 on a GPU, else 1")
     shard_users: int = flag(512, "users a file of the output; what a kill loses at most of each process' work")

@@ -25,7 +25,7 @@ from prediction.linear import fast_linears
 from scoring.bootstrap import mean_intervals
 from scoring.evaluation import TARGETS
 
-USERS, VIEW_USERS = 250, 100  # of a split, the first ones, or a batch more; views take a search each
+USERS, HISTORY_USERS = 250, 40  # of a split, the first ones; a whole history takes many views, and these a search each
 FEWEST = 30  # of fewer users the bootstrap's interval is too narrow
 EXPLORED = 10  # profiles of a search at least, among which a profile is so probable
 ROWS = 64  # whose logits over the vocabulary are held at once
@@ -37,10 +37,11 @@ def deletion_test(model, loader, processor, accelerator: Accelerator, name: str,
     """How much less probable the profile that a model writes becomes, without the photo or the view that has most
     weight and without another one, over all processes.
 
-    A photo is one of the whole history, its weight `ProfilePrediction.image_weights`. It is masked in all its pixels;
-    its caption stays. Measured is the natural logarithm of the profile's probability under the user's views together,
-    as `log_probability` has it. A view's weight is `view_weights`; measured is the logarithm of the profile's
-    probability among the profiles that a search explores, with all views or by another search without that view.
+    A photo is one of those of all the user's views, its weight `ProfilePrediction.image_weights`. It is masked in all
+    its pixels; its caption stays. Measured is the natural logarithm of the profile's probability under the user's
+    views together, as `log_probability` has it. A view's weight is `view_weights`; measured is the logarithm of the
+    profile's probability among the profiles that a search explores, with all views or by another search without that
+    view.
 
     Args:
         model: the bare model of a system, see `systems.system`; it is left in evaluation mode. One that tells no
@@ -65,7 +66,7 @@ def deletion_test(model, loader, processor, accelerator: Accelerator, name: str,
     for batch in tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process):
         inputs = {key: tensor.to(model.device) for key, tensor in batch.items() if key not in TARGETS}
         with torch.no_grad(), fast_linears(model.device):
-            found = _falls_of_batch(_Batch(model, processor, inputs, len(rows) < VIEW_USERS), seed)
+            found = _falls_of_batch(_Batch(model, processor, inputs), seed)
         rows += accelerator.gather_for_metrics(found, use_gather_object=True)
     parts = {part: [row[part] for row in rows if row.get(part)] for part in ("photos", "views")}
     return {part: summarise_falls(falls) for part, falls in parts.items() if falls}
@@ -109,14 +110,14 @@ class _Batch:
         weighs_photos, weighs_views: which weights are told; of none there is nothing to test.
     """
 
-    def __init__(self, model, processor, inputs: Mapping[str, torch.Tensor], of_views: bool):
+    def __init__(self, model, processor, inputs: Mapping[str, torch.Tensor]):
         self.model, self.processor = model, processor
         self.ids, self.text_mask = inputs["input_ids"], inputs["attention_mask"]
         counts = inputs["views"].tolist() if "views" in inputs else [1] * len(self.ids)
         self.views = UserViews(counts, getattr(model.config, "combination", "product"))
         self.image_mask, self._photos = inputs.get("image_mask"), None
         self.weighs_photos = self.image_mask is not None and model.fusion.weighs_photos
-        self.weighs_views = of_views and self.views.most > 1 and self.views.combination != "states"
+        self.weighs_views = self.views.most > 1 and self.views.combination != "states"
         if not (self.weighs_photos or self.weighs_views):
             return
         self._text = model.text_features(self.ids, self.text_mask).last_hidden_state

@@ -188,7 +188,7 @@ class JointTrainingArguments:
         None, "train so many runs, from seed on, into output_dir/seed-N, and seeds.json: means, deviations, intervals"
     )
 
-    eval_batch_size: int = flag(32, "users a batch in evaluation")
+    eval_batch_size: int = flag(32, "users a batch in evaluation, by whole histories views")
     eval_views: int | Literal["all"] = flag(
         "all", "the newest views that are read of a user's history once the model is trained, or all"
     )

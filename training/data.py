@@ -241,18 +241,17 @@ def evaluation_loader(
 
     Args:
         history: read users' histories in `eval_views` views, in place of `num_reviews` reviews in one; then
-            `eval_batch_size` is of views.
+            `eval_batch_size` is of views, of which nine of ten users have no more.
     """
     schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
     readable, system = readable_photos(processor, arguments, cache), find_system(arguments.system)
     number, views, batch_size, size = arguments.num_reviews, None, arguments.eval_batch_size, arguments.trained_view
     if history:
         size = int(arguments.view_reviews or number)
-        most = max(map(len, review_lengths(split)))
-        if arguments.eval_views != "all":
-            views = arguments.eval_views
-            most = min(most, size * views)
-        number, batch_size = most, max(1, batch_size // -(-most // size))
+        views = None if arguments.eval_views == "all" else arguments.eval_views
+        number = max(map(len, review_lengths(split)))
+        counts = sorted(history_views(split, arguments))
+        batch_size = max(1, batch_size // counts[len(counts) * 9 // 10])  # a few have more
     examples = UserExamples(split, schema, number, arguments.num_images, **photos, readable=readable)
     collator = EvaluationCollator(processor, seen_by(arguments), system.needs_classes, size, views)
     return DataLoader(examples, batch_size, collate_fn=collator, **worker_options(arguments))

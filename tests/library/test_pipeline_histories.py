@@ -54,6 +54,14 @@ def test_views_are_a_number_or_all(profiler):
             profiler(user, views=wrong)
 
 
+def test_of_an_endless_history_the_newest_views_are_read_unless_all_are_asked_for(profiler):
+    user = {"reviews": REVIEWS * 50}
+    newest = profiler({"reviews": (REVIEWS * 50)[: 2 + 63 * 3]})
+    assert_same([profiler(user)], [newest])
+    assert_same([profiler(user, views=67)], [profiler(user, views="all")])
+    assert profiler(user, views="all")["log_probability"] != pytest.approx(newest["log_probability"], abs=1e-6)
+
+
 def test_drawn_views_are_read_beside_and_their_photos_weights_are_added(profiler):
     user = {"reviews": own(PHOTOS[:1], [], PHOTOS[1:2], [])}
     parts, positions = cut_history(4, 3, draws=2), [[0], [], [1], []]
