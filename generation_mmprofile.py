@@ -285,6 +285,7 @@ def profile_users(
     batch: Mapping[str, torch.Tensor],
     decision: str = "joint",
     min_precision: float | None = None,
+    calibrated_as: Sequence[int] | None = None,
     **options,
 ) -> list[dict]:
     """Profiles of a batch, as JSON has them.
@@ -301,6 +302,7 @@ def profile_users(
             that with each value's probability weighed for more Macro-F1, see `value_weights` of `MMProfileConfig`.
         min_precision: the share of values, above 0 and below 1, that are to be right where one is decided; see
             `precision_thresholds` of `MMProfileConfig`.
+        calibrated_as: of each user, the number of views for which the calibration is; default: of those given.
         options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
 
     Returns:
@@ -333,7 +335,8 @@ def profile_users(
         if predictions is None:
             raise
     combination = options.get("combination") or getattr(model.config, "combination", "product")
-    counts = [1] * len(predictions) if options.get("views") is None else options["views"]
+    given = [1] * len(predictions) if options.get("views") is None else options["views"]
+    counts = given if calibrated_as is None else calibrated_as
     there = [user for user, found in enumerate(predictions) if found is not None]
     weights = view_powers([counts[user] for user in there], fitted["calibrated_views"], combination)
     plain = [predictions[user].probabilities for user in there]

@@ -22,7 +22,8 @@ def explain_user(model, processor, history: EncodedHistory, **options) -> dict:
     """A user's profile, and how it differs without each review and each photo.
 
     What is told is what the model does, not why: each one is left out alone, so that of two reviews that say the same
-    neither may count.
+    neither may count. Without a review that stood alone in its view there is a view less; all are calibrated by the
+    number of the whole history's, or what the fewer ones say alike would be told as less sure.
 
     Args:
         model: of this package; `processor` is its own.
@@ -51,6 +52,7 @@ def explain_user(model, processor, history: EncodedHistory, **options) -> dict:
         rows = torch.tensor([row for variant in some for row in variant])
         photos = {} if image_mask is None else {"image_mask": image_mask[rows]}
         given = {"encoder_outputs": _rows_of(encoded, rows), "views": [len(variant) for variant in some]}
+        given |= {"calibrated_as": [history.views] * len(some)}
         answers |= zip(some, profile_users(model, processor.tokenizer, photos, **options | given), strict=True)
     answer = answers[own]
     if "error" in answer:

@@ -115,6 +115,18 @@ def test_what_is_not_read_has_no_effect(profiler):
     assert blind["photo_effects"][0]["log_probability"] == 0
 
 
+def test_a_review_less_among_reviews_alike_changes_no_probability(profiler):
+    """Each stands alone in its view, so that without it there are three views in place of four."""
+    fitted = {"temperatures": {"mood": 0.3, "favorite_food": 0.5}, "odds_powers": {"mood": 1.5}}
+    asked = with_model(profiler, view_reviews=1, calibrated_views=4, **fitted)
+    alike = {"reviews": REVIEWS[:1] * 4}
+    answer = asked(alike, explain=True)
+    assert answer["probabilities"] != asked(alike, views=3)["probabilities"]  # fewer views alone are told as less sure
+    for effect in answer["review_effects"]:
+        falls = [fall for of_values in effect["probabilities"].values() for fall in of_values.values()]
+        assert len(falls) == 3 and falls == pytest.approx([0] * 3, abs=1e-5)
+
+
 def test_many_rows_are_searched_part_by_part(profiler, monkeypatch):
     module = type(profiler.model).explain_user.__globals__["explain_user"].__globals__
     whole = profiler({"reviews": OWN}, explain=True)
