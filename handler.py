@@ -185,13 +185,13 @@ class EndpointHandler:
             whether it is `exact`, proved the most probable; with `min_precision`, `decided`, the profile with None for
             what is not sure enough; `probabilities` (key -> value -> probability); the share `coverage` of the
             probability mass that the profiles explored have; `runners_up`; `image_weights`, a number for each photo
-            sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`; and `tokens_left_out`
-            of texts that were too long, with a sentence in `problems`, as of reviews that were not read. Of several
-            users, one of whom the model computes what is not finite has a sentence in `error` in place of a profile.
-            With `explain` also `review_effects` and `photo_effects`, one for each sent: by how much the profile's
-            `log_probability` falls without it, its `share` of all falls, by how much the `probabilities` of the chosen
-            values fall, and which values are `changed`; None where nothing would be left to read, or for those beyond
-            so many, which `problems` say.
+            sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`; `views`, how many
+            were read together; and `tokens_left_out` of texts that were too long, with a sentence in `problems`, as of
+            reviews that were not read. Of several users, one of whom the model computes what is not finite has a
+            sentence in `error` in place of a profile. With `explain` also `review_effects` and `photo_effects`, one
+            for each sent: by how much the profile's `log_probability` falls without it, its `share` of all falls, by
+            how much the `probabilities` of the chosen values fall, and which values are `changed`; where nothing would
+            be left to read an `error` alone; None for those beyond so many, which `problems` say.
 
         Raises:
             ValueError: if the request is not valid or asks for too much, or a single user's numbers are not finite; it
@@ -286,10 +286,13 @@ class EndpointHandler:
                 batch, first = self.processor.pad_users(rows), first + len(views)
                 options = parameters.search if len(rows) == len(views) else parameters.search | {"views": views}
                 answers += self.model.profile_users(batch, self.processor.tokenizer, **options)
-        return [
-            _with_notes(answer, history, item.rows[: item.views], parameters)
+        noted = [
+            item.with_notes(answer, len(history.user.images))
             for answer, history, item in zip(answers, histories, encoded, strict=True)
         ]
+        for answer, history in zip(noted, histories, strict=True):
+            answer["problems"] += history.problems
+        return noted
 
     def _check_photos(self, users: list[User]):
         """Their numbers, before any is decoded."""
@@ -334,20 +337,6 @@ class EndpointHandler:
             options |= {"reviews_left_out": len(user.reviews), "photos_left_out": len(user.images)}
             options |= {"most_left_out": MAX_EFFECTS}
         return self.processor.encode_history(sees, views, **options)
-
-
-def _with_notes(answer: dict, history: History, rows: list[dict], parameters: Parameters) -> dict:
-    """An answer with what concerns the user's texts, and a weight for each photo sent."""
-    sent = len(history.user.reviews) + len(history.user.images)
-    notes = [problem for row in rows for problem in row["problems"]] + history.problems
-    if parameters.explain and sent > MAX_EFFECTS:
-        notes.append(f"effects are told of the first {MAX_EFFECTS} of {sent} reviews and photos")
-    answer |= {"tokens_left_out": sum(row["tokens_left_out"] for row in rows), "problems": notes}
-    if answer.get("image_weights") is not None:
-        positions = [position for row in rows for position in row["positions"]]
-        seen = dict(zip(positions, answer["image_weights"], strict=False))  # without any, no photo was looked at
-        answer["image_weights"] = [seen.get(number, 0.0) for number in range(len(history.user.images))]
-    return answer
 
 
 def _keep_little_memory():

@@ -39,7 +39,7 @@ def test_an_answer_is_json_with_all_that_the_model_says(handler):
     answer = json.loads(json.dumps(handler({"inputs": user_with_photos(3)}), allow_nan=False))
     assert list(answer) == [
         *("profile", "text", "log_probability", "exact", "probabilities", "coverage"),
-        *("runners_up", "image_weights", "gate", "tokens_left_out", "problems"),
+        *("runners_up", "image_weights", "gate", "views", "tokens_left_out", "problems"),
     ]
     assert SCHEMA.render(answer["profile"]) == answer["text"]
     assert list(answer["probabilities"]) == ["mood", "favorite_food"]
