@@ -88,6 +88,15 @@ def test_the_model_computes_by_onednn(profiler, products):
     assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
 
 
+def test_what_counted_is_computed_by_onednn_too(profiler, products, monkeypatch):
+    """Beside its searches `explain_user` asks the encoder, and the decoder for what the profile found is worth."""
+    model, searched = profiler.handler.model, type(profiler.handler.model).generate_profiles
+    monkeypatch.setattr(model, "generate_profiles", lambda *args, **options: searched(model, *args, **options))
+    profiler.effects("great pizza\n\ncold soup", None, "", [app.EACH])
+    layers = [model.text_model.encoder.block[0].layer[-1].DenseReluDense.wo, model.text_model.lm_head]
+    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
+
+
 def test_paragraphs_are_reviews_and_lines_are_captions(profiler, folder, monkeypatch):
     seen = requests_of(profiler, monkeypatch)
     profiler("great\npizza\n \n\n cold soup \n", gallery(folder), "a cake\n\n tea ", [])
