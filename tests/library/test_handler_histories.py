@@ -67,6 +67,9 @@ def test_a_history_is_answered_as_the_pipeline_does(handler, profiler, user):
 
 
 def test_effects_are_those_of_the_pipeline(handler, profiler):
+    from mmprofile import pipeline_mmprofile
+
+    assert sys.modules[type(handler).__module__].MAX_EFFECTS == pipeline_mmprofile.MAX_EFFECTS
     user = {"reviews": OWN}
     answer = json.loads(json.dumps(handler({"inputs": user, "parameters": {"explain": True}}), allow_nan=False))
     expected = profiler(decoded(handler, user), max_calls=100, explain=True)
