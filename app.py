@@ -144,6 +144,7 @@ class Profiler:
             )
         model = self.handler.model  # which computes in a thread of the handler's own
         model.generate_profiles = by_fast_linears(model.generate_profiles, model.device)
+        model.explain_user = by_fast_linears(model.explain_user, model.device)  # more than its searches
         self.processor = self.handler.processor
         self.names = {attribute.key: attribute.name for attribute in self.processor.profile_schema.attributes}
 
@@ -160,7 +161,10 @@ class Profiler:
 
     def effects(self, reviews: str, photos: list | None, captions: str, switches: list[str]) -> str | dict:
         """The results with what each review and photo did, which takes as many times as long as there are; nothing
-        new where `EACH` is not among the switches, or there is only one."""
+        new where `EACH` is not among the switches, or there is only one.
+
+        The first answer is found once more: nothing of a visitor is kept from one event to the next, and one event
+        for both would hold a place in the queue, in which others wait for their first answer, until the last."""
         if EACH not in switches or len(_paragraphs(reviews)) + len(photos or ()) < 2:
             return gr.skip()
         return self._results(reviews, photos, captions, switches, SEARCH | {"explain": True})

@@ -285,6 +285,7 @@ def profile_users(
     batch: Mapping[str, torch.Tensor],
     decision: str = "joint",
     min_precision: float | None = None,
+    calibrated_as: Sequence[int] | None = None,
     **options,
 ) -> list[dict]:
     """Profiles of a batch, as JSON has them.
@@ -301,6 +302,7 @@ def profile_users(
             that with each value's probability weighed for more Macro-F1, see `calibrations` of `MMProfileConfig`.
         min_precision: the share of values, above 0 and below 1, that are to be right where one is decided; see
             `calibrations` of `MMProfileConfig`.
+        calibrated_as: of each user, the number of views for which the calibration is; default: of those given.
         options: of `generate_profiles`: `num_return_profiles`, `min_coverage`, `max_calls` and others.
 
     Returns:
@@ -330,7 +332,8 @@ def profile_users(
         predictions, problem = getattr(error, "predictions", None), getattr(error, "problem", None)
         if predictions is None:
             raise
-    counts = [1] * len(predictions) if options.get("views") is None else options["views"]
+    given = [1] * len(predictions) if options.get("views") is None else options["views"]
+    counts = given if calibrated_as is None else calibrated_as
     fit_of = {count: fit_of_views(calibrations, combination, count) for count in set(counts)}
     there = [user for user, found in enumerate(predictions) if found is not None]
     shares = calibrated(schema, [predictions[n].probabilities for n in there], [fit_of[counts[n]] for n in there])

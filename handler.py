@@ -60,6 +60,7 @@ DECODERS = 2  # photos read at a time, whatever the number of threads: each is t
 DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
 USER_FIELDS = ("reviews", "images", "captions")
 REVIEW_FIELDS = ("text", "images", "captions")
+DECISIONS = ("joint", "marginal", "weighted")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Parameters:
     Args:
         num_return_profiles: explore at least so many profiles; those behind the best are the `runners_up`.
         min_coverage: explore until the profiles have this share of the probability mass, 0 to 1.
+        decision: "joint", the profile that is most probable as a whole; "marginal", of each attribute what is most
+            probable by itself; or "weighted", that by what was fitted for more Macro-F1.
         min_precision: the share of values, above 0 and below 1, that are to be right where one is decided.
         without_photos: answer as if there were none.
         without_captions: answer as if there were none.
@@ -81,6 +84,7 @@ class Parameters:
 
     num_return_profiles: int = 5
     min_coverage: float = 0.0
+    decision: str = "joint"
     min_precision: float | None = None
     without_photos: bool = False
     without_captions: bool = False
@@ -95,6 +99,8 @@ class Parameters:
             raise ValueError(f"min_coverage is a number from 0 to 1, got {_shown(self.min_coverage)}")
         if self.views != "all" and (type(self.views) is not int or not 1 <= self.views <= MAX_VIEWS):
             raise ValueError(f'views are an integer from 1 to {MAX_VIEWS}, or "all", got {_shown(self.views)}')
+        if type(self.decision) is not str or self.decision not in DECISIONS:
+            raise ValueError(f"decision is one of {', '.join(DECISIONS)}, got {_shown(self.decision)}")
         precision = self.min_precision
         if precision is not None and (type(precision) not in (int, float) or not 0 < precision < 1):
             raise ValueError(f"min_precision is a number above 0 and below 1, got {_shown(precision)}")
@@ -105,7 +111,8 @@ class Parameters:
     @property
     def search(self) -> dict:
         """Arguments of the model's `profile_users`."""
-        decided = {} if self.min_precision is None else {"min_precision": self.min_precision}
+        decided = {} if self.decision == "joint" else {"decision": self.decision}
+        decided |= {} if self.min_precision is None else {"min_precision": self.min_precision}
         return {
             "num_return_profiles": self.num_return_profiles,
             "min_coverage": self.min_coverage,
@@ -181,17 +188,18 @@ class EndpointHandler:
             data: `{"inputs": ..., "parameters": {...}}`, the second optional, see above and `Parameters`.
 
         Returns:
-            For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` and
-            whether it is `exact`, proved the most probable; with `min_precision`, `decided`, the profile with None for
+            For each user `profile` (attribute key -> value or list of values), its `text`, `log_probability` (None
+            where it was decided by attributes and is not among the profiles explored) and whether it is `exact`,
+            proved the most probable as a whole; with `min_precision`, `decided`, the profile with None for
             what is not sure enough; `probabilities` (key -> value -> probability); the share `coverage` of the
             probability mass that the profiles explored have; `runners_up`; `image_weights`, a number for each photo
-            sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`; and `tokens_left_out`
-            of texts that were too long, with a sentence in `problems`, as of reviews that were not read. Of several
-            users, one of whom the model computes what is not finite has a sentence in `error` in place of a profile.
-            With `explain` also `review_effects` and `photo_effects`, one for each sent: by how much the profile's
-            `log_probability` falls without it, its `share` of all falls, by how much the `probabilities` of the chosen
-            values fall, and which values are `changed`; None where nothing would be left to read, or for those beyond
-            so many, which `problems` say.
+            sent, 0 for one that is not looked at (None with `fusion="concat"`); the mean `gate`; `views`, how many
+            were read together; and `tokens_left_out` of texts that were too long, with a sentence in `problems`, as of
+            reviews that were not read. Of several users, one of whom the model computes what is not finite has a
+            sentence in `error` in place of a profile. With `explain` also `review_effects` and `photo_effects`, one
+            for each sent: by how much the profile's `log_probability` falls without it, its `share` of all falls, by
+            how much the `probabilities` of the chosen values fall, and which values are `changed`; where nothing would
+            be left to read an `error` alone; None for those beyond so many, which `problems` say.
 
         Raises:
             ValueError: if the request is not valid or asks for too much, or a single user's numbers are not finite; it
@@ -286,10 +294,13 @@ class EndpointHandler:
                 batch, first = self.processor.pad_users(rows), first + len(views)
                 options = parameters.search if len(rows) == len(views) else parameters.search | {"views": views}
                 answers += self.model.profile_users(batch, self.processor.tokenizer, **options)
-        return [
-            _with_notes(answer, history, item.rows[: item.views], parameters)
+        noted = [
+            item.with_notes(answer, len(history.user.images))
             for answer, history, item in zip(answers, histories, encoded, strict=True)
         ]
+        for answer, history in zip(noted, histories, strict=True):
+            answer["problems"] += history.problems
+        return noted
 
     def _check_photos(self, users: list[User]):
         """Their numbers, before any is decoded."""
@@ -334,20 +345,6 @@ class EndpointHandler:
             options |= {"reviews_left_out": len(user.reviews), "photos_left_out": len(user.images)}
             options |= {"most_left_out": MAX_EFFECTS}
         return self.processor.encode_history(sees, views, **options)
-
-
-def _with_notes(answer: dict, history: History, rows: list[dict], parameters: Parameters) -> dict:
-    """An answer with what concerns the user's texts, and a weight for each photo sent."""
-    sent = len(history.user.reviews) + len(history.user.images)
-    notes = [problem for row in rows for problem in row["problems"]] + history.problems
-    if parameters.explain and sent > MAX_EFFECTS:
-        notes.append(f"effects are told of the first {MAX_EFFECTS} of {sent} reviews and photos")
-    answer |= {"tokens_left_out": sum(row["tokens_left_out"] for row in rows), "problems": notes}
-    if answer.get("image_weights") is not None:
-        positions = [position for row in rows for position in row["positions"]]
-        seen = dict(zip(positions, answer["image_weights"], strict=False))  # without any, no photo was looked at
-        answer["image_weights"] = [seen.get(number, 0.0) for number in range(len(history.user.images))]
-    return answer
 
 
 def _keep_little_memory():

@@ -19,7 +19,7 @@ from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .texts_mmprofile import shown
-from .user_histories_mmprofile import MOST_VIEWS, photo_weights
+from .user_histories_mmprofile import MOST_VIEWS
 
 TASK = "user-profiling"
 # What config.json says of this file, so that `pipeline` finds it.
@@ -31,6 +31,7 @@ CUSTOM_PIPELINES = {
     }
 }
 USER_FIELDS = ("reviews", "images", "captions")
+MAX_EFFECTS = 24  # as of handler.py: searches of a user, each over all views
 
 
 class UserProfilingPipeline(Pipeline):
@@ -48,7 +49,7 @@ class UserProfilingPipeline(Pipeline):
     64 by default, or "all", however many these are, and `draws`, so many further views of reviews drawn at random;
     `min_precision` and `decision` of `profile_users`; `max_text_tokens`, `batch_size`, of users, and `num_workers`;
     and `explain`, True for what each review and photo did: the profile is searched again without each of them (see the
-    model's `explain_user`).
+    model's `explain_user`), up to `most_effects` times, for the first reviews and the first photos by turns.
     """
 
     # Of the checkpoint, with methods beyond those of transformers' classes.
@@ -66,8 +67,9 @@ class UserProfilingPipeline(Pipeline):
         column, a view or a dataset of `datasets`; and an iterator for what has none, as a generator or a `map`, and
         for torch's `Dataset`. Lists, tuples and torch's datasets are read by `num_workers`.
 
-        `image_weights` has a number for each image given, 0 for one that the model does not look at. With `explain`
-        there are `review_effects` and `photo_effects`, in the order given.
+        `image_weights` has a number for each image given, 0 for one that the model does not look at; `views` is how
+        many were read. With `explain` there are `review_effects` and `photo_effects`, in the order given; None for
+        those beyond `most_effects`, which `problems` say.
 
         Raises:
             ValueError: if a user's entries are not valid, with the position of the user among several; or if what the
@@ -93,6 +95,7 @@ class UserProfilingPipeline(Pipeline):
         views: int | str | None = None,
         draws: int | None = None,
         explain: bool | None = None,
+        most_effects: int | None = None,
         **generation,
     ) -> tuple[dict, dict, dict]:
         if views not in (None, "all") and (type(views) is not int or views < 1):
@@ -103,7 +106,10 @@ class UserProfilingPipeline(Pipeline):
             raise ValueError(f"draws are a number of at least 0, got {shown(draws)}")
         if draws and views == 1:
             raise ValueError(f"draws={draws} are of a history in several views, and views=1 reads one")
-        reading = {"max_text_tokens": max_text_tokens, "views": views, "draws": draws, "explain": explain}
+        if most_effects is not None and (type(most_effects) is not int or most_effects < 1):
+            raise ValueError(f"most_effects are a number of at least 1, got {shown(most_effects)}")
+        reading = {"max_text_tokens": max_text_tokens, "views": views, "draws": draws}
+        reading |= {"explain": explain, "most_effects": most_effects}
         return {name: value for name, value in reading.items() if value is not None}, generation, {}
 
     def preprocess(
@@ -113,6 +119,7 @@ class UserProfilingPipeline(Pipeline):
         views: int | str = MOST_VIEWS,
         draws: int = 0,
         explain: bool = False,
+        most_effects: int = MAX_EFFECTS,
     ) -> dict:
         """The user's `history`, as of `encode_history`, the number of images given, and whether to explain."""
         user = _without_pandas(user)
@@ -133,17 +140,19 @@ class UserProfilingPipeline(Pipeline):
         cut = self.processor.cut_views(**fields, num_reviews=config.view_reviews, views=most, draws=draws)
         num_images = _num_images(fields)
         left_out = {"reviews_left_out": len(fields["reviews"]), "photos_left_out": num_images} if explain else {}
+        left_out |= {"most_left_out": most_effects}
         history = self.processor.encode_history(config.sees, cut, max_text_tokens, **left_out)
         return {"history": history, "num_images": num_images, "explain": explain}
 
     def _forward(self, batch: dict, **generation) -> list[dict]:
+        histories = batch["histories"]
         if batch["explain"]:  # one by one: each has many rows
-            histories = batch["histories"]
             answers = [self.model.explain_user(history, self.processor, **generation) for history in histories]
         else:
             generation = {"views": batch["views"], **generation}
             answers = self.model.profile_users(batch["inputs"], self.processor.tokenizer, **generation)
-        return [answer | notes for answer, notes in zip(answers, batch["notes"], strict=True)]
+        given = zip(answers, histories, batch["num_images"], strict=True)
+        return [history.with_notes(answer, num_images) for answer, history, num_images in given]
 
     def run_single(self, user, preprocess_params, forward_params, postprocess_params) -> dict:
         batch = self._collate([self.preprocess(user, **preprocess_params)])
@@ -154,11 +163,7 @@ class UserProfilingPipeline(Pipeline):
         return answer
 
     def postprocess(self, answer: dict) -> dict:
-        num_images, positions = answer.pop("num_images"), answer.pop("positions")
-        weights = answer.get("image_weights")
-        if weights is None:  # of an error, or a fusion that weighs none
-            return answer
-        return answer | {"image_weights": photo_weights(positions, weights, num_images)}
+        return answer
 
     def get_iterator(self, users, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Answers one after the other. The library's own iterator pads no photos."""
@@ -173,21 +178,14 @@ class UserProfilingPipeline(Pipeline):
                 yield self.postprocess(answer, **postprocess_params)
 
     def _collate(self, users: list[dict]) -> dict:
-        histories = [user["history"] for user in users]
-        own = [history.rows[: history.views] for history in histories]
-        notes = [
-            {
-                "num_images": user["num_images"],
-                "positions": [position for view in views for position in view["positions"]],
-                "tokens_left_out": sum(view["tokens_left_out"] for view in views),
-                "problems": [problem for view in views for problem in view["problems"]],
-            }
-            for user, views in zip(users, own, strict=True)
-        ]
+        histories, num_images = [user["history"] for user in users], [user["num_images"] for user in users]
         if users[0]["explain"]:
-            return {"explain": True, "histories": histories, "notes": notes}
-        inputs = self.processor.pad_users([view for views in own for view in views])
-        return {"explain": False, "inputs": inputs, "views": list(map(len, own)), "notes": notes}
+            return {"explain": True, "histories": histories, "num_images": num_images}
+        inputs = self.processor.pad_users([view for history in histories for view in history.rows])
+        for history in histories:  # photos, which a worker sends on, are there once
+            history.rows = [view | {"pixel_values": None} for view in history.rows]
+        views = [history.views for history in histories]
+        return {"explain": False, "histories": histories, "num_images": num_images, "inputs": inputs, "views": views}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Everything that `pipeline(TASK, model=save_directory, trust_remote_code=True)` loads."""

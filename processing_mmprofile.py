@@ -412,10 +412,14 @@ class MMProfileProcessor(ProcessorMixin):
         if not encoded.views:
             given = [text for view in views for text in view.reviews]
             raise ValueError(f"a user needs a review with words, got {shown(given)}")
+        notes = encoded.rows[0]["problems"]
         if encoded.views < len(views):
             wordless = [len(view.reviews) for view in views if not self.has_words(view.reviews)]
-            notes = [f"{number} reviews without words are left out, with their photos" for number in wordless]
-            encoded.rows[0]["problems"] = [*encoded.rows[0]["problems"], *notes]
+            notes = [*notes, *(f"{n} reviews without words are left out, with their photos" for n in wordless)]
+        if missing := encoded.not_asked:
+            sent = reviews_left_out + photos_left_out
+            notes = [*notes, f"effects are told of {sent - missing} of {sent} reviews and photos, the first of each"]
+        encoded.rows[0]["problems"] = notes
         return encoded
 
     def pad_users(self, users: Sequence[Mapping]) -> dict[str, torch.Tensor]:

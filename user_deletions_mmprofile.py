@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
-from .user_histories_mmprofile import UserView
+from .user_histories_mmprofile import UserView, photo_weights
 
 
 @dataclass
@@ -25,6 +25,26 @@ class EncodedHistory:
     views: int
     without_review: list[list[int] | None] = field(default_factory=list)
     without_photo: list[list[int] | None] = field(default_factory=list)
+
+    @property
+    def not_asked(self) -> int:
+        """Of how many reviews and photos it was not asked."""
+        return [*self.without_review, *self.without_photo].count(None)
+
+    def with_notes(self, answer: dict, photos: int) -> dict:
+        """An answer of `profile_users` with `views`, how many were read, what of their texts was left out, and in
+        `image_weights` a number for each of so many photos that the user gave, see `photo_weights`."""
+        own = self.rows[: self.views]
+        notes = {
+            "views": self.views,
+            "tokens_left_out": sum(row["tokens_left_out"] for row in own),
+            "problems": [problem for row in own for problem in row["problems"]],
+        }
+        weights = answer.get("image_weights")
+        if weights is not None:  # of an error, or a fusion that weighs none
+            positions = [position for row in own for position in row["positions"]]
+            notes["image_weights"] = photo_weights(positions, weights, photos)
+        return answer | notes
 
 
 def without_review(views: Sequence[UserView], number: int) -> list[UserView]:
@@ -92,7 +112,8 @@ def encode_deletions(
         views: the user's.
         encode: a view to its row; None where there is nothing to read in it.
         reviews, photos: how many the user gave, read or not.
-        most: so many are left out by turns at most, reviews first; the rest is not asked.
+        most: so many searches are asked for at most, of the first reviews and the first photos by turns; the rest is
+            not asked, but for what changes nothing that is read.
     """
     rows: list[dict] = []
     places: dict[tuple, int] = {}
@@ -114,11 +135,16 @@ def encode_deletions(
         return [place for place in found if place is not None]
 
     of_user = len(rows)
-    asked = reviews + photos if most is None else most
-    changed = [places_of(without_review(views, number)) if number < asked else None for number in range(reviews)]
-    left = asked - reviews
-    of_photos = [places_of(without_photo(views, number)) if number < left else None for number in range(photos)]
-    return EncodedHistory(rows, of_user, changed, of_photos)
+    searches = {tuple(range(of_user))}
+    asked: dict[Callable, list[list[int] | None]] = {without_review: [None] * reviews, without_photo: [None] * photos}
+    turns = [(number, left_out) for left_out, found in asked.items() for number in range(len(found))]
+    for number, left_out in sorted(turns, key=lambda turn: turn[0]):
+        layout = left_out(views, number)
+        if len(searches) - 1 == most and list(map(id, layout)) != list(own):
+            continue
+        found = asked[left_out][number] = places_of(layout)
+        searches.add(tuple(found))
+    return EncodedHistory(rows, of_user, asked[without_review], asked[without_photo])
 
 
 def _with_photos(view: UserView, others: UserView) -> UserView:

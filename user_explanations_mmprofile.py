@@ -14,6 +14,7 @@ from .generation_mmprofile import profile_users, target_losses
 from .user_deletions_mmprofile import EncodedHistory
 from .user_views_mmprofile import UserViews
 
+NOTHING_LEFT = "nothing is left to read without it"
 ROWS_AT_A_TIME = 32  # whose keys and values are held at once: at base size 40 MB each, of 600 tokens
 
 
@@ -22,7 +23,8 @@ def explain_user(model, processor, history: EncodedHistory, **options) -> dict:
     """A user's profile, and how it differs without each review and each photo.
 
     What is told is what the model does, not why: each one is left out alone, so that of two reviews that say the same
-    neither may count.
+    neither may count. Without a review that stood alone in its view there is a view less; all are calibrated by the
+    number of the whole history's, or what the fewer ones say alike would be told as less sure.
 
     Args:
         model: of this package; `processor` is its own.
@@ -31,7 +33,8 @@ def explain_user(model, processor, history: EncodedHistory, **options) -> dict:
 
     Returns:
         The answer of `profile_users`, and `review_effects` and `photo_effects`, one for each review and photo given: 0
-        throughout for one that is not read, None where nothing would be left to read or it was not asked, else
+        throughout for one that is not read, None where it was not asked, an `error` alone, a sentence, where nothing
+        would be left to read or what the model computes is not finite, else
 
         - `log_probability`: by how much that of the profile, natural logarithm, falls without it; below 0 where it
           rises.
@@ -40,7 +43,7 @@ def explain_user(model, processor, history: EncodedHistory, **options) -> dict:
         - `probabilities`: key -> chosen value -> by how much its probability falls.
         - `changed`: key -> value of the profile that is found without it, of the attributes that have another one.
 
-        Where what the model computes is not finite, an `error` alone, or None in the place of that effect.
+        Where what the model computes of the whole is not finite, an `error` alone.
     """
     own = tuple(range(history.views))
     places = [*history.without_review, *history.without_photo]
@@ -51,17 +54,20 @@ def explain_user(model, processor, history: EncodedHistory, **options) -> dict:
         rows = torch.tensor([row for variant in some for row in variant])
         photos = {} if image_mask is None else {"image_mask": image_mask[rows]}
         given = {"encoder_outputs": _rows_of(encoded, rows), "views": [len(variant) for variant in some]}
+        given |= {"calibrated_as": [history.views] * len(some)}
         answers |= zip(some, profile_users(model, processor.tokenizer, photos, **options | given), strict=True)
     answer = answers[own]
     if "error" in answer:
         return answer
     scores = _log_probabilities(model, processor, encoded, answer["text"], asked, options.get("combination"))
-    effects = [
-        _effect(answer, answers[tuple(rows)], scores[own] - scores[tuple(rows)])
-        if rows and "error" not in answers[tuple(rows)]
-        else None
-        for rows in places
-    ]
+
+    def effect(rows: list[int] | None) -> dict | None:
+        if not rows:
+            return None if rows is None else {"error": NOTHING_LEFT}
+        other = answers[tuple(rows)]
+        return other if "error" in other else _effect(answer, other, scores[own] - scores[tuple(rows)])
+
+    effects = [effect(rows) for rows in places]
     reviews = len(history.without_review)
     return answer | {"review_effects": _shared(effects[:reviews]), "photo_effects": _shared(effects[reviews:])}
 
@@ -130,6 +136,7 @@ def _effect(answer: dict, other: dict, fall: float) -> dict:
     of_values, without = answer["probabilities"], other["probabilities"]
     return {
         "log_probability": fall,
+        "share": 0.0,
         "probabilities": {
             key: {value: of_values[key][value] - without[key][value] for value in values if value in of_values[key]}
             for key, values in chosen.items()
@@ -139,15 +146,9 @@ def _effect(answer: dict, other: dict, fall: float) -> dict:
 
 
 def _shared(effects: Sequence[dict | None]) -> list[dict | None]:
-    """With the `share` of each."""
-    total = sum(max(effect["log_probability"], 0.0) for effect in effects if effect is not None)
-    return [
-        None
-        if effect is None
-        else {
-            "log_probability": effect["log_probability"],
-            "share": max(effect["log_probability"], 0.0) / total if total else 0.0,
-            **{name: effect[name] for name in ("probabilities", "changed")},
-        }
-        for effect in effects
-    ]
+    """With the `share` of each that was found."""
+    found = [effect for effect in effects if effect is not None and "error" not in effect]
+    total = sum(max(effect["log_probability"], 0.0) for effect in found)
+    for effect in found:
+        effect["share"] = max(effect["log_probability"], 0.0) / total if total else 0.0
+    return list(effects)

@@ -123,6 +123,8 @@ def wrong_parameters(rng: random.Random):
             {rng.choice(("max_calls", "expand_per_call", "Without_photos", "", "self")): 1},
             {"num_return_profiles": rng.choice([0, -3, 51, 10**40, 2.0, "2", None, True, [2]])},
             {"min_coverage": rng.choice([-0.1, 1.1, float("nan"), float("inf"), "0.5", None, True, {}])},
+            {"decision": rng.choice(["", "Joint", "beam", None, 1, True, ["joint"], {"joint": 1}, float("nan")])},
+            {"min_precision": rng.choice([0, 1, -0.5, 10**40, "0.9", True, [0.9], {}, float("nan"), float("inf")])},
             {rng.choice(("without_photos", "without_captions", "explain")): rng.choice([0, 1, "true", None, [], {}])},
             {"views": rng.choice([0, 9, -1, 10**40, 2.0, "2", "All", "", None, True, [1], {}, float("nan")])},
         ]

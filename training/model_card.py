@@ -58,9 +58,10 @@ def write_model_card(
             The rows "reviews alone", of a model that sees more, and "majority class" may be missing.
         history: one record an epoch, see `scoring.reporting.plot_curves`; `users_per_second` too. None where it is
             not known how the training went.
-        example: `reviews` (texts), the `profile` written and the `truth`, which the card shows as output and as the
-            widget's example, and how many attributes are `right`. What it holds is published: None where the reviews
-            are a real person's.
+        example: `reviews` (texts), the newest of so many that were `read`, the `profile` written and the `truth`,
+            which the card shows, and how many attributes are `right`. The reviews are the widget's example too, with
+            the profile as its output where it was written from these texts alone. What it holds is published: None
+            where the reviews are a real person's.
         flags_known: whether `arguments` are those that made the model; the card tells none of them otherwise.
 
     Raises:
@@ -153,10 +154,13 @@ def _metadata(
     ]
     sees_photos = find_system(arguments.system).sees_photos
     base_models = [model for model in _start_models(arguments) if flags_known and is_on_hub(model)] or None
-    widget = None
+    widget: list[dict] | None = None
     if example:
         text = " ".join(" ".join(example["reviews"]).split())
-        widget = [{"example_title": "One user's reviews", "text": text, "output": {"text": example["profile"]}}]
+        widget = [{"example_title": "One user's reviews", "text": text}]
+        sees = seen_by(arguments)
+        if example["read"] == len(example["reviews"]) and not (sees.images or sees.captions):
+            widget[0]["output"] = {"text": example["profile"]}
     return ModelCardData(
         language=arguments.language,
         license="apache-2.0",
@@ -239,6 +243,8 @@ def _example_text(example: Mapping) -> str:
     """A fenced block that no text of a review can end."""
     reviews = [textwrap.shorten(review, EXAMPLE_CHARACTERS, placeholder=" ...") for review in example["reviews"]]
     lines = [textwrap.fill(f"- {review}", EXAMPLE_COLUMNS, subsequent_indent="  ") for review in reviews]
-    text = "\n".join(["Reviews:", *lines, "", f"Generated: {example['profile']}", f"True:      {example['truth']}"])
+    of = f"Of {example['read']} reviews that were read, the newest {len(reviews)}:"
+    head = "Reviews:" if example["read"] == len(reviews) else of
+    text = "\n".join([head, *lines, "", f"Generated: {example['profile']}", f"True:      {example['truth']}"])
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}text\n{text}\n{fence}"

@@ -273,12 +273,19 @@ def _lower_median(numbers: Sequence[int]) -> int:
 def example_of_use(
     rows: Sequence[Mapping], split: Dataset, schema: ProfileSchema, arguments: JointTrainingArguments
 ) -> dict:
-    """A typical user of a split, for the model card: reviews, the profile written and the true one, and how many of
-    the attributes are right."""
+    """A typical user of a split, for the model card: `reviews`, up to `num_reviews` of the newest of so many that were
+    `read`, the profile written and the true one, and how many of the attributes are right."""
     index, right = typical_user(rows)
     examples = UserExamples(split, schema, arguments.num_reviews, arguments.num_images, photos_from="nobody")
+    reviews = examples[index].reviews
+    read = len(reviews)
+    if find_system(arguments.system).reads_views:
+        read = len(split[index]["reviews"])
+        if arguments.eval_views != "all":
+            read = min(read, arguments.eval_views * int(arguments.view_reviews or arguments.num_reviews))
     return {
-        "reviews": examples[index].reviews,
+        "reviews": reviews[:read],
+        "read": read,
         "profile": schema.render(rows[index]["profile"]),
         "truth": schema.render(rows[index]["truth"]),
         "right": right,

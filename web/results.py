@@ -60,20 +60,32 @@ def percent(share: float) -> str:
 
 def _summary(answer: Mapping) -> str:
     """The profile as a whole and how sure it is, told so that a product of probabilities does not read as a fault."""
-    shares = answer["probabilities"]
+    shares, score, whole = answer["probabilities"], answer["log_probability"], _whole(answer)
     number = prod(comb(len(shares[key]), len(_values(value))) for key, value in answer["profile"].items())
-    proof = (
-        f"the most probable of all {number:,}, which is proved" if answer["exact"] else "the most probable one found"
-    )
-    probability = escape(percent(exp(answer["log_probability"])))
-    notes = [
-        f"Each bar is the probability of one value by itself. That all {len(shares)} attributes are right at once is"
-        f" always rarer: <b>{probability}</b>, where a profile picked blindly has 1 in {number:,}.",
-        *(escape(_spoken(problem)) for problem in answer.get("problems", ())),
-    ]
+    if answer["exact"]:
+        proof = f"the most probable of all {number:,}, which is proved"
+    elif score is None or any(other["log_probability"] > score for other in answer["runners_up"]):
+        proof = "decided attribute by attribute"
+    else:
+        proof = "the most probable one found"
+    note = "Each bar is the probability of one value by itself."
+    if whole is not None:
+        note += (
+            f" That all {len(shares)} attributes are right at once is always rarer:"
+            f" <b>{escape(percent(exp(whole)))}</b>, where a profile picked blindly has 1 in {number:,}."
+        )
+    notes = [note, *(escape(_spoken(problem)) for problem in answer.get("problems", ()))]
+    if None in answer.get("decided", {}).values():
+        notes.append("What is left open is not sure enough for the precision asked for.")
     return f'<p class="summary" role="status">This profile is {proof}.</p>' + "".join(
         f'<p class="note">{note}</p>' for note in notes
     )
+
+
+def _whole(answer: Mapping) -> float | None:
+    """The logarithm of the profile's probability; None with several views, where `log_probability` is the mean of what
+    each says, and no probability of all together."""
+    return answer["log_probability"] if answer.get("views") == 1 else None
 
 
 def _spoken(problem: str) -> str:
@@ -111,9 +123,11 @@ def _cell(title: str, key: str, answers: Mapping[str, Mapping | str]) -> str:
         return f'<td {label} class="none">{escape(answer)}</td>'
     shares = answer["probabilities"][key]
     bars = "".join(_bar(value, shares[value]) for value in _values(answer["profile"][key]))
+    left_open = answer.get("decided", answer["profile"])[key] is None
+    shown = f"<ul>{bars}</ul>" + '<span class="badge">left open</span>' * left_open
     if answer["profile"][key] != first["profile"][key]:
-        return f'<td {label} class="changed"><ul>{bars}</ul><span class="badge">changed</span></td>'
-    return f"<td {label}><ul>{bars}</ul></td>"
+        return f'<td {label} class="changed">{shown}<span class="badge">changed</span></td>'
+    return f"<td {label}>{shown}</td>"
 
 
 def _reviews(answer: Mapping, names: Mapping[str, str], reviews: Sequence[str]) -> str:
@@ -123,6 +137,8 @@ def _reviews(answer: Mapping, names: Mapping[str, str], reviews: Sequence[str]) 
         return ""
     items = []
     for text, effect in zip(reviews, effects, strict=True):
+        if effect is None:  # not asked, as the summary says
+            continue
         excerpt = textwrap.wrap(text, EXCERPT, max_lines=1, placeholder=" ...")[0]
         items.append(f'<li><p class="excerpt">{escape(excerpt)}</p>{_did(answer, effect, names)}</li>')
     note = (
@@ -133,8 +149,10 @@ def _reviews(answer: Mapping, names: Mapping[str, str], reviews: Sequence[str]) 
 
 
 def _did(answer: Mapping, effect: Mapping | None, names: Mapping[str, str]) -> str:
-    """A bar, and a sentence of what is different without this review or photo."""
+    """A bar, and a sentence of what is different without this review or photo; nothing where it was not asked."""
     if effect is None:
+        return ""
+    if "error" in effect:
         return '<p class="note">There is no answer without it.</p>'
     bar = f"<ul>{_bar('counted', effect['share'])}</ul>"
     if effect["changed"]:
@@ -193,8 +211,11 @@ def _runners_up(answer: Mapping, names: Mapping[str, str]) -> str:
             for key, name in names.items()
             if other["profile"][key] != answer["profile"][key]
         ]
-        odds = percent(exp(other["log_probability"] - answer["log_probability"]))
-        items.append(f"<li>{'; '.join(different)} <span>{escape(odds)} as probable</span></li>")
+        odds = ""
+        if (whole := _whole(answer)) is not None:
+            share = percent(exp(other["log_probability"] - whole))
+            odds = f" <span>{escape(share)} as probable</span>"
+        items.append(f"<li>{'; '.join(different)}{odds}</li>")
     note = '<p class="note">Where they differ from the profile above.</p>'
     return f'<h3>Runners-up</h3>{note}<ol class="runners">{"".join(items)}</ol>'
 

@@ -39,7 +39,7 @@ def test_an_answer_is_json_with_all_that_the_model_says(handler):
     answer = json.loads(json.dumps(handler({"inputs": user_with_photos(3)}), allow_nan=False))
     assert list(answer) == [
         *("profile", "text", "log_probability", "exact", "probabilities", "coverage"),
-        *("runners_up", "image_weights", "gate", "tokens_left_out", "problems"),
+        *("runners_up", "image_weights", "gate", "views", "tokens_left_out", "problems"),
     ]
     assert SCHEMA.render(answer["profile"]) == answer["text"]
     assert list(answer["probabilities"]) == ["mood", "favorite_food"]
@@ -116,6 +116,33 @@ def test_a_wanted_precision_leaves_open_what_is_not_sure_enough(handler, monkeyp
         assert error_of(handler, request) == f"min_precision is a number above 0 and below 1, got {wrong!r}"
 
 
+def test_a_profile_is_decided_as_asked(handler, monkeypatch):
+    def answer(inputs: dict, **parameters) -> dict:
+        return handler({"inputs": inputs, "parameters": parameters})
+
+    users = [{"reviews": [f"cold soup {number}", "great pizza"], "captions": ["a cake"]} for number in range(12)]
+    plain = [answer(user) for user in users]
+    assert all(close(answer(user, decision="joint"), one) for user, one in zip(users, plain, strict=True))
+    likely = [answer(user, decision="marginal") for user in users]
+    for found, one in zip(likely, plain, strict=True):
+        shares = found["probabilities"]
+        assert found["profile"]["mood"] == max(shares["mood"], key=shares["mood"].get)
+        least = sorted(shares["favorite_food"].values())[0]
+        assert [value for value, share in shares["favorite_food"].items() if share > least] == sorted(
+            found["profile"]["favorite_food"], key=list(shares["favorite_food"]).index
+        )
+        assert found["exact"] == (found["profile"] == one["profile"])
+    request = {"inputs": USER, "parameters": {"decision": "weighted"}}
+    assert error_of(handler, request).startswith("decision='weighted' needs weights fitted on a development split")
+    monkeypatch.setattr(handler.model.config, "value_weights", {"mood": {"Shy": 1e9}})
+    assert handler(request)["profile"]["mood"] == "Shy"
+    explained = answer(USER, decision="weighted", explain=True)
+    assert explained["profile"]["mood"] == "Shy" and len(explained["review_effects"]) == 2
+    for wrong in ("beam", "Joint", None, 1, True, ["joint"]):
+        request["parameters"]["decision"] = wrong
+        assert error_of(handler, request) == f"decision is one of joint, marginal, weighted, got {wrong!r}"
+
+
 @pytest.mark.parametrize("nothing", ["", "\u200b", "</s>", " <extra_id_99> "])
 def test_a_review_that_shows_nothing_is_nothing_to_read(handler, nothing):
     assert "there is nothing to read" in error_of(handler, {"inputs": {"reviews": [nothing], "captions": [nothing]}})
@@ -166,8 +193,8 @@ def test_errors_say_where_and_why_in_a_line(handler):
         "inputs[1].images[1]: a photo is base64, no URL or path, got 16 characters that are not"
     )
     assert error_of(handler, {"inputs": USER, "parameters": {"beams": 3}}) == (
-        "parameters: only num_return_profiles, min_coverage, min_precision, without_photos, without_captions, views,"
-        " explain are known, got ['beams']"
+        "parameters: only num_return_profiles, min_coverage, decision, min_precision, without_photos,"
+        " without_captions, views, explain are known, got ['beams']"
     )
     assert error_of(handler, {"inputs": {"reviews": ["word " * 30_000]}}) == (
         "inputs: reviews and captions have up to 100000 characters, got 150000"

@@ -59,12 +59,17 @@ def test_a_history_is_answered_as_the_pipeline_does(handler, profiler, user):
     assert close(answer, expected)
     assert answer["image_weights"] == pytest.approx(expected["image_weights"], abs=1e-4)
     assert len(answer["image_weights"]) in (3, 4)
+    assert answer["views"] == expected["views"] == 2
     newest = handler({"inputs": user, "parameters": {"views": 1}})
+    assert newest["views"] == 1
     assert close(newest, profiler(decoded(handler, user), max_calls=100, views=1))
     assert not close(newest, answer)
 
 
 def test_effects_are_those_of_the_pipeline(handler, profiler):
+    from mmprofile import pipeline_mmprofile
+
+    assert sys.modules[type(handler).__module__].MAX_EFFECTS == pipeline_mmprofile.MAX_EFFECTS
     user = {"reviews": OWN}
     answer = json.loads(json.dumps(handler({"inputs": user, "parameters": {"explain": True}}), allow_nan=False))
     expected = profiler(decoded(handler, user), max_calls=100, explain=True)
@@ -81,7 +86,7 @@ def test_a_photo_that_is_left_out_is_no_photo_and_its_caption_no_caption(handler
     answer = handler({"inputs": user, "parameters": {"explain": True}})
     without = handler({"inputs": user | {"images": PHOTOS[1:2], "captions": ["a plate"]}})
     effect = answer["photo_effects"][0]
-    assert answer["review_effects"] == [None]
+    assert answer["review_effects"] == [{"error": "nothing is left to read without it"}]
     assert effect["changed"] == {
         key: value for key, value in without["profile"].items() if value != answer["profile"][key]
     }
@@ -96,7 +101,7 @@ def test_a_user_without_a_review_is_explained_too(handler):
     answer = handler({"inputs": user, "parameters": {"explain": True}})
     assert answer["review_effects"] == [] and len(answer["photo_effects"]) == 2
     alone = handler({"inputs": {"images": PHOTOS[:1]}, "parameters": {"explain": True}})
-    assert alone["photo_effects"] == [None]
+    assert alone["photo_effects"] == [{"error": "nothing is left to read without it"}]
 
 
 def test_without_words_photos_of_all_views_are_read_once(handler):
@@ -143,9 +148,9 @@ def test_effects_are_bounded_and_of_a_single_user(handler, limits):
     limits(MAX_EFFECTS=5)
     user = {"reviews": OWN}
     answer = handler({"inputs": user, "parameters": {"explain": True}})
-    assert [effect is None for effect in answer["review_effects"]] == [False] * 4
-    assert [effect is None for effect in answer["photo_effects"]] == [False, True, True]
-    assert answer["problems"] == ["effects are told of the first 5 of 7 reviews and photos"]
+    assert [effect is None for effect in answer["review_effects"]] == [False, False, False, True]
+    assert [effect is None for effect in answer["photo_effects"]] == [False, False, True]
+    assert answer["problems"] == ["effects are told of 5 of 7 reviews and photos, the first of each"]
     assert len(handler({"inputs": [user], "parameters": {"explain": True}})[0]["review_effects"]) == 4
     assert error_of(handler, {"inputs": [user, user], "parameters": {"explain": True}}) == (
         "parameters: explain is for one user, inputs have 2"

@@ -82,7 +82,7 @@ def test_a_text_that_is_too_long_is_shortened_and_the_answer_says_so(profiler):
 
 def test_an_answer_is_a_profile_with_probabilities_that_json_takes(profiler):
     answer = json.loads(json.dumps(profiler(USERS[0], min_coverage=1)))
-    assert set(answer) == ANSWER | {"gate", "tokens_left_out", "problems"}
+    assert set(answer) == ANSWER | {"gate", "views", "tokens_left_out", "problems"}
     assert SCHEMA.render(answer["profile"]) == answer["text"]
     assert answer["exact"] is True and answer["coverage"] == 1
     assert sum(answer["probabilities"]["mood"].values()) == pytest.approx(1)

@@ -46,8 +46,8 @@ def test_captions_are_of_photos_only_where_all_of_the_users_are():
 def test_rows_that_do_not_change_are_encoded_once():
     encoded = encode_deletions(DEALT, encode, reviews=4, photos=3)
     assert encoded.views == 2
-    assert encoded.without_review == [[2], [0, 3], [0, 4], [0, 5]]
-    assert encoded.without_photo == [[6, 1], [0, 7], [8, 1]]
+    assert encoded.without_review == [[2], [0, 4], [0, 6], [0, 8]]
+    assert encoded.without_photo == [[3, 1], [0, 5], [7, 1]]
     assert [row["input_ids"] for row in encoded.rows[:2]] == [[97, 120, 122], [98, 99, 100, 121]]
     assert encoded.rows[2] == {"input_ids": [98, 99, 100, 121, 120, 122], "positions": [1, 0, 2]}
     assert len(encoded.rows) == 9
@@ -61,12 +61,31 @@ def test_what_is_not_read_changes_nothing():
     assert encoded.without_photo == [[0]]
 
 
-def test_without_the_only_review_nothing_is_left_and_beyond_so_many_nothing_is_asked():
+def test_without_the_only_review_nothing_is_left():
     assert encode_deletions(user_views(["a"], [], [], None, 3), encode, reviews=1).without_review == [[]]
+
+
+def test_beyond_so_many_searches_nothing_is_asked_of_reviews_and_photos_by_turns():
     encoded = encode_deletions(DEALT, encode, reviews=4, photos=3, most=5)
-    assert encoded.without_review == [[2], [0, 3], [0, 4], [0, 5]]
-    assert encoded.without_photo == [[6, 1], None, None]
-    assert encode_deletions(DEALT, encode, reviews=4, photos=3, most=1).without_review == [[2], None, None, None]
+    whole = encode_deletions(DEALT, encode, reviews=4, photos=3)
+    assert (encoded.not_asked, whole.not_asked) == (2, 0)
+    assert [places is None for places in encoded.without_review] == [False, False, False, True]
+    assert [places is None for places in encoded.without_photo] == [False, False, True]
+    for found, expected in zip(encoded.without_review[:3], whole.without_review[:3], strict=True):
+        assert [encoded.rows[n] for n in found or ()] == [whole.rows[n] for n in expected or ()] != []
+    first = encode_deletions(DEALT, encode, reviews=4, photos=3, most=1)
+    assert (first.without_review, first.without_photo) == ([[2], None, None, None], [None] * 3)
+    # What one kind does not need is the other's.
+    few = encode_deletions(DEALT, encode, reviews=4, photos=1, most=4)
+    assert (few.without_review.count(None), few.without_photo.count(None)) == (1, 0)
+
+
+def test_what_changes_nothing_that_is_read_takes_no_search():
+    views = user_views(["a", " ", "b", "b"], [10], [], None, 3, 1)
+    encoded = encode_deletions(views, encode, reviews=4, photos=2, most=3)
+    assert encoded.without_review == [[1], [0], [3], [0]] and encoded.without_photo == [[2], [0]]
+    one = encode_deletions(views, encode, reviews=4, photos=2, most=1)
+    assert one.without_review == [[1], None, None, [0]] and one.without_photo == [None, [0]]
 
 
 def test_views_that_read_alike_are_rows_of_their_own():

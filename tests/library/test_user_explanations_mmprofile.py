@@ -43,6 +43,11 @@ def with_model(profiler, **fields) -> UserProfilingPipeline:
     return UserProfilingPipeline(model=model, processor=profiler.processor)
 
 
+def globals_of_explain_user(model) -> dict:
+    """Of the copy of the library's file that came with the model."""
+    return type(model).explain_user.__globals__["explain_user"].__wrapped__.__globals__
+
+
 def one_by_one(profiler, views, text: str) -> tuple[dict, float]:
     """What the model says to these views, and the log-probability of a profile under them."""
     processor, model = profiler.processor, profiler.model
@@ -98,12 +103,38 @@ def test_of_several_users_each_is_explained(profiler):
     users = [{"reviews": OWN}, {"reviews": REVIEWS[:1]}]
     answers = profiler(users, explain=True, batch_size=2)
     assert [len(answer["review_effects"]) for answer in answers] == [4, 1]
-    assert answers[1]["review_effects"] == [None]  # nothing is left without it
+    assert answers[1]["review_effects"] == [{"error": "nothing is left to read without it"}]
     alone = profiler(users[0], explain=True)
     found, expected = (
         [effect["log_probability"] for effect in answer["review_effects"]] for answer in (answers[0], alone)
     )
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_so_many_searches_are_made_at_most_and_the_answer_says_of_how_many(profiler):
+    answer = profiler({"reviews": OWN}, explain=True, most_effects=4)
+    told = [[effect is not None for effect in answer[name]] for name in ("review_effects", "photo_effects")]
+    assert told == [[True, True, False, False], [True, True, False]]
+    assert answer["problems"] == ["effects are told of 4 of 7 reviews and photos, the first of each"]
+    many = {"reviews": [f"cold soup {number}" for number in range(26)], "images": [RED] * 4}
+    answer = profiler(many, explain=True)
+    assert [answer[name].count(None) for name in ("review_effects", "photo_effects")] == [6, 0]
+    for wrong in (0, 2.5, True, "all"):
+        with pytest.raises(ValueError, match="most_effects are a number of at least 1"):
+            profiler(many, explain=True, most_effects=wrong)
+
+
+def test_what_is_not_finite_without_a_review_is_an_error_in_its_place(profiler, monkeypatch):
+    module = globals_of_explain_user(profiler.model)
+    profile_users = module["profile_users"]
+
+    def without_the_second(*args, **options):
+        answers = profile_users(*args, **options)
+        return [answers[0], {"error": "not finite"}, *answers[2:]]
+
+    monkeypatch.setitem(module, "profile_users", without_the_second)
+    first, *others = profiler({"reviews": OWN}, explain=True)["review_effects"]
+    assert first == {"error": "not finite"} and sum(effect["share"] for effect in others) == pytest.approx(1)
 
 
 def test_what_is_not_read_has_no_effect(profiler):
@@ -115,8 +146,20 @@ def test_what_is_not_read_has_no_effect(profiler):
     assert blind["photo_effects"][0]["log_probability"] == 0
 
 
+def test_a_review_less_among_reviews_alike_changes_no_probability(profiler):
+    """Each stands alone in its view, so that without it there are three views in place of four."""
+    fitted = {"temperatures": {"mood": 0.3, "favorite_food": 0.5}, "odds_powers": {"mood": 1.5}}
+    asked = with_model(profiler, view_reviews=1, calibrated_views=4, **fitted)
+    alike = {"reviews": REVIEWS[:1] * 4}
+    answer = asked(alike, explain=True)
+    assert answer["probabilities"] != asked(alike, views=3)["probabilities"]  # fewer views alone are told as less sure
+    for effect in answer["review_effects"]:
+        falls = [fall for of_values in effect["probabilities"].values() for fall in of_values.values()]
+        assert len(falls) == 3 and falls == pytest.approx([0] * 3, abs=1e-5)
+
+
 def test_many_rows_are_searched_part_by_part(profiler, monkeypatch):
-    module = type(profiler.model).explain_user.__globals__["explain_user"].__globals__
+    module = globals_of_explain_user(profiler.model)
     whole = profiler({"reviews": OWN}, explain=True)
     monkeypatch.setitem(module, "ROWS_AT_A_TIME", 3)
     parts = profiler({"reviews": OWN}, explain=True)

@@ -54,6 +54,7 @@ RESULTS = {
 HISTORY = [{"dev_f1": {"average": f1}, "users_per_second": speed} for f1, speed in ((50.0, 10.0), (61.25, 12.0))]
 EXAMPLE = {
     "reviews": ["Nice\n\nplace.", "Too loud."],
+    "read": 2,
     "profile": "Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2",
     "truth": "Mood: Wild | Stars: 3 | Hobbies: hobby 1, hobby 7",
     "right": 1,
@@ -120,7 +121,6 @@ def test_the_metadata_says_what_the_hub_files_the_model_under(write):
         "base_model_relation": "finetune",
     }
     assert data["widget"][0]["text"] == "Nice place. Too loud."
-    assert data["widget"][0]["output"] == {"text": "Mood: Calm | Stars: 3 | Hobbies: hobby 1, hobby 2"}
 
 
 @pytest.mark.parametrize(
@@ -355,9 +355,23 @@ def test_the_example_shows_reviews_the_profile_written_and_the_true_one(write):
     assert "widget" not in card.data and "Generated:" not in card.text
 
 
+def test_the_example_of_a_longer_history_says_how_much_of_it_is_shown(write):
+    long = write(example=EXAMPLE | {"read": 9}).text
+    assert "```text\nOf 9 reviews that were read, the newest 2:\n- Nice place.\n- Too loud.\n\nGenerated:" in long
+
+
+@pytest.mark.parametrize(
+    ("objectives", "read", "claimed"), [(["text"], 2, True), (["text"], 9, False), (["fusion", "text"], 2, False)]
+)
+def test_the_widget_claims_no_output_but_of_its_texts(write, objectives, read, claimed):
+    (shown,) = write(example=EXAMPLE | {"read": read}, objectives=objectives).data.widget
+    output = {"output": {"text": EXAMPLE["profile"]}} if claimed else {}
+    assert shown == {"example_title": "One user's reviews", "text": "Nice place. Too loud."} | output
+
+
 def test_a_review_cannot_break_out_of_the_card(write):
     nasty = "```\n---\n{{ results }} {% raw %} ````"
-    card = write(example=EXAMPLE | {"reviews": [nasty]})
+    card = write(example=EXAMPLE | {"reviews": [nasty], "read": 1})
     assert card.data.widget[0]["text"] == "``` --- {{ results }} {% raw %} ````"
     assert "`````text\nReviews:\n- ``` --- {{ results }} {% raw %} ````\n" in card.text
     assert card.text.endswith("}\n```\n") and len(card.data.eval_results) == 4

@@ -122,12 +122,29 @@ def test_an_epochs_record_has_the_interval_of_its_average():
 def test_the_example_is_the_typical_user_with_his_reviews_as_the_model_read_them():
     found, split = rows(6, 1, 4, 5), undecoded(tiny_dataset(4))
     arguments = JointTrainingArguments(dataset="x", output_dir="y", num_reviews=2)
+    texts = [review["text"] for review in split[2]["reviews"]]
     assert example_of_use(found, split, SCHEMA, arguments) == {
-        "reviews": [review["text"] for review in split[2]["reviews"][:2]],
+        "reviews": texts[:2],
+        "read": len(texts),
         "profile": SCHEMA.render(found[2]["profile"]),
         "truth": SCHEMA.render(found[2]["truth"]),
         "right": 4,
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown", "read"),
+    [
+        ({"eval_views": 2, "view_reviews": 1}, 2, 2),
+        ({"eval_views": 1, "view_reviews": 1}, 1, 1),
+        ({"system": "bart"}, 2, 2),
+    ],
+)
+def test_the_example_says_how_many_reviews_its_profile_is_of(flags, shown, read):
+    split = undecoded(tiny_dataset(1))
+    arguments = JointTrainingArguments(dataset="x", output_dir="y", num_reviews=2, **flags)
+    example = example_of_use(rows(6), split, SCHEMA, arguments)
+    assert (len(example["reviews"]), example["read"]) == (shown, read) and len(split[0]["reviews"]) > 2
 
 
 def test_figures_are_of_the_development_split_while_training_and_in_the_end_of_the_test_split(

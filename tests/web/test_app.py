@@ -88,6 +88,15 @@ def test_the_model_computes_by_onednn(profiler, products):
     assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
 
 
+def test_what_counted_is_computed_by_onednn_too(profiler, products, monkeypatch):
+    """Beside its searches `explain_user` asks the encoder, and the decoder for what the profile found is worth."""
+    model, searched = profiler.handler.model, type(profiler.handler.model).generate_profiles
+    monkeypatch.setattr(model, "generate_profiles", lambda *args, **options: searched(model, *args, **options))
+    profiler.effects("great pizza\n\ncold soup", None, "", [app.EACH])
+    layers = [model.text_model.encoder.block[0].layer[-1].DenseReluDense.wo, model.text_model.lm_head]
+    assert {weight for _, weight in products} >= {tuple(layer.weight.shape) for layer in layers}
+
+
 def test_paragraphs_are_reviews_and_lines_are_captions(profiler, folder, monkeypatch):
     seen = requests_of(profiler, monkeypatch)
     profiler("great\npizza\n \n\n cold soup \n", gallery(folder), "a cake\n\n tea ", [])
@@ -140,6 +149,7 @@ def test_what_changes_without_a_review_is_told():
         {"share": 0.25, "probabilities": {"stars": {"5": 0.04}, "food": {"Tea": 0.1}}, "changed": {}},
         {"share": 0.0, "probabilities": {"stars": {"5": -0.3}}, "changed": {}},
         {"share": 0.0, "probabilities": little, "changed": {}},
+        {"error": "nothing is left to read without it"},
         None,
     ]
     told = [words(_did(answer, effect, names)) for effect in effects]
@@ -149,7 +159,20 @@ def test_what_changes_without_a_review_is_told():
         "counted 0% Without it, Stars 5 rises from 80% to 100%.",
         "counted 0% Without it hardly anything changes.",
         "There is no answer without it.",
+        "",
     ]
+
+
+def test_of_what_was_not_asked_nothing_is_told(profiler, folder):
+    reviews, photos = "\n\n".join(f"cold soup {number}" for number in range(22)), gallery(folder, "abcd")
+    shown = profiler.effects(reviews, photos, "", [app.EACH])
+    section = words(shown).partition("Which reviews counted")[2].partition("Photos")[0]
+    assert [f"cold soup {number} counted" in section for number in range(22)] == [True] * 20 + [False] * 2
+    assert "cold soup 21" not in section and section.count("counted") == 20
+    assert [f"{name} attention" in words(shown) for name in "abcd"] == [True] * 4
+    assert "Effects are told of 24 of 26 reviews and photos, the first of each." in words(shown)
+    alone = words(profiler.effects("great pizza", photos[:1], "", [app.EACH]))
+    assert ["There is no answer without it." in told for told in (words(shown), alone)] == [False, True]
 
 
 def test_an_answer_that_cannot_be_given_is_a_sentence_beside_the_others(profiler, folder):
@@ -222,6 +245,40 @@ def test_the_whole_profiles_probability_is_told_beside_that_of_a_blind_guess(pro
     assert shown.startswith(
         "This profile is the most probable one found."
     ) and "The text was shortened to 64 tokens: 9 were read." in (shown)
+
+
+def test_of_several_views_no_probability_of_the_whole_is_told(profiler):
+    """It is the mean of what each view says, and far below what the bars, which are calibrated, say together."""
+    reviews = "\n\n".join(["great pizza", "cold soup", "the staff was kind", "loud music"])
+    assert profiler.handler({"inputs": {"reviews": reviews.split("\n\n")}})["views"] == 2
+    several, one = (words(profiler(text, None, "", [])) for text in (reviews, "great pizza"))
+    for told in ("right at once", "picked blindly", "as probable"):
+        assert told in one and told not in several
+    assert "Each bar is the probability of one value by itself." in several and "Runners-up" in several
+
+
+def test_a_value_that_is_left_open_is_marked_and_the_notes_say_why(profiler):
+    answer = profiler.handler({"inputs": "great pizza", "parameters": app.SEARCH})
+    why = "What is left open is not sure enough for the precision asked for."
+    open_ = answer | {"decided": answer["profile"] | {"mood": None}}
+    html = render_answers({"Everything": open_}, profiler.names, [])
+    rows = [words(row) for row in html.split("<tr>") if "data-title" in row]
+    assert ["left open" in row for row in rows] == [True, False] and why in words(html)
+    assert answer["profile"]["mood"] in rows[0]
+    for decided in (answer, answer | {"decided": answer["profile"]}):
+        shown = words(render_answers({"Everything": decided}, profiler.names, []))
+        assert "left open" not in shown
+
+
+def test_a_profile_decided_by_attributes_is_not_called_the_most_probable(profiler):
+    answer = profiler.handler({"inputs": "great pizza", "parameters": app.SEARCH})
+    best = {name: answer[name] for name in ("profile", "text", "log_probability")}
+    other, *rest = answer["runners_up"]
+    for by_marginals in (other, other | {"log_probability": None}):
+        found = answer | by_marginals | {"exact": False, "runners_up": [best, *rest]}
+        shown = words(render_answers({"Everything": found}, profiler.names, []))
+        assert shown.startswith("This profile is decided attribute by attribute.")
+        assert ("right at once" in shown) == (by_marginals is other)
 
 
 def test_what_visitors_send_is_never_markup(profiler, folder):
