@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import predict
+from files.output_files import read_json, write_json
 from prediction import forgetting, updating
 from prediction.encodings import encodings_path
 from tests.files.test_output_files import held
@@ -75,8 +76,19 @@ def test_what_is_told_of_all_is_told_of_those_who_are_left(output):
     coverage = [row["coverage"] for row in rows if row["user_id"] in ("u0", "u1", "u2", "u6", "u7")]
     assert (results["users"], results["predicted"]) == (5, 5)
     assert results["mean_coverage"] == pytest.approx(sum(coverage) / 5)
-    assert not {"f1", "calibration"} & set(results)
     assert not list(output.glob("*.png"))
+
+
+def test_no_other_number_of_all_users_together_is_left(output):
+    """`fitted` is what --calibrate writes, as `test_what_was_fitted_on_a_split_is_stored_with_the_model` has it."""
+    path = output / "results.json"
+    write_json(path, read_json(path) | {"fitted": {"temperatures": {"stars": 2.0}}})
+    assert {"f1", "f1_intervals", "resamples", "calibration", "fitted", "gone", "kept"} <= set(read_json(path))
+    assert set(forget(output, "u3")) == {
+        *("model", "revision", "device", "num_processes", "seconds", "input_wait_share"),
+        *("users_this_time", "users_per_second"),
+        *("users", "predicted", "not_predicted", "photos_left_out", "texts_shortened", "exact_share", "mean_coverage"),
+    }
 
 
 def test_an_id_that_is_not_there_is_named_and_nothing_changed(output):
