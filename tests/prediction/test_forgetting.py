@@ -106,6 +106,11 @@ def test_a_folder_without_predictions_or_at_work_is_refused(output, tmp_path):
         forget(output, "u1")
     with pytest.raises(ValueError, match="--forget goes without --update and --evaluate"):
         run("", "", output, forget="u1", update=True, evaluate=True)
+    for name in ("flat", "vectors", "calibrate", "keep_encodings", "overwrite_output"):
+        with pytest.raises(ValueError, match=f"--forget goes without --{name}$"):
+            run("", "", output, forget="u1", **{name: True})
+    with pytest.raises(ValueError, match="--forget goes without --show and --gone$"):
+        run("", "", output, forget="u1", show=1, gone="remove")
     with pytest.raises(ValueError, match="--output is needed"):
         predict.main(["--forget", "u1"])
     assert "u1" in ids_of(output)

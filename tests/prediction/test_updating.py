@@ -211,6 +211,13 @@ def test_an_update_needs_a_folder_to_be_updated(model, lines, tmp_path, flags):
         run(model, lines(line(1)), **{"output": tmp_path / "out"} | flags)
 
 
+def test_that_users_who_are_gone_are_removed_is_of_an_update(model, lines, tmp_path):
+    path = lines(line(1))
+    with pytest.raises(ValueError, match="--gone remove is of --update true"):
+        run(model, path, tmp_path / "out", gone="remove", **ALONE)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_photo_that_changed_on_the_disk_is_another_input(model, lines, computed, tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(png(3)["bytes"])
