@@ -60,7 +60,9 @@ def test_forgotten_users_are_in_no_file_and_the_others_rows_are_as_they_were(out
     (output / "predictions" / ".unfinished-12ab-part-00000-of-00003.parquet").write_bytes(b"half of u3")
     (output / "update" / "computed").mkdir(parents=True)
     shutil.copy(output / "predictions" / "part-00001-of-00003.parquet", output / "update" / "computed")
-    assert len(holds(output, "u3")) == 4 and holds(output, "u8") == ["gone.parquet"]
+    (output / "update" / ".unfinished-tables").mkdir()
+    (output / "update" / ".unfinished-tables" / "0.arrow").write_bytes(b"u3 among others")
+    assert len(holds(output, "u3")) == 5 and holds(output, "u8") == ["gone.parquet"]
     forget(output, "u3", "u8")
     assert holds(output, "u3") == holds(output, "u8") == []
     left = [f"u{number}" for number in (0, 1, 2, 4, 5, 6, 7)]
