@@ -434,7 +434,7 @@ def predict_to_folder(
     measured = gather_object([(sum(map(len, batches)), clock.seconds, clock.wait_share)])
     results = {}
     if accelerator.is_main_process:
-        results = {"model": arguments.model, "revision": revision}
+        results = {name: folder.notes[name] for name in ("model", "revision")}
         if update is not None:
             results |= update.finish(run, users.profiles(), arguments.gone == "keep", datetime.now(UTC))
         results |= summarise(folder, measured, accelerator.device)

@@ -101,6 +101,7 @@ class DatasetUsers:
         has_profiles: whether the true profiles are known.
         has_labels: whether they are class labels; else they are texts.
         has_captions: whether a photo has a caption.
+        relative_to: the folder that photos' names are relative to; None of a dataset.
 
     Raises:
         ValueError: if a column is missing or not of the corpus' form, the profiles have another schema, there are no
@@ -116,7 +117,7 @@ class DatasetUsers:
         views: int | None = 1,
         draws: int = 0,
     ):
-        self.dataset, self.schema = unified(dataset), schema
+        self.dataset, self.schema, self.relative_to = unified(dataset), schema, None
         profile = self.dataset.data.column("profile").type if "profile" in dataset.column_names else pa.null()
         self.has_profiles, self.has_labels = not pa.types.is_null(profile), not is_text_profile(profile)
         if self.has_profiles and self.has_labels:
@@ -231,7 +232,7 @@ class LineUsers:
         views: int | None = 1,
         draws: int = 0,
     ):
-        self.path, self.schema = Path(path), schema
+        self.path, self.schema, self.relative_to = Path(path), schema, Path(path).parent
         self.views, self.draws, self.view_reviews = views, draws, None if views == 1 else num_reviews
         # Of one view that is all of a line, all.
         self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=None if views == 1 else views)
@@ -269,7 +270,7 @@ class LineUsers:
 
     def _place(self, name: str) -> str:
         """Where a photo is."""
-        return name if is_address(name) else str(self.path.parent / name)
+        return name if is_address(name) else str(self.relative_to / name)
 
     def _read(self, fields: dict) -> User:
         """A user whose photos are named as the line does."""
@@ -354,7 +355,7 @@ class LineUsers:
         """Raises a `ValueError` where not one photo of the first users is there: the paths are wrong."""
         paths = [image for index in range(min(PROBED_USERS, len(self))) for image in self[index].images]
         if paths and not any(os.path.isfile(path) for path in paths):
-            hint = f"paths are relative to {str(self.path.parent)!r}"
+            hint = f"paths are relative to {str(self.relative_to)!r}"
             if is_address(paths[0]):
                 hint = "no address is fetched"
             raise ValueError(
