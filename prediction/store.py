@@ -20,6 +20,7 @@ from mmprofile import ProfileSchema
 from prediction.notes import noted
 
 ROOM = "predictions"
+GONE_FILE = "gone.parquet"  # among them: of users that are no longer in the input, see `prediction.updating`
 RUN = "run.json"
 RESULTS = "results.json"
 TABLE = "table"  # of `prediction.flat`

@@ -22,10 +22,9 @@ from files.output_files import UNFINISHED, remove_unfinished, replacing, unfinis
 from mmprofile import Profile
 from prediction.encodings import keep_encodings_of
 from prediction.notes import noted
-from prediction.store import ROOM, RUN, STAGE, PredictionFolder, check_columns, write_parquet
+from prediction.store import GONE_FILE, ROOM, RUN, STAGE, PredictionFolder, check_columns, write_parquet
 
 COMPUTED = "computed"
-GONE_FILE = "gone.parquet"  # among the predictions: of users that are no longer in the input
 TABLES = 16  # files that are held in memory at a time, see `Tables`
 
 Place = tuple[Path, int]  # a file, and a row of it
