@@ -51,7 +51,9 @@ class PredictionArguments:
         False, "fit the model's temperatures and thresholds on the true profiles, of a split for that, into its folder"
     )
 
-    num_reviews: int | None = flag(None, "reviews of a view; default: view_reviews of the model, or 3")
+    num_reviews: int | None = flag(
+        None, "reviews of a view; default: view_reviews of the model, or 3; of a JSONL file with --views 1 all"
+    )
     num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
     views: int | Literal["all"] | None = flag(
         None,
