@@ -206,8 +206,9 @@ def columns_of(user: EncodedUser, answer: dict) -> dict:
     weights = answer.get("image_weights")
     if weights is not None:
         weights = photo_weights(user.positions, weights, user.num_images)
+    views = user.num_views if answer else None
     notes = {"truth": user.profile, "photos_left_out": user.photos_left_out, "tokens_left_out": user.tokens_left_out}
-    return answer | {"image_weights": weights, "problems": problems} | notes
+    return answer | {"image_weights": weights, "views": views, "problems": problems} | notes
 
 
 def write_predictions(
@@ -291,16 +292,16 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     return found
 
 
-def calibrate_model(folder: PredictionFolder, schema: ProfileSchema, model: Path, views: Sequence[int]) -> dict:
+def calibrate_model(folder: PredictionFolder, schema: ProfileSchema, model: Path, product: bool) -> dict:
     """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json; shows
     and returns them.
 
     Args:
         schema: of the profiles.
         model: the folder.
-        views: of each user, whose product the predictions are; 1 of another combination.
+        product: whether the predictions are the product of a user's views; else they count as of one.
     """
-    rows = [{**row, "views": count} for row, count in zip(folder.read(FITTED_ON), views, strict=True)]
+    rows = [row if product else row | {"views": 1} for row in folder.read([*FITTED_ON, "views"])]
     rows = [row for row in rows if row["truth"] is not None]
     fitted = fit_calibration(rows, schema)
     table = fitted_table(rows, schema, fitted)
@@ -447,8 +448,7 @@ def predict_to_folder(
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         if arguments.calibrate and results["predicted"]:
             combination = arguments.combination or model.config.combination
-            views = users.view_counts.tolist() if combination == "product" else [1] * len(users)
-            results |= calibrate_model(folder, schema, Path(arguments.model), views)
+            results |= calibrate_model(folder, schema, Path(arguments.model), combination == "product")
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

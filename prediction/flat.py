@@ -7,8 +7,8 @@ Makes OUTPUT/table, a Parquet file for each of OUTPUT/predictions and of these f
 needed, and `predict.py --flat true` makes the same. A file stands whole or not at all. When it is started again it
 writes what is new or has changed since, removes what is gone, and leaves the rest. The columns:
 
-    user_id, text, log_probability, exact, coverage, gate, photos_left_out, tokens_left_out, digest, gone_since (null
-    for who is in the input): as in the predictions
+    user_id, text, log_probability, exact, coverage, gate, views, photos_left_out, tokens_left_out, digest, gone_since
+    (null for who is in the input): as in the predictions
     profile.stars: the value of an attribute that takes one, as text
     profile.favorite_category.Pizza: of one that takes several, 1 where the profile has the value, else 0
     decided.stars, decided.favorite_category.Pizza: as of the profile

@@ -96,7 +96,7 @@ class DatasetUsers:
     Attributes:
         ids: of the users, in order.
         lengths: in characters, of the reviews taken.
-        view_counts: (users,), how many views each one has.
+        view_counts: (users,), how many views each one has, with those in which no word stands.
         views, draws, view_reviews: of a user, at most, drawn beside, and of a view; the last None where all of a user
             is one view.
         has_profiles: whether the true profiles are known.
