@@ -37,7 +37,9 @@ class PredictionArguments:
     overwrite_output: bool = flag(False, "forget the predictions that the output folder holds")
     update: bool = flag(False, "bring the predictions that the output folder holds up to date with the input")
     keep_encodings: bool = flag(
-        False, "keep what the encoders made of each view in the output folder: a new review costs only its own view"
+        False,
+        "keep what the encoders made of each view in the output folder: a new review costs its own view and the draws,"
+        " where the input has whole histories and photos are their reviews'",
     )
     gone: str = flag(
         "keep", "with --update, users that are no longer in the input: keep their row, with a mark, or remove it"
