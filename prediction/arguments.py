@@ -56,7 +56,11 @@ class PredictionArguments:
     num_reviews: int | None = flag(
         None, "reviews of a view; default: view_reviews of the model, or 3; of a JSONL file with --views 1 all"
     )
-    num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
+    num_images: int | None = flag(
+        None,
+        "photos of each such review, the first; default: 1. Of a JSONL file all. A view has max_images of the model's"
+        " processor at most",
+    )
     views: int | Literal["all"] | None = flag(
         None,
         "the newest views of a user's history, of num_reviews reviews each, that are read; or all, the default of"

@@ -142,11 +142,11 @@ class EncodedUsers(torch.utils.data.Dataset):
         return inputs
 
     def _readable(self, user: User, encoded: EncodedUser) -> tuple[list[torch.Tensor], list[str | None]]:
-        """The photos that can be read, as many as the processor takes, each (3, height, width), and the captions
-        without those of photos that cannot be."""
+        """The photos of a view that can be read, as many as the processor takes, each (3, height, width), and the
+        captions without those of photos that cannot be."""
         photos, limit, unreadable = [], self.processor.max_images, set()
         for place, (position, image) in enumerate(zip(user.positions, user.images, strict=True)):
-            problem = f"a user has at most {limit} photos (max_images)"
+            problem = f"a view has at most {limit} photos (max_images)"
             if len(photos) < limit:
                 try:
                     photos.append(self._pixels(image))
