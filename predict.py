@@ -206,8 +206,9 @@ def columns_of(user: EncodedUser, answer: dict) -> dict:
     weights = answer.get("image_weights")
     if weights is not None:
         weights = photo_weights(user.positions, weights, user.num_images)
+    views = user.num_views if answer else None
     notes = {"truth": user.profile, "photos_left_out": user.photos_left_out, "tokens_left_out": user.tokens_left_out}
-    return answer | {"image_weights": weights, "problems": problems} | notes
+    return answer | {"image_weights": weights, "views": views, "problems": problems} | notes
 
 
 def write_predictions(
@@ -291,26 +292,23 @@ def evaluate_predictions(folder: PredictionFolder, schema: ProfileSchema, name: 
     return found
 
 
-def calibrate_model(
-    folder: PredictionFolder, schema: ProfileSchema, model: Path, of: str, views: Sequence[int]
-) -> dict:
+def calibrate_model(folder: PredictionFolder, schema: ProfileSchema, model: Path, combination: str) -> dict:
     """Fits temperatures and thresholds on the folder's predictions and puts them into the model's config.json, beside
     those of other numbers of views and combinations; shows and returns them.
 
     Args:
         schema: of the profiles.
         model: the folder.
-        of: of the views, the combination.
-        views: of each user.
+        combination: of the views.
     """
-    rows = [{**row, "views": count} for row, count in zip(folder.read(FITTED_ON), views, strict=True)]
-    rows = [row for row in rows if row["truth"] is not None]
+    rows = [row for row in folder.read(FITTED_ON) if row["truth"] is not None]
     fitted = fit_by_views(rows, schema)
     table = fitted_table(rows, schema, fitted)
     known = read_json(model / "config.json").get("calibrations") or {}
-    set_config_fields(model, {"calibrations": known | {of: known.get(of, {}) | fitted}})
+    by_views = known.get(combination, {}) | fitted
+    set_config_fields(model, {"calibrations": known | {combination: by_views}})
     print(f"\nFitted on {len(rows)} users, and written to {model / 'config.json'}:\n\n{table}")
-    return {"fitted": {of: fitted}}
+    return {"fitted": {combination: fitted}}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -437,7 +435,7 @@ def predict_to_folder(
     measured = gather_object([(sum(map(len, batches)), clock.seconds, clock.wait_share)])
     results = {}
     if accelerator.is_main_process:
-        results = {"model": arguments.model, "revision": revision}
+        results = {name: folder.notes[name] for name in ("model", "revision")}
         if update is not None:
             results |= update.finish(run, users.profiles(), arguments.gone == "keep", datetime.now(UTC))
         results |= summarise(folder, measured, accelerator.device)
@@ -450,8 +448,7 @@ def predict_to_folder(
             results |= evaluate_predictions(folder, schema, Path(arguments.model).name, of)
         if arguments.calibrate and results["predicted"]:
             combination = arguments.combination or model.config.combination
-            views = users.view_counts.tolist()
-            results |= calibrate_model(folder, schema, Path(arguments.model), combination, views)
+            results |= calibrate_model(folder, schema, Path(arguments.model), combination)
         write_json(folder.folder / RESULTS, results)
         for index, row in zip(range(arguments.show), folder.read(), strict=False):
             print(f"\n{describe(users[index], row, schema)}")

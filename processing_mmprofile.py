@@ -66,7 +66,7 @@ class MMProfileProcessor(ProcessorMixin):
         tokenizer: a fast tokenizer with T5's sentinels, which appends `</s>`.
         profile_schema: `ProfileSchema`, or its list of attributes; default: the paper's six.
         max_text_tokens: the most tokens of a user's text, `</s>` included (paper, section 6.1: 600).
-        max_images: the most photos of a user.
+        max_images: the most photos of a user; of one whose history is read in views, of each view.
         max_image_pixels: the most pixels of a photo, checked before it is decoded.
         section_marks: what begins a review, a caption and a profile in the text, see `SECTION_MARKS`: "sentinels",
             which no user's text can imitate, or "words", the form of checkpoints whose settings name none.
@@ -415,7 +415,9 @@ class MMProfileProcessor(ProcessorMixin):
         notes = encoded.rows[0]["problems"]
         if encoded.views < len(views):
             wordless = [len(view.reviews) for view in views if not self.has_words(view.reviews)]
-            notes = [*notes, *(f"{n} reviews without words are left out, with their photos" for n in wordless)]
+            several = "{} reviews without words are left out, with their photos"
+            one = "a review without words is left out, with its photos"
+            notes = [*notes, *(one if number == 1 else several.format(number) for number in wordless)]
         if missing := encoded.not_asked:
             sent = reviews_left_out + photos_left_out
             notes = [*notes, f"effects are told of {sent - missing} of {sent} reviews and photos, the first of each"]

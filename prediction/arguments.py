@@ -12,6 +12,8 @@ DECISIONS = ("joint", "marginal", "weighted")  # as of `mmprofile.DECISIONS`, wh
 COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`
 GONE = ("keep", "remove")
 DTYPES = ("float32", "bfloat16", "float16")
+# What a run with a model does, and --forget does not.
+WORK = ("overwrite_output", "update", "keep_encodings", "show", "evaluate", "flat", "vectors", "calibrate")
 
 
 @dataclass
@@ -35,9 +37,13 @@ class PredictionArguments:
     overwrite_output: bool = flag(False, "forget the predictions that the output folder holds")
     update: bool = flag(False, "bring the predictions that the output folder holds up to date with the input")
     keep_encodings: bool = flag(
-        False, "keep what the encoders made of each view in the output folder: a new review costs only its own view"
+        False,
+        "keep what the encoders made of each view in the output folder: a new review costs its own view and the draws,"
+        " where the input has whole histories and photos are their reviews'",
     )
-    gone: str = flag("keep", "users that are no longer in the input: keep their row, with a mark, or remove it")
+    gone: str = flag(
+        "keep", "with --update, users that are no longer in the input: keep their row, with a mark, or remove it"
+    )
     forget: list[str] = flag([], "ids of users to remove from the output folder, for good; needs no model and input")
     show: int = flag(0, "print so many users, the first, with their profiles")
     evaluate: bool = flag(False, "score the predictions against the true profiles")
@@ -47,8 +53,14 @@ class PredictionArguments:
         False, "fit the model's temperatures and thresholds on the true profiles, of a split for that, into its folder"
     )
 
-    num_reviews: int | None = flag(None, "reviews of a view; default: view_reviews of the model, or 3")
-    num_images: int | None = flag(None, "photos of each such review, the first; default: 1. Of a JSONL file all")
+    num_reviews: int | None = flag(
+        None, "reviews of a view; default: view_reviews of the model, or 3; of a JSONL file with --views 1 all"
+    )
+    num_images: int | None = flag(
+        None,
+        "photos of each such review, the first; default: 1. Of a JSONL file all. A view has max_images of the model's"
+        " processor at most",
+    )
     views: int | Literal["all"] | None = flag(
         None,
         "the newest views of a user's history, of num_reviews reviews each, that are read; or all. Default: 64, of"
@@ -93,12 +105,14 @@ class PredictionArguments:
         check_choice(self, "gone", GONE)
         if self.forget:
             check_given(self, "output")
-            others = [name for name in ("overwrite_output", "update", "show", "evaluate") if getattr(self, name)]
+            others = [name for name in WORK if getattr(self, name)] + ["gone"] * (self.gone != "keep")
             if others:
                 raise ValueError(f"--forget goes without {' and '.join(f'--{name}' for name in others)}")
             return
         if self.update and (self.overwrite_output or self.output is None):
             raise ValueError("--update is of an --output, and goes without --overwrite_output")
+        if self.gone != "keep" and not self.update:
+            raise ValueError(f"--gone {self.gone} is of --update true")
         check_given(self, "model", "dataset")
         if self.keep_encodings and self.output is None:
             raise ValueError("--keep_encodings needs an --output")

@@ -4,6 +4,7 @@ A batch is read in parts, by several workers at once: the first one is there soo
 small however large the batches are. Photos wait there as bytes, which the device turns into `pixel_values`.
 """
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -141,18 +142,18 @@ class EncodedUsers(torch.utils.data.Dataset):
         return inputs
 
     def _readable(self, user: User, encoded: EncodedUser) -> tuple[list[torch.Tensor], list[str | None]]:
-        """The photos that can be read, as many as the processor takes, each (3, height, width), and the captions
-        without those of photos that cannot be."""
+        """The photos of a view that can be read, as many as the processor takes, each (3, height, width), and the
+        captions without those of photos that cannot be."""
         photos, limit, unreadable = [], self.processor.max_images, set()
         for place, (position, image) in enumerate(zip(user.positions, user.images, strict=True)):
-            problem = f"a user has at most {limit} photos (max_images)"
+            problem = f"a view has at most {limit} photos (max_images)"
             if len(photos) < limit:
                 try:
                     photos.append(self._pixels(image))
                     encoded.positions.append(position)
                     continue
                 except ValueError as error:
-                    problem = str(error)
+                    problem = self._as_named(str(error), image)
                     if self.on_bad_photo == "stop":
                         raise UnreadablePhoto(f"user {user.user_id!r}, photo {position}: {error}") from None
                     unreadable.add(place)
@@ -161,6 +162,12 @@ class EncodedUsers(torch.utils.data.Dataset):
         if len(user.captions) != len(user.images):  # of a JSONL file's user, whose they are is not known
             return photos, user.captions
         return photos, [caption for place, caption in enumerate(user.captions) if place not in unreadable]
+
+    def _as_named(self, problem: str, image: Photo) -> str:
+        """What is wrong with a photo, called as the input calls it: where that lies is not told who reads answers."""
+        if self.users.relative_to is None or not isinstance(image, str):
+            return problem
+        return problem.replace(repr(image), repr(image.removeprefix(f"{self.users.relative_to}{os.sep}")))
 
     def _pixels(self, image: Photo) -> torch.Tensor:
         if self.table is None:

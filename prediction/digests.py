@@ -6,6 +6,7 @@ the time of the last change: as `corpora.digest` takes them.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -58,10 +59,10 @@ def facts_of(photo: dict) -> list | None:
 
 
 def file_facts_of(photo: Any) -> list | None:
-    """What of a photo as a user has it, bytes or a path, a digest takes."""
+    """What of a photo as a user has it, bytes or a path, a digest takes, wherever a path starts from."""
     if isinstance(photo, bytes):
         return [len(photo), photo[-END:].hex()]
-    return photo and [photo, file_facts(photo)]
+    return photo and [os.path.abspath(photo), file_facts(photo)]
 
 
 def _lists(of: pa.Array, values: pa.Array) -> pa.ListArray:

@@ -1,4 +1,8 @@
-"""What the encoders made of users' views, kept beside the predictions: a new review costs only its own view.
+"""What the encoders made of users' views, kept beside the predictions: a new review costs its own view alone.
+
+That holds as long as the others have the reviews and photos that they had. Views are cut from the oldest review on: in
+an input that drops the oldest as a new one comes, all move by one. Photos that are a user's and no review's are dealt
+out to the views anew, and views that are drawn are others with each review. All of these are encoded again.
 
 A user has a file, named after a digest of the id, with the views that the last search for the user was made over. A
 view is found by a digest of its reviews, captions and photos, of the model's files and of the numbers' precision: one

@@ -7,9 +7,11 @@ Makes OUTPUT/table, a Parquet file for each of OUTPUT/predictions and of these f
 needed, and `predict.py --flat true` makes the same. A file stands whole or not at all. When it is started again it
 writes what is new or has changed since, removes what is gone, and leaves the rest. The columns:
 
-    user_id, text, log_probability, exact, coverage, gate, photos_left_out, tokens_left_out: as in the predictions
+    user_id, text, log_probability, exact, coverage, gate, views, photos_left_out, tokens_left_out, digest, gone_since
+    (null for who is in the input): as in the predictions
     profile.stars: the value of an attribute that takes one, as text
     profile.favorite_category.Pizza: of one that takes several, 1 where the profile has the value, else 0
+    decided.stars, decided.favorite_category.Pizza: as of the profile
     probability.stars.4: of each value
     truth.stars, truth.favorite_category.Pizza: as of the profile
     runners_up, image_weights, problems: lists, as texts in JSON
@@ -48,7 +50,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from files.output_files import WriteFailure, only_run, remove_unfinished
-from prediction.store import TABLE, write_parquet
+from prediction.store import GONE_FILE, ROOM, TABLE, write_parquet
 from prediction.stored import SHARD, shard_paths
 
 SOURCE = b"predictions_sha256"  # of a table's file: the digest of the file that it was made of
@@ -75,12 +77,12 @@ def write_table(folder: str | os.PathLike) -> int:
     Raises:
         ValueError: if the folder holds no predictions.
     """
-    room, sources = Path(folder) / TABLE, shard_paths(folder, finished=False)
+    room, sources = Path(folder) / TABLE, _sources(folder)
     room.mkdir(exist_ok=True)
     remove_unfinished(room)
     wanted = {source.name for source in sources}
     for path in list(room.iterdir()):
-        if SHARD.fullmatch(path.name) and path.name not in wanted:
+        if (SHARD.fullmatch(path.name) or path.name == GONE_FILE) and path.name not in wanted:
             path.unlink()
     written = 0
     for source in sources:
@@ -94,6 +96,12 @@ def write_table(folder: str | os.PathLike) -> int:
         write_parquet(target, table)
         written += 1
     return written
+
+
+def _sources(folder: str | os.PathLike) -> list[Path]:
+    """The files of the predictions, also of users who are gone."""
+    gone = Path(folder) / ROOM / GONE_FILE
+    return shard_paths(folder, finished=False) + [gone] * gone.exists()
 
 
 def flat_table(table: pa.Table) -> pa.Table:
@@ -177,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shard_paths(folder, finished=False)  # before a lock would make the folder
     with only_run(folder):
         written = write_table(folder)
-    files = len(shard_paths(folder, finished=False))
+    files = len(_sources(folder))
     print(f"{written} of {files} files written, the others were there. The table is {Path(folder) / TABLE}")
 
 

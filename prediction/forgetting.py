@@ -21,7 +21,9 @@ from prediction.store import COUNTED, RESULTS, ROOM, RUN, STAGE, count_rows, wri
 from prediction.updating import mend
 
 FORGETTING = "forgetting.json"
-SCORES = ("f1", "calibration")  # of results.json: of all users together
+# Of results.json: what tells of the run and of none of its users. All else is of them together, whoever writes it.
+OF_RUN = ("model", "revision", "device", "num_processes", "seconds", "input_wait_share")
+OF_RUN += ("users_this_time", "users_per_second")
 FIGURES = ("confusion.png", "calibration.png")
 
 
@@ -88,7 +90,7 @@ def _count_again(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     if not (folder / RESULTS).exists():
         return
-    results = {name: value for name, value in read_json(folder / RESULTS).items() if name not in SCORES}
+    results = {name: value for name, value in read_json(folder / RESULTS).items() if name in OF_RUN}
     parts = sorted((folder / ROOM).glob("part-*.parquet"))
     rows = (row for path in parts for row in pq.read_table(path, columns=COUNTED).to_pylist())
     write_json(folder / RESULTS, results | count_rows(rows))

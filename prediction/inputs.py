@@ -78,9 +78,10 @@ class User:
         ]
 
 
-def reviews_in_views(reviews: int, num_reviews: int, views: int | None) -> int:
-    """How many reviews of a history, the newest, stand in so many views, see `cut_history`."""
-    return sum(map(len, cut_history(reviews, num_reviews, views)))
+def reviews_in_views(reviews: int, num_reviews: int | None, views: int | None) -> int:
+    """How many reviews of a history, the newest, stand in so many views, see `cut_history`; all where `num_reviews` is
+    None."""
+    return reviews if num_reviews is None else sum(map(len, cut_history(reviews, num_reviews, views)))
 
 
 class DatasetUsers:
@@ -95,12 +96,13 @@ class DatasetUsers:
     Attributes:
         ids: of the users, in order.
         lengths: in characters, of the reviews taken.
-        view_counts: (users,), how many views each one has.
+        view_counts: (users,), how many views each one has, with those in which no word stands.
         views, draws, view_reviews: of a user, at most, drawn beside, and of a view; the last None where all of a user
             is one view.
         has_profiles: whether the true profiles are known.
         has_labels: whether they are class labels; else they are texts.
         has_captions: whether a photo has a caption.
+        relative_to: the folder that photos' names are relative to; None of a dataset.
 
     Raises:
         ValueError: if a column is missing or not of the corpus' form, the profiles have another schema, there are no
@@ -116,7 +118,7 @@ class DatasetUsers:
         views: int | None = 1,
         draws: int = 0,
     ):
-        self.dataset, self.schema = unified(dataset), schema
+        self.dataset, self.schema, self.relative_to = unified(dataset), schema, None
         profile = self.dataset.data.column("profile").type if "profile" in dataset.column_names else pa.null()
         self.has_profiles, self.has_labels = not pa.types.is_null(profile), not is_text_profile(profile)
         if self.has_profiles and self.has_labels:
@@ -210,13 +212,13 @@ class DatasetUsers:
 class LineUsers:
     """Users of a JSONL file, a line each: `{"user_id": "u1", "reviews": ["..."], "images": ["photos/1.jpg"]}`.
 
-    All that stands in a line is taken. `images` (paths, relative to the file), `captions` and `profile`, the true one,
-    may be left out. A review may be an object, `{"text": "...", "images": [...], "captions": [...]}`, with photos of
-    its own; a line's are dealt out to the views. Attributes as of `DatasetUsers`.
+    `images` (paths, relative to the file), `captions` and `profile`, the true one, may be left out. A review may be an
+    object, `{"text": "...", "images": [...], "captions": [...]}`, with photos of its own, which are all taken with it;
+    a line's are all taken, and dealt out to the views. Attributes as of `DatasetUsers`.
 
     Args:
-        num_reviews: of a view, where there are several.
-        views: of a user, at most; None: as many as the line has. 1: all of a line is one view.
+        num_reviews: of a view; None, with `views=1` alone: all of a line is one view.
+        views: of a user, at most; None: as many as the line has.
         draws: as of `DatasetUsers`.
 
     Raises:
@@ -227,14 +229,14 @@ class LineUsers:
         self,
         path: str | Path,
         schema: ProfileSchema,
-        num_reviews: int = NUM_REVIEWS,
+        num_reviews: int | None = None,
         views: int | None = 1,
         draws: int = 0,
     ):
-        self.path, self.schema = Path(path), schema
+        assert num_reviews is not None or views == 1
+        self.path, self.schema, self.relative_to = Path(path), schema, Path(path).parent
         self.views, self.draws, self.view_reviews = views, draws, None if views == 1 else num_reviews
-        # Of one view that is all of a line, all.
-        self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=None if views == 1 else views)
+        self.taken = partial(reviews_in_views, num_reviews=num_reviews, views=views)
         counts = []
         self.offsets, self.has_captions, ids, lengths, profiles = [], False, [], [], 0
         with open(self.path, "rb") as file:
@@ -253,7 +255,7 @@ class LineUsers:
                 offset += len(line)
         self.ids = _checked_ids(ids, "user")
         self.lengths = np.array(lengths)
-        self.view_counts = _view_counts(np.array(counts), num_reviews, views, draws)
+        self.view_counts = _view_counts(np.array(counts), num_reviews or NUM_REVIEWS, views, draws)
         self.has_profiles = profiles == len(ids)
 
     def __len__(self) -> int:
@@ -269,7 +271,7 @@ class LineUsers:
 
     def _place(self, name: str) -> str:
         """Where a photo is."""
-        return name if is_address(name) else str(self.path.parent / name)
+        return name if is_address(name) else str(self.relative_to / name)
 
     def _read(self, fields: dict) -> User:
         """A user whose photos are named as the line does."""
@@ -354,7 +356,7 @@ class LineUsers:
         """Raises a `ValueError` where not one photo of the first users is there: the paths are wrong."""
         paths = [image for index in range(min(PROBED_USERS, len(self))) for image in self[index].images]
         if paths and not any(os.path.isfile(path) for path in paths):
-            hint = f"paths are relative to {str(self.path.parent)!r}"
+            hint = f"paths are relative to {str(self.relative_to)!r}"
             if is_address(paths[0]):
                 hint = "no address is fetched"
             raise ValueError(
@@ -418,7 +420,7 @@ def open_users(
     """The users of a JSONL file, or of a split of what `open_corpus` takes.
 
     Args:
-        num_reviews: of a view; default: `view_reviews`, as in training. Of one view of a JSONL file's user: all.
+        num_reviews: of a view; default: `view_reviews`, as in training, but of a JSONL file's user in one view all.
         num_images: of each of these reviews; default: 1.
         dataset_revision: a branch, tag or commit of a corpus of the Hub; default: main.
         views: of a user, at most; None: as many as the history has.
@@ -429,13 +431,13 @@ def open_users(
     """
     path = Path(dataset)
     if path.is_file() and table_kind(path) is None:
-        others = (None if views != 1 else num_reviews, num_images, dataset_config, dataset_revision)
-        if any(given is not None for given in others):
+        if any(given is not None for given in (num_images, dataset_config, dataset_revision)):
             raise ValueError(
-                "num_reviews without views, num_images, dataset_config and dataset_revision are for datasets,"
-                f" {dataset!r} is a file"
+                f"num_images, dataset_config and dataset_revision are for datasets, {dataset!r} is a file"
             )
-        return LineUsers(dataset, schema, num_reviews or view_reviews, views, draws)
+        if num_reviews is None and views != 1:
+            num_reviews = view_reviews
+        return LineUsers(dataset, schema, num_reviews, views, draws)
     splits = open_corpus(dataset, dataset_config, dataset_revision)
     if path.is_file():  # which has no splits
         (split,) = map(str, splits)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from files.public_names import public_name
 from mmprofile import ProfileSchema
 
 KEY = b"mmprofile"  # of the metadata; its value is JSON
@@ -21,11 +22,17 @@ def model_notes(model: str, revision: str | None, schema: ProfileSchema, run: Ma
         run: what stands in the folder's `run.json`: of the model's files it has the digests.
 
     Returns:
-        `model`, `revision`, `model_digest`, 16 hexadecimal digits over all files of the model, and `profile_schema`.
+        `model`, of a folder the last part of its path: predictions are handed on; `revision`; `model_digest`, 16
+        hexadecimal digits over all files of the model; and `profile_schema`.
     """
     files = {name: digest for name, digest in run.items() if name.startswith("model's ")}
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
-    return {"model": model, "revision": revision, "model_digest": digest, "profile_schema": schema.to_list()}
+    return {
+        "model": public_name(model),
+        "revision": revision,
+        "model_digest": digest,
+        "profile_schema": schema.to_list(),
+    }
 
 
 def noted(schema: pa.Schema, notes: Mapping) -> pa.Schema:

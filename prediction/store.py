@@ -20,6 +20,7 @@ from mmprofile import ProfileSchema
 from prediction.notes import noted
 
 ROOM = "predictions"
+GONE_FILE = "gone.parquet"  # among them: of users that are no longer in the input, see `prediction.updating`
 RUN = "run.json"
 RESULTS = "results.json"
 TABLE = "table"  # of `prediction.flat`
@@ -33,7 +34,8 @@ def arrow_schema(schema: ProfileSchema, vector_size: int | None = None) -> pa.Sc
     """The columns of a shard. Of a user without a prediction all but `user_id`, `truth` and `problems` are null.
 
     `decided` is the profile without what is not sure enough, null where no precision was asked for.
-    `image_weights` has a number for each photo of the user in the input, 0 for one that the model did not see.
+    `image_weights` has a number for each photo of the user in the input, 0 for one that the model did not see. `views`
+    is how many the answer is of, without those in which no word stands.
     `digest` tells what the answer was found from, see `prediction.digests`; `gone_since` is when the user was missed
     first in the input, null for who is there. With a `vector_size` the last column is `vector`, lists of so many
     32-bit numbers.
@@ -56,6 +58,7 @@ def arrow_schema(schema: ProfileSchema, vector_size: int | None = None) -> pa.Sc
             ("runners_up", pa.list_(runner_up)),
             ("image_weights", pa.list_(pa.float64())),
             ("gate", pa.float64()),
+            ("views", pa.int64()),
             ("truth", profile),
             ("photos_left_out", pa.int64()),
             ("tokens_left_out", pa.int64()),

@@ -18,15 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from files.exchange import exchange, mend_exchange
-from files.output_files import remove_unfinished, replacing, write_json
+from files.output_files import UNFINISHED, remove_unfinished, replacing, unfinished_folder, write_json
 from mmprofile import Profile
 from prediction.encodings import keep_encodings_of
 from prediction.notes import noted
-from prediction.store import ROOM, RUN, STAGE, PredictionFolder, check_columns, write_parquet
+from prediction.store import GONE_FILE, ROOM, RUN, STAGE, PredictionFolder, check_columns, write_parquet
 
 COMPUTED = "computed"
-GONE_FILE = "gone.parquet"  # among the predictions: of users that are no longer in the input
-TABLES = 16  # files that are held in memory at a time
+TABLES = 16  # files that are held in memory at a time, see `Tables`
 
 Place = tuple[Path, int]  # a file, and a row of it
 
@@ -49,6 +48,35 @@ class NewRows(PredictionFolder):
         content = " ".join(f"{self.digests[row]}{self.ids[row]}" for row in self.shards[shard])
         name = hashlib.sha256(content.encode()).hexdigest()[:16]
         return self.folder / STAGE / COMPUTED / f"part-{name}.parquet"
+
+
+class Tables:
+    """Tables of files: those that were asked for last are held in memory; one that is asked for again later is laid
+    out on the disk, where its rows are read one by one. So a file is unpacked twice at most, whatever the order.
+
+    Args:
+        room: a folder for what is laid out.
+    """
+
+    def __init__(self, room: Path):
+        self.room = room
+        self.seen: set[Path] = set()
+        self.laid_out: dict[Path, pa.Table] = {}
+        self.recent = lru_cache(TABLES)(self._read)
+
+    def __call__(self, path: Path) -> pa.Table:
+        return self.laid_out[path] if path in self.laid_out else self.recent(path)
+
+    def _read(self, path: Path) -> pa.Table:
+        table = pq.read_table(path)
+        if path in self.seen:
+            name = str(self.room / f"{len(self.laid_out)}.arrow")
+            with pa.OSFile(name, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table.combine_chunks())
+            with pa.memory_map(name) as file:
+                self.laid_out[path] = table = pa.ipc.open_file(file).read_all()
+        self.seen.add(path)
+        return table
 
 
 class Update:
@@ -94,23 +122,23 @@ class Update:
             How many users' rows were `kept` and how many are of `gone` users.
         """
         done = Update(self.folder)  # with what was computed
-        new, tables = self.stage / ROOM, lru_cache(TABLES)(pq.read_table)
-        schema = noted(self.folder.schema, self.folder.notes)
+        new, schema = self.stage / ROOM, noted(self.folder.schema, self.folder.notes)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        keys = self._keys()
-        for shard, rows in enumerate(self.folder.shards):
-            places = [done.known[keys[row]] for row in rows]
-            table = _taken(places, tables, schema)
-            table = _with_column(table, "truth", [truths[row] for row in rows])
-            table = _with_column(table, "gone_since", [None] * len(rows))
-            _write(new / self.folder.path(shard).name, table, places, tables)
-        here = set(self.folder.ids)
+        keys, here = self._keys(), set(self.folder.ids)
         gone = [place for user_id, place in self.stored.items() if user_id not in here] if keep_gone else []
-        if gone:
-            table = _taken(gone, tables, schema)
-            since = [before or now for before in table["gone_since"].to_pylist()]
-            _write(new / GONE_FILE, _with_column(table, "gone_since", since), gone, tables)
+        with unfinished_folder(self.stage / f"{UNFINISHED}-tables") as room:
+            tables = Tables(room)
+            for shard, rows in enumerate(self.folder.shards):
+                places = [done.known[keys[row]] for row in rows]
+                table = _taken(places, tables, schema)
+                table = _with_column(table, "truth", [truths[row] for row in rows])
+                table = _with_column(table, "gone_since", [None] * len(rows))
+                _write(new / self.folder.path(shard).name, table, places, tables)
+            if gone:
+                table = _taken(gone, tables, schema)
+                since = [before or now for before in table["gone_since"].to_pylist()]
+                _write(new / GONE_FILE, _with_column(table, "gone_since", since), gone, tables)
         exchange(self.folder.folder / ROOM, new)
         write_json(self.folder.folder / RUN, run)
         keep_encodings_of(self.folder.folder, self.folder.ids)
@@ -128,7 +156,7 @@ def mend(folder: str | os.PathLike) -> None:
     remove_unfinished(Path(folder) / STAGE / COMPUTED)
 
 
-def _taken(places: Sequence[Place], tables, schema: pa.Schema) -> pa.Table:
+def _taken(places: Sequence[Place], tables: Tables, schema: pa.Schema) -> pa.Table:
     """The rows that stand at these places, in their order."""
     rows_of: dict[Path, list[int]] = {}
     order: dict[Path, list[int]] = {}
@@ -145,7 +173,7 @@ def _with_column(table: pa.Table, name: str, values: Iterable) -> pa.Table:
     return table.set_column(place, table.schema.field(name), pa.array(list(values), table.schema.field(name).type))
 
 
-def _write(path: Path, table: pa.Table, places: Sequence[Place], tables) -> None:
+def _write(path: Path, table: pa.Table, places: Sequence[Place], tables: Tables) -> None:
     """Writes a file, or takes the old one where it is the same."""
     old = places[0][0]
     if not tables(old).equals(table):

@@ -23,7 +23,7 @@ from scoring.bootstrap import named_values
 from scoring.decisions import fit_value_weights
 from scoring.plots import calibration, values_of
 
-FITTED_ON = ["profile", "probabilities", "truth"]  # columns of predictions
+FITTED_ON = ["profile", "probabilities", "truth", "views"]  # columns of predictions
 TEMPERATURES = 0.02, 50.0
 DIGITS = 6  # of a temperature, and of a threshold
 # Of thresholds: finer where few mistakes are left.

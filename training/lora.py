@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
+from files.public_names import portable_name
 from systems.parts import joining_parts
 from training.arguments import JointTrainingArguments
-from training.public_names import portable_name
 
 
 def add_lora(model: Any, arguments: JointTrainingArguments) -> None:

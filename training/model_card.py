@@ -14,11 +14,11 @@ from transformers import CONFIG_MAPPING
 
 from baselines.table import DEFAULT_SYSTEM, find_system
 from files.output_files import read_json, replacing
+from files.public_names import is_on_hub, link, public_name
 from mmprofile import ProfileSchema, seen_by
 from scoring.reporting import format_table, table_order
 from training.arguments import OF_SYSTEM, OF_VIEWS, OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 from training.launcher import LAUNCHED
-from training.public_names import is_on_hub, link, public_name
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 REVIEWS_ROW, MAJORITY_ROW = "reviews alone", "majority class"

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict
 from baselines.table import find_system
 from cli.logs import told
 from files.output_files import write_json
+from files.public_names import portable_name, public_name
 from mmprofile import Profile, ProfileSchema, seen_by
 from publishing.run_files import ALL_RESULTS, CURVES
 from scoring.bootstrap import RESAMPLES, difference_intervals, half_width, interval, intervals, resample_f1
@@ -31,7 +32,6 @@ from training.data import checked_loader, evaluation_loader, shortened_texts
 from training.forged_lines import agreement
 from training.model_card import MAJORITY_ROW, REVIEWS_ROW, write_model_card
 from training.photo_cache import PhotoCache
-from training.public_names import portable_name, public_name
 
 # Row of the results table beside that of a system that reads whole histories: as the paper has it, `num_reviews`
 # reviews in one view, and a beam search.

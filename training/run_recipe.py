@@ -8,9 +8,9 @@ import yaml
 from accelerate import PartialState
 
 from files.output_files import replacing
+from files.public_names import portable_name
 from publishing.run_files import RECIPE
 from training.arguments import OF_SYSTEM, OF_VIEWS, SHAPES, JointTrainingArguments
-from training.public_names import portable_name
 
 HEAD = """\
 # The flags of train.py that made this model, in {processes}; ./NAME was a folder. To train it again:

@@ -98,7 +98,9 @@ def test_photo_weights_are_in_the_order_given_over_several_views(profiler):
     assert len({round(weight, 6) for weight in answer["image_weights"]}) > 1
     blank = profiler({"reviews": [{"text": " ", "images": PHOTOS[:1]}, *own([], PHOTOS[1:2], PHOTOS[2:3], [])[1:]]})
     assert blank["image_weights"][0] == 0.0 and sum(blank["image_weights"]) == pytest.approx(1, abs=1e-5)
-    assert blank["problems"] == ["1 reviews without words are left out, with their photos"]
+    assert blank["problems"] == ["a review without words is left out, with its photos"]
+    several = profiler({"reviews": ["great pizza", " ", "", " "]})["problems"]
+    assert several == ["3 reviews without words are left out, with their photos"]
 
 
 @pytest.mark.parametrize(

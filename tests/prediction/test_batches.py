@@ -79,7 +79,7 @@ def test_a_broken_photo_is_left_out_and_noted(tmp_path, processor):
     assert found.positions == [0, 2, 4]
     assert (found.num_images, found.photos_left_out) == (6, 3)
     assert [problem.split(":")[0] for problem in found.problems] == ["photo 1", "photo 3", "photo 5"]
-    assert "at most 3 photos" in found.problems[2]
+    assert found.problems[2] == "photo 5: a view has at most 3 photos (max_images)"
     (blind,) = encoded(users, processor, NO_IMAGES)
     assert (blind.inputs[0]["pixel_values"], blind.positions, blind.problems) == (None, [], [])
 
@@ -212,6 +212,15 @@ def test_a_user_in_views_is_read_part_by_part_and_photos_keep_their_places(proce
     for row, part in enumerate((slice(0, 1), slice(1, 3), slice(3, 5))):
         text = processor.encode_text(whole.reviews[part], whole.captions[part])
         assert inputs["input_ids"][row, : len(text)].tolist() == text
+
+
+def test_each_view_has_as_many_photos_as_the_processor_takes(tmp_path, processor):
+    for name in "abcdefgh":
+        (tmp_path / f"{name}.png").write_bytes(png(ord(name))["bytes"])
+    reviews = [{"text": "good", "images": [f"{name}.png" for name in names]} for names in ("abcd", "efgh")]
+    (found,) = encoded(LineUsers(write_lines(tmp_path, line(1, reviews=reviews)), SCHEMA, 1, None), processor)
+    assert (found.positions, found.photos_left_out) == ([0, 1, 2, 4, 5, 6], 2)
+    assert found.problems == [f"photo {number}: a view has at most 3 photos (max_images)" for number in (3, 7)]
 
 
 def test_a_view_without_words_is_left_out_and_noted(tmp_path, processor):

@@ -107,6 +107,23 @@ def test_a_view_with_a_photo_that_was_left_out_is_not_kept(model, lines, encoded
     assert row["problems"][0].startswith("photo 3: ") and row["photos_left_out"] == 1
 
 
+def test_where_the_oldest_review_drops_out_all_views_are_encoded(model, lines, encoded, tmp_path):
+    texts = [f"good {letter}" for letter in "edcba"]
+    for first in (1, 0):
+        run(model, lines(user(1, tmp_path, *texts[first : first + 4])), tmp_path / "out", update=True, **KEPT)
+    assert encoded == [2, 2]
+
+
+def test_photos_are_known_from_wherever_the_file_is_named(model, lines, encoded, tmp_path, monkeypatch):
+    texts = [f"good {letter}" for letter in "cba"]
+    for letter, folder in (("b", tmp_path), ("c", tmp_path.parent)):
+        lines(user(1, tmp_path, *texts[texts.index(f"good {letter}") :]))
+        monkeypatch.chdir(folder)
+        path = (tmp_path / "users.jsonl").relative_to(folder)
+        run(model, path, tmp_path / "out", update=True, **KEPT)
+    assert encoded == [1, 1]
+
+
 def test_half_a_file_is_none(model, lines, encoded, tmp_path):
     path = lines(user(1, tmp_path, "good a"))
     run(model, path, tmp_path / "out", **KEPT)

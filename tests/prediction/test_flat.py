@@ -1,6 +1,7 @@
 """The flat table: the predictions' content without nested columns, made of finished shards at any time."""
 
 import json
+from datetime import UTC, datetime
 
 import duckdb
 import pandas as pd
@@ -13,7 +14,7 @@ from mmprofile.configuration_mmprofile import ProfileSchema
 from prediction import flat
 from prediction.flat import column_names, write_table
 from prediction.notes import notes_of
-from prediction.store import PredictionFolder
+from prediction.store import GONE_FILE, PredictionFolder, write_parquet
 from tests.prediction.test_store import IDS, ROW, begun
 from tests.tiny_folder import SCHEMA
 
@@ -109,6 +110,22 @@ def test_only_what_changed_since_is_written_again_and_what_is_gone_is_removed(tm
     assert after.pop("notes.txt")[1] == b"mine"
     assert list(after) == ["part-00000-of-00003.parquet", "part-00001-of-00003.parquet"]
     assert [after[name] == before[name] for name in after] == [True, False]
+
+
+def test_users_who_are_gone_stand_in_it_as_long_as_in_the_predictions(tmp_path):
+    folder = finished(tmp_path)
+    gone = folder.folder / "predictions" / GONE_FILE
+    missed = [{"user_id": "x", "gone_since": datetime(2026, 1, 2, tzinfo=UTC), **ROW}]
+    write_parquet(gone, pa.Table.from_pylist(missed, schema=folder.schema))
+    assert write_table(folder.folder) == 4
+    rows = {row["user_id"]: row for row in rows_of(folder)}
+    assert set(rows) == {*IDS, "x"} and nested(rows["x"]) == missed[0] | {"digest": None}
+    files = folder.folder / "table" / "*.parquet"
+    assert duckdb.sql(f"select user_id from '{files}' where gone_since is not null").fetchall() == [("x",)]
+    assert write_table(folder.folder) == 0
+    gone.unlink()
+    assert write_table(folder.folder) == 0
+    assert [row["user_id"] for row in rows_of(folder)] == IDS
 
 
 def test_a_table_that_was_stopped_has_whole_files_and_is_completed(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import predict
+from files.output_files import read_json, write_json
 from prediction import forgetting, updating
 from prediction.encodings import encodings_path
 from tests.files.test_output_files import held
@@ -59,7 +60,9 @@ def test_forgotten_users_are_in_no_file_and_the_others_rows_are_as_they_were(out
     (output / "predictions" / ".unfinished-12ab-part-00000-of-00003.parquet").write_bytes(b"half of u3")
     (output / "update" / "computed").mkdir(parents=True)
     shutil.copy(output / "predictions" / "part-00001-of-00003.parquet", output / "update" / "computed")
-    assert len(holds(output, "u3")) == 4 and holds(output, "u8") == ["gone.parquet"]
+    (output / "update" / ".unfinished-tables").mkdir()
+    (output / "update" / ".unfinished-tables" / "0.arrow").write_bytes(b"u3 among others")
+    assert len(holds(output, "u3")) == 5 and holds(output, "u8") == ["gone.parquet"]
     forget(output, "u3", "u8")
     assert holds(output, "u3") == holds(output, "u8") == []
     left = [f"u{number}" for number in (0, 1, 2, 4, 5, 6, 7)]
@@ -75,8 +78,19 @@ def test_what_is_told_of_all_is_told_of_those_who_are_left(output):
     coverage = [row["coverage"] for row in rows if row["user_id"] in ("u0", "u1", "u2", "u6", "u7")]
     assert (results["users"], results["predicted"]) == (5, 5)
     assert results["mean_coverage"] == pytest.approx(sum(coverage) / 5)
-    assert not {"f1", "calibration"} & set(results)
     assert not list(output.glob("*.png"))
+
+
+def test_no_other_number_of_all_users_together_is_left(output):
+    """`fitted` is what --calibrate writes, as `test_what_was_fitted_on_a_split_is_stored_with_the_model` has it."""
+    path = output / "results.json"
+    write_json(path, read_json(path) | {"fitted": {"temperatures": {"stars": 2.0}}})
+    assert {"f1", "f1_intervals", "resamples", "calibration", "fitted", "gone", "kept"} <= set(read_json(path))
+    assert set(forget(output, "u3")) == {
+        *("model", "revision", "device", "num_processes", "seconds", "input_wait_share"),
+        *("users_this_time", "users_per_second"),
+        *("users", "predicted", "not_predicted", "photos_left_out", "texts_shortened", "exact_share", "mean_coverage"),
+    }
 
 
 def test_an_id_that_is_not_there_is_named_and_nothing_changed(output):
@@ -94,6 +108,11 @@ def test_a_folder_without_predictions_or_at_work_is_refused(output, tmp_path):
         forget(output, "u1")
     with pytest.raises(ValueError, match="--forget goes without --update and --evaluate"):
         run("", "", output, forget="u1", update=True, evaluate=True)
+    for name in ("flat", "vectors", "calibrate", "keep_encodings", "overwrite_output"):
+        with pytest.raises(ValueError, match=f"--forget goes without --{name}$"):
+            run("", "", output, forget="u1", **{name: True})
+    with pytest.raises(ValueError, match="--forget goes without --show and --gone$"):
+        run("", "", output, forget="u1", show=1, gone="remove")
     with pytest.raises(ValueError, match="--output is needed"):
         predict.main(["--forget", "u1"])
     assert "u1" in ids_of(output)

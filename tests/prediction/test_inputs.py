@@ -103,8 +103,8 @@ def test_what_is_wrong_with_a_dataset_is_said_before_the_work(tmp_path):
         open_users(corpus, None, "dev", SCHEMA, None, None)
     with pytest.raises(ValueError, match="there is no corpus"):
         open_users(str(tmp_path / "nowhere"), None, "test", SCHEMA, None, None)
-    with pytest.raises(ValueError, match="num_reviews.* and dataset_revision are for datasets"):
-        open_users(write_lines(tmp_path, line(1)), None, "test", SCHEMA, 3, None)
+    with pytest.raises(ValueError, match="num_images, dataset_config and dataset_revision are for datasets"):
+        open_users(write_lines(tmp_path, line(1)), None, "test", SCHEMA, 3, 1)
     dataset = tiny_dataset(3)
     with pytest.raises(ValueError, match=r"\['reviews'\] missing"):
         DatasetUsers(dataset.remove_columns("reviews"), SCHEMA)
@@ -166,8 +166,6 @@ def test_photos_of_no_review_are_dealt_out_to_the_views(tmp_path):
     assert [view.reviews for view in views] == [["a"], ["b", "c", "d"]]
     assert [view.positions for view in views] == [[0, 2, 4], [1, 3]]
     assert [view.captions for view in views] == [["zero", "two", None], [None, "three"]]
-    with pytest.raises(ValueError, match="num_reviews without views"):
-        open_users(path, None, "test", SCHEMA, 2, None)
     assert open_users(path, None, "test", SCHEMA, None, None, views=2, view_reviews=2).view_counts.tolist() == [2]
 
 
@@ -176,6 +174,22 @@ def seen(users) -> list[list[list[str]]]:
     assert [len(views) for views in found] == users.view_counts.tolist()
     assert [sum(map(len, sum(views, []))) for views in found] == users.lengths.tolist()
     return found
+
+
+def test_the_papers_recipe_is_that_of_a_file_too(tmp_path):
+    """One view of the newest three reviews with their photos; all photos where whose they are is not known."""
+    texts, photos = [f"review {number}" for number in range(5)], [f"{number}.png" for number in range(5)]
+    own = [{"text": text, "images": [photo]} for text, photo in zip(texts, photos, strict=True)]
+    path = write_lines(tmp_path, line(1, reviews=own), line(2, reviews=texts, images=photos), line(3))
+    users = open_users(path, None, "test", SCHEMA, 3, None, views=1)
+    assert [users[index].reviews for index in range(3)] == [texts[:3], texts[:3], ["review of 3"]]
+    assert [users[index].positions for index in range(3)] == [[0, 1, 2], [0, 1, 2, 3, 4], []]
+    assert [users[index].num_images for index in range(3)] == [5, 5, 0]
+    assert users.lengths.tolist() == [24, 24, 11] and users.view_counts.tolist() == [1, 1, 1]
+    assert users.view_reviews is None
+    whole = open_users(path, None, "test", SCHEMA, None, None, views=1)
+    assert (whole[0].reviews, whole[0].positions, whole.lengths.tolist()) == (texts, [0, 1, 2, 3, 4], [40, 40, 11])
+    assert [one == other for one, other in zip(users.digests(), whole.digests(), strict=True)] == [False, False, True]
 
 
 @pytest.mark.parametrize("kind", ["dataset", "file"])
@@ -197,5 +211,4 @@ def test_a_new_review_changes_the_newest_view_alone(tmp_path, kind):
     assert [len(view) for view in before] == [2, 3, 3] and after[1:] == before[1:]
     assert after[0] == [texts[0], *before[0]]
     assert seen(users(2)) == [before[:2], after[:2]]
-    one = users(1)
-    assert one[0].reviews == (texts[1:4] if kind == "dataset" else texts[1:])  # the paper's recipe
+    assert users(1)[0].reviews == texts[1:4]  # the paper's recipe

@@ -5,6 +5,7 @@
 import json
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 import predict
@@ -13,7 +14,7 @@ from mmprofile import DECISIONS, calibrated, marginal_profile
 from prediction import arguments
 from scoring.temperature import fit_by_views
 from tests.prediction.test_predict import corpus, model, rows_of, run, whole  # noqa: F401
-from tests.tiny_corpus import SCHEMA
+from tests.tiny_corpus import SCHEMA, tiny_dataset
 
 
 @pytest.fixture
@@ -57,6 +58,28 @@ def test_a_combination_and_a_number_of_views_have_their_own(own, corpus, tmp_pat
     assert after["favorite_category"]["expected_error"] < plain["favorite_category"]["expected_error"]
     with pytest.raises(ValueError, match="this model has none for views' states"):
         run(own, corpus, tmp_path / "other", views="all", combination="states", min_precision=0.5)
+
+
+@pytest.mark.parametrize("combination", ["product", "mixture"])
+def test_a_user_weighs_by_the_views_that_were_answered_for(own, tmp_path, monkeypatch, combination):
+    """Of the second user's two views one has no word; the third has none at all."""
+    profile = SCHEMA.profile_from_labels(tiny_dataset(1)[0]["profile"])
+    texts = {"a": ["good", "fine", "bad"], "b": [" ", "good", "bad"], "c": [""]}
+    users = [{"user_id": name, "reviews": reviews, "profile": profile} for name, reviews in texts.items()]
+    (tmp_path / "users.jsonl").write_text("\n".join(map(json.dumps, users)))
+    given = []
+
+    def fit(rows, schema):
+        given.extend(rows)
+        return fit_by_views(rows, schema)
+
+    monkeypatch.setattr(predict, "fit_by_views", fit)
+    flags = {"views": "all", "num_reviews": 2, "combination": combination}
+    run(own, tmp_path / "users.jsonl", tmp_path / "out", **flags, calibrate=True, flat=True)
+    assert [row["views"] for row in rows_of(tmp_path / "out")] == [2, 1, None]
+    assert [row["views"] for row in given] == [2, 1, None]
+    table = pq.read_table(tmp_path / "out" / "table" / "part-00000-of-00001.parquet")
+    assert table["views"].to_pylist() == [2, 1, None]
 
 
 def test_profiles_are_decided_by_marginals_where_that_is_asked_for(model, corpus, whole, tmp_path, capsys):

@@ -82,7 +82,7 @@ def test_a_shard_alone_tells_its_model_and_when_it_was_written(model, corpus, wh
     shards = sorted((whole[0] / "predictions").iterdir())
     found = [notes.notes_of(pq.read_schema(path)) for path in shards]
     assert len(found) == 3 and {each["model_digest"] for each in found} == {found[0]["model_digest"]}
-    assert (found[0]["model"], found[0]["revision"]) == (str(model), None)
+    assert (found[0]["model"], found[0]["revision"]) == ("model", None)
     assert found[0]["profile_schema"] == SCHEMA.to_list()
     assert found[0]["predicted_at"][:2] == "20" and found[0]["predicted_at"].endswith("+00:00")
     run_of = json.loads((whole[0] / "run.json").read_text())
@@ -90,6 +90,23 @@ def test_a_shard_alone_tells_its_model_and_when_it_was_written(model, corpus, wh
     digests = [notes.model_notes("m", None, SCHEMA, run)["model_digest"] for run in (run_of, other)]
     assert digests[0] == found[0]["model_digest"] != digests[1]
     assert len(digests[1]) == 16
+
+
+def test_no_file_of_the_folder_tells_where_model_and_input_lie(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.png").write_bytes(png(3)["bytes"][:40])
+    users = [{"user_id": "a", "reviews": ["good"], "images": ["broken.png", "gone.png", "gone.png"]}]
+    (tmp_path / "in" / "users.jsonl").write_text("\n".join(map(json.dumps, users)))
+    run(model, tmp_path / "in" / "users.jsonl", tmp_path / "out", flat=True)
+    (row,) = rows_of(tmp_path / "out")
+    assert [problem.split(":")[0] for problem in row["problems"]] == [f"photo {number}" for number in range(3)]
+    assert "'broken.png'" in row["problems"][0] and "'gone.png'" in row["problems"][1]
+    found = [path for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()]
+    assert len(found) == 4
+    for path in found:
+        packed = path.suffix == ".parquet"
+        content = f"{pq.read_table(path).to_pylist()}{pq.read_schema(path).metadata}" if packed else path.read_text()
+        assert str(model.parent) not in content and str(tmp_path) not in content, path.name
 
 
 @pytest.mark.parametrize("flag", ["flat", "vectors"])

@@ -26,6 +26,7 @@ ROW = {
     "runners_up": [{"profile": PROFILE, "text": "second", "log_probability": -2.0}],
     "image_weights": [0.0, 1.0],
     "gate": 0.1,
+    "views": 2,
     "truth": PROFILE,
     "photos_left_out": 1,
     "tokens_left_out": 5,

@@ -148,7 +148,7 @@ def test_forgetting_that_is_killed_again_and_again_forgets_and_keeps_the_rest(ol
         os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
         process.communicate()
     assert kills > 0
-    if forgotten & {row["user_id"] for row in rows_of(output)} or begun():
+    if begun() or forgotten & {row["user_id"] for row in rows_of(output)}:  # begun, half of a file may be there
         finish(command())
     assert rows_of(output) == [row for row in before if row["user_id"] not in forgotten]
     assert json.loads((output / "results.json").read_text())["users"] == USERS - len(forgotten)

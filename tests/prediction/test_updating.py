@@ -4,6 +4,7 @@
 
 import json
 import os
+from collections import Counter
 from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
@@ -124,6 +125,27 @@ def test_files_in_which_nothing_changed_are_not_written_again(model, lines, tmp_
     assert [file.stat().st_ino == old for file, old in zip(files, before, strict=True)] == [True, False, True]
 
 
+def test_however_the_input_is_ordered_a_file_is_read_twice_at_most(model, lines, tmp_path, monkeypatch):
+    users = [line(number) for number in range(24)]
+    run(model, lines(*users), tmp_path / "out", **ALONE)
+    monkeypatch.setattr(updating, "TABLES", 2)
+    reads, read_table = [], updating.pq.read_table
+
+    def counted(path, columns=None):
+        reads.extend([path] * (columns is None))
+        return read_table(path, columns=columns)
+
+    monkeypatch.setattr(updating.pq, "read_table", counted)
+    path = lines(*(users[7 * number % 23] for number in range(23)), line(30))  # the neighbours of each are of others
+    run(model, path, tmp_path / "out", update=True, **ALONE)
+    monkeypatch.undo()
+    counts = Counter(reads)
+    assert len(counts) == 9 and max(counts.values()) == 2
+    assert of_input(tmp_path / "out") == from_scratch(model, path, tmp_path)
+    assert [row["user_id"] for row in rows_of(tmp_path / "out")][0] == "u23"
+    assert not (tmp_path / "out" / "update").exists()
+
+
 @pytest.mark.parametrize("change", ["model", "max_calls", "shard_users"])
 def test_what_holds_for_all_users_must_be_the_same(model, lines, tmp_path, change):
     path = lines(line(1), line(2))
@@ -148,7 +170,7 @@ def test_an_update_that_was_stopped_goes_on_with_what_it_has(model, lines, compu
 
     def stop(*args, **kwargs):
         calls.append(args)
-        if len(calls) == {"write": 2, "rmtree": 2}.get(step, 1):
+        if len(calls) == {"write": 2, "rmtree": 4}.get(step, 1):
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
@@ -209,6 +231,13 @@ def test_a_stored_row_of_other_reviews_is_no_answer(model, lines, tmp_path):
 def test_an_update_needs_a_folder_to_be_updated(model, lines, tmp_path, flags):
     with pytest.raises(ValueError, match="--update is of an --output, and goes without --overwrite_output"):
         run(model, lines(line(1)), **{"output": tmp_path / "out"} | flags)
+
+
+def test_that_users_who_are_gone_are_removed_is_of_an_update(model, lines, tmp_path):
+    path = lines(line(1))
+    with pytest.raises(ValueError, match="--gone remove is of --update true"):
+        run(model, path, tmp_path / "out", gone="remove", **ALONE)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_photo_that_changed_on_the_disk_is_another_input(model, lines, computed, tmp_path):
