@@ -134,7 +134,8 @@ def test_a_profile_is_decided_as_asked(handler, monkeypatch):
         assert found["exact"] == (found["profile"] == one["profile"])
     request = {"inputs": USER, "parameters": {"decision": "weighted"}}
     assert error_of(handler, request).startswith("decision='weighted' needs weights fitted on a development split")
-    monkeypatch.setattr(handler.model.config, "value_weights", {"mood": {"Shy": 1e9}})
+    fit = {"value_weights": {"mood": {"Shy": 1e9}}}
+    monkeypatch.setattr(handler.model.config, "calibrations", {"product": {"1": fit}})
     assert handler(request)["profile"]["mood"] == "Shy"
     explained = answer(USER, decision="weighted", explain=True)
     assert explained["profile"]["mood"] == "Shy" and len(explained["review_effects"]) == 2

@@ -148,8 +148,8 @@ def test_what_is_not_read_has_no_effect(profiler):
 
 def test_a_review_less_among_reviews_alike_changes_no_probability(profiler):
     """Each stands alone in its view, so that without it there are three views in place of four."""
-    fitted = {"temperatures": {"mood": 0.3, "favorite_food": 0.5}, "odds_powers": {"mood": 1.5}}
-    asked = with_model(profiler, view_reviews=1, calibrated_views=4, **fitted)
+    fit = {"temperatures": {"mood": 0.3, "favorite_food": 0.5}, "odds_powers": {"mood": 1.5}}
+    asked = with_model(profiler, view_reviews=1, calibrations={"product": {"3": {}, "4": fit}})
     alike = {"reviews": REVIEWS[:1] * 4}
     answer = asked(alike, explain=True)
     assert answer["probabilities"] != asked(alike, views=3)["probabilities"]  # fewer views alone are told as less sure
