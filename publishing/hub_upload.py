@@ -24,7 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from files.output_files import UNFINISHED
 from publishing.hub_answers import check_access, is_passing
-from publishing.run_files import ADAPTER, LOG_FOLDER, PROGRESS, RESULTS, WEIGHTS
+from publishing.run_files import ADAPTER, LOG_FOLDER, PREDICTIONS, PROGRESS, RESULTS, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ HUB_STRATEGIES = ("end", "every_save", "checkpoint")
 LAST_CHECKPOINT = "last-checkpoint"  # where the Hub has the checkpoint to resume from
 STAGING = f"{UNFINISHED}-push"
 # Files of the folder that are not pushed; the last checkpoint of one that came from the Hub is an old one.
-IGNORED = [f"{UNFINISHED}*", "*.tmp", "checkpoint-*", "checkpoints/*", f"{LAST_CHECKPOINT}/*"]
+IGNORED = [f"{UNFINISHED}*", "*.tmp", "checkpoint-*", "checkpoints/*", f"{LAST_CHECKPOINT}/*", PREDICTIONS]
 # Only ever replaced as a whole, so that a hard link keeps what it was; other files may be appended to.
 REPLACED_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".distcp"}
 # What a run replaces of an earlier one's, and takes from the Hub until it has something in its place.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 ALL_RESULTS, METRICS, CURVES, RECIPE = "all_results.json", "metrics.jsonl", "curves.png", "recipe.yaml"
 RESULTS = ("README.md", ALL_RESULTS, "calibration.png", "confusion.png")  # of the whole run
+PREDICTIONS = "test_predictions.parquet"  # with users' ids: for who has the folder, not for the Hub
 PROGRESS = (METRICS, CURVES, RECIPE)  # of its evaluations, and its flags
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 LOADED = (  # with the weights

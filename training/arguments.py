@@ -26,13 +26,15 @@ TOWERS, SHAPES = ("text_model", "vision_model", "vocab_size"), ("fusion", "visio
 OF_SYSTEM = {"text_model": "text_model", "vision_model": "vision_model", "paradigm": "own_paradigm"}
 # Flags that systems have which read several views of a user; None in those of others.
 OF_VIEWS = ("combination", "view_reviews")
+# Of the test split: without photos and captions, with those of another user, with forged profiles.
+CONDITIONS = ("text_only", "unpaired", "forged", "often_forged")
 # Flags that say where things are and how they are done, not what is computed: a resumed run may have others.
 OUTSIDE_THE_RUN = (
     *("dataset", "dataset_revision", "dataset_name", "language", "publish_example", "output_dir"),
     *("overwrite_output_dir", "num_workers", "photo_cache", "check_photos", "on_bad_photo"),
     *("report_to", "log_steps", "log_level", "dry_run", "do_train", "test_split", "seeds", "trust_remote_code"),
     *("resume_from_checkpoint", "save_steps", "checkpoints_total_limit", "max_skipped_steps"),
-    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy", "save_predictions"),
 )
 
 
@@ -115,6 +117,14 @@ class JointTrainingArguments:
     view_reviews: int | None = flag(
         None, "reviews of a view of a user's history; default: that of --model, or num_reviews, with states 1"
     )
+    photos_from: str = flag(
+        "self",
+        "self, nobody or stranger: whose photos and captions stand with a user's reviews, in training and evaluation"
+        " (Figure 6)",
+    )
+    photo_share: float = flag(
+        1.0, "share of the photos, each with its caption, that are not withheld, in training and evaluation (Figure 6)"
+    )
     max_text_tokens: int = flag(
         600,
         "longest input text; of a longer one captions keep a quarter, reviews the rest, or what the others leave",
@@ -196,6 +206,13 @@ class JointTrainingArguments:
     constrained_beams: bool = flag(False, "let it write profiles of the schema alone, by the schema's trie")
     max_train_users: int | None = flag(None, "use the first so many users of the training split")
     max_eval_users: int | None = flag(None, "use the first so many users of the other splits")
+    max_test_users: int | None = flag(None, "of the split that is tested; default: max_eval_users")
+    test_conditions: list[str] = flag(
+        list(CONDITIONS), f"under which the test split is evaluated beside: {', '.join(CONDITIONS)}; none: under none"
+    )
+    save_predictions: bool = flag(
+        False, "write every test user's profile, in each row of the results, to test_predictions.parquet; never pushed"
+    )
     do_train: bool = flag(
         True,
         "false: train nothing; evaluate the model in output_dir, or a --model, of which output_dir gets a copy, and"
@@ -224,6 +241,9 @@ class JointTrainingArguments:
         check_probability("mask_probability", self.mask_probability)
         check_probability("profile_mask_probability", self.profile_mask_probability)
         check_probability("forged_lines", self.forged_lines)
+        check_probability("photo_share", self.photo_share)
+        check_choice(self, "photos_from", ["self", "nobody", "stranger"])
+        self._check_conditions()
         if self.eval_views != "all":
             check_least(self, 1, "eval_views")
         check_least(self, 1, "num_reviews", "view_reviews")
@@ -231,6 +251,7 @@ class JointTrainingArguments:
         check_least(self, 1, "max_text_tokens", "batch_size")
         check_least(self, 1, "gradient_accumulation_steps")
         check_least(self, 1, "num_epochs", "eval_batch_size", "num_beams", "max_train_users", "max_eval_users")
+        check_least(self, 1, "max_test_users")
         check_least(self, 1, "save_steps", "checkpoints_total_limit", "seeds", "log_steps", "max_steps", "eval_steps")
         check_least(self, 1, "early_stopping_patience", "max_skipped_steps")
         check_choice(self, "log_level", LOG_LEVELS)
@@ -336,6 +357,18 @@ class JointTrainingArguments:
         given = self.objective_weights
         if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
             raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
+
+    def _check_conditions(self):
+        if self.test_conditions == ["none"]:
+            self.test_conditions = []
+        given = self.test_conditions
+        if not set(given) <= set(CONDITIONS) or len(set(given)) < len(given):
+            raise ValueError(f"test_conditions must be different ones of {list(CONDITIONS)}, or none, got {given}")
+
+    @property
+    def test_users(self) -> int | None:
+        """Of the split that is tested, so many at most; None: all."""
+        return self.max_eval_users if self.max_test_users is None else self.max_test_users
 
     def _check_lora(self):
         check_least(self, 1, "lora_rank")

@@ -92,6 +92,8 @@ class UserExamples(torch.utils.data.Dataset):
         seed: for training: the draw is a function of (seed, epoch, row). None: the newest reviews, first photos.
         photos_from: "self"; "nobody", reviews alone; or "stranger", photos and captions of the row before, the
             unpaired condition of Figure 6.
+        photo_share: of the photos, each with its caption, that are not withheld, drawn for each by itself; for
+            evaluation always the same ones ("partial missing" of Figure 6).
         forged_lines: for training: the share of users into whose texts a line of another user's profile is put, for
             the model to learn that what a text says of itself is no profile.
         forged: for evaluation: so many reviews, up to `len(LEADS)`, stand before every user's own, each a line with
@@ -113,6 +115,7 @@ class UserExamples(torch.utils.data.Dataset):
         num_images: int = 1,
         seed: int | None = None,
         photos_from: str = "self",
+        photo_share: float = 1.0,
         forged_lines: float = 0.0,
         forged: int = 0,
         cache: PhotoCache | None = None,
@@ -131,6 +134,7 @@ class UserExamples(torch.utils.data.Dataset):
         if not 0 <= forged <= len(LEADS):
             raise ValueError(f"forged is from 0 to {len(LEADS)} reviews, got {forged}")
         self.photos_from = photos_from
+        self.photo_share = check_probability("photo_share", photo_share)
         self.forged_lines = check_probability("forged_lines", forged_lines)
         self.forged = forged
         self._labels = dataset.select_columns("profile")
@@ -168,6 +172,7 @@ class UserExamples(torch.utils.data.Dataset):
             photos = self._photos(stranger["user_id"], self._draw_reviews(stranger, rng)[: len(reviews)], rng)
         else:
             photos = self._photos(row["user_id"], reviews, rng) if self.photos_from == "self" else []
+        photos = self._not_withheld(photos, index, rng)
         photos, pixels = (photos, None) if self.readable is None else self.readable.of(photos)
         places = [photo.place for photo in photos]
         counts = [places.count(place) for place in range(len(reviews))]
@@ -186,6 +191,12 @@ class UserExamples(torch.utils.data.Dataset):
             pixels=pixels,
             rng=rng,
         )
+
+    def _not_withheld(self, photos: list[DrawnPhoto], index: int, rng: np.random.Generator | None) -> list[DrawnPhoto]:
+        if self.photo_share == 1:
+            return photos
+        kept = (rng or np.random.default_rng(index)).random(len(photos)) < self.photo_share
+        return [photo for photo, is_kept in zip(photos, kept, strict=True) if is_kept]
 
     def _row(self, index: int) -> Mapping:
         return self.dataset[index]

@@ -52,7 +52,8 @@ def load_corpus(arguments: JointTrainingArguments) -> DatasetDict:
     for name in (name for name in SPLITS if name not in streamed):
         split, schema = corpus[name], labels_schema(corpus[name].features)
         check_content(split, needs_captions)
-        limit = arguments.max_train_users if name == "train" else arguments.max_eval_users
+        limits = {"train": arguments.max_train_users, "test": arguments.test_users}
+        limit = limits.get(name, arguments.max_eval_users)
         splits[name] = checked_split(name, split, schema, limit)
     return splits
 
@@ -200,6 +201,8 @@ def training_loader(
         "num_reviews": arguments.num_reviews,
         "num_images": arguments.num_images,
         "seed": arguments.seed,
+        "photos_from": arguments.photos_from,
+        "photo_share": arguments.photo_share,
     }
     drawn["forged_lines"] = arguments.forged_lines
     drawn["readable"] = readable_photos(processor, arguments, cache)
@@ -232,18 +235,19 @@ def evaluation_loader(
     split: Dataset,
     processor,
     arguments: JointTrainingArguments,
-    photos_from: str = "self",
+    photos_from: str | None = None,
     cache: PhotoCache | None = None,
     forged: int = 0,
     history: bool = False,
 ) -> DataLoader:
-    """Batches for generation, in the split's order; whose photos, and how often forged: see `UserExamples`.
+    """Batches for generation, in the split's order; whose photos, by default the flag's, and how often forged: see
+    `UserExamples`.
 
     Args:
         history: read users' histories in `eval_views` views, in place of `num_reviews` reviews in one; then
             `eval_batch_size` is of views, of which nine of ten users have no more.
     """
-    schema, photos = processor.profile_schema, {"photos_from": photos_from, "cache": cache, "forged": forged}
+    schema, photos = processor.profile_schema, {"cache": cache, "forged": forged, "photo_share": arguments.photo_share}
     readable, system = readable_photos(processor, arguments, cache), find_system(arguments.system)
     number, views, batch_size, size = arguments.num_reviews, None, arguments.eval_batch_size, arguments.trained_view
     if history:
@@ -252,7 +256,10 @@ def evaluation_loader(
         number = max(map(len, review_lengths(split)))
         counts = sorted(history_views(split, arguments))
         batch_size = max(1, batch_size // counts[len(counts) * 9 // 10])  # a few have more
-    examples = UserExamples(split, schema, number, arguments.num_images, **photos, readable=readable)
+    whose = photos_from or arguments.photos_from
+    examples = UserExamples(
+        split, schema, number, arguments.num_images, photos_from=whose, **photos, readable=readable
+    )
     collator = EvaluationCollator(processor, seen_by(arguments), system.needs_classes, size, views)
     return DataLoader(examples, batch_size, collate_fn=collator, **worker_options(arguments))
 

@@ -164,7 +164,7 @@ def load_evaluated(arguments: JointTrainingArguments, schema: ProfileSchema) -> 
         splits["train"] = streamed.labels
     for split in {"train", name} & set(corpus):
         _check_schema(corpus[split].features, schema)
-        limit = arguments.max_eval_users if split == name else arguments.max_train_users
+        limit = arguments.test_users if split == name else arguments.max_train_users
         splits[split] = checked_split(split, corpus[split], schema, limit)
     return splits
 

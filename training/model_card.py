@@ -99,7 +99,7 @@ def write_model_card(
         plain_type=plain_type(output_dir),
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
-        forged=[(a.name, results["test_forged_agreement"][a.key]) for a in attributes],
+        forged=[(a.name, agreed) for a in attributes if "with_five" in (agreed := _forged(results, a.key))],
         forged_lines=arguments.forged_lines,
         max_text_tokens=arguments.max_text_tokens,
         no_better=[a.name for a in attributes if majority and f1[a.key] <= majority[a.key]],
@@ -120,6 +120,12 @@ def _costs(results: Mapping, own_row: str, schema: ProfileSchema) -> list[tuple[
     alone = results["test_f1"].get(REVIEWS_ROW, own)
     found = [a for a in table_order(schema) if alone[a.key] > own[a.key]]
     return [(a.name, own[a.key], alone[a.key], results["test_differences"][REVIEWS_ROW][a.key]) for a in found]
+
+
+def _forged(results: Mapping, key: str) -> Mapping:
+    """How often forged profiles were written; without both kinds of forgery nothing."""
+    agreed = results["test_forged_agreement"][key]
+    return agreed if {"with", "with_five"} <= set(agreed) else {}
 
 
 def _corpus_link(corpus: Mapping) -> str:

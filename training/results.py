@@ -1,19 +1,22 @@
 """What a trained model is worth on the test split: under which conditions, in which figures, with which example."""
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
 from baselines.table import find_system
 from cli.logs import told
-from files.output_files import write_json
+from files.output_files import replacing, write_json
 from files.public_names import portable_name, public_name
 from mmprofile import Profile, ProfileSchema, seen_by
-from publishing.run_files import ALL_RESULTS, CURVES
+from publishing.run_files import ALL_RESULTS, CURVES, PREDICTIONS
 from scoring.bootstrap import RESAMPLES, difference_intervals, half_width, interval, intervals, resample_f1
 from scoring.evaluation import (
     Evaluation,
@@ -26,7 +29,7 @@ from scoring.evaluation import (
 from scoring.plots import calibration, plot_calibration, plot_confusion, values_of
 from scoring.reporting import format_table, plot_curves
 from training.agreement import Agreement
-from training.arguments import JointTrainingArguments
+from training.arguments import CONDITIONS, JointTrainingArguments
 from training.batching import UserExamples
 from training.data import checked_loader, evaluation_loader, shortened_texts
 from training.forged_lines import agreement
@@ -46,6 +49,8 @@ TEST_CONDITIONS = {
     "profile forged in a review": {"forged": 1},
     "profile forged in five reviews": {"forged": 5},
 }
+# What `test_conditions` calls each.
+CONDITION_ROWS = dict(zip(CONDITIONS, TEST_CONDITIONS, strict=True))
 # Row -> what `all_results.json` calls its average; "test_average_f1" is the system's own.
 AVERAGES = {
     RECIPE_ROW: "test_paper_recipe_average_f1",
@@ -99,7 +104,7 @@ def evaluate_saved(
             tests[RECIPE_ROW] = written(f"test, {RECIPE_ROW}")
     else:
         tests[arguments.system] = written(f"test, {arguments.system}")
-    for row, condition in TEST_CONDITIONS.items():
+    for row, condition in tested_conditions(arguments).items():
         if "photos_from" in condition and not (sees.images or sees.captions):
             continue
         name = f"test, {row}"
@@ -110,17 +115,25 @@ def evaluate_saved(
     return tests, rows
 
 
+def tested_conditions(arguments: JointTrainingArguments) -> dict[str, dict]:
+    """Of `TEST_CONDITIONS` those asked for."""
+    rows = [CONDITION_ROWS[name] for name in arguments.test_conditions]
+    return {row: condition for row, condition in TEST_CONDITIONS.items() if row in rows}
+
+
 def forged_agreement(
     tests: Mapping[str, Evaluation], own: str, split: Dataset, schema: ProfileSchema
 ) -> dict[str, dict]:
     """How often the profile that users' forged reviews name is written, and how often it would be without them.
 
     Returns:
-        attribute key -> `without`, `with` one and `with_five` forged reviews, percent of the split's users.
+        attribute key -> `without`, `with` one and `with_five` forged reviews, percent of the split's users, as far as
+        these were evaluated.
     """
     examples = UserExamples(split, schema)
     forged = [examples.forged_profile(index) for index in range(len(split))]
     rows = {"without": RECIPE_ROW if RECIPE_ROW in tests else own} | FORGED_ROWS
+    rows = {name: row for name, row in rows.items() if row in tests}
     agreed = {name: agreement(tests[row].predictions, forged, schema) for name, row in rows.items()}
     return {key: {name: of_row[key] for name, of_row in agreed.items()} for key in schema.keys}
 
@@ -238,12 +251,24 @@ def publish_results(
         example = example_of_use([rows[n] for n in answered], split.select(answered), schema, arguments)
     if history:
         plot_curves(history, schema, output / CURVES)
+    if arguments.save_predictions:
+        write_predictions(output / PREDICTIONS, tests, split["user_id"])
     write_model_card(output, arguments, schema, results, history, example, flags_known)
     write_json(output / ALL_RESULTS, results)  # the last, by which a run is known to have ended
     table = format_table(results["test_f1"], schema, results["test_intervals"])
     told.info(f"\nMacro-F1 on the {arguments.test_split} split, in percent, and 95 % intervals:\n\n{table}\n")
     told.info("\n".join(f"{name}: {results[name]:.2f}" for name in results if name.endswith("average_f1")))
     told.info(f"\nWritten to {output}")
+
+
+def write_predictions(path: Path, tests: Mapping[str, Evaluation], users: Sequence[str]) -> None:
+    """A table of the users: `user_id`, `truth`, and in each row of the results the profile written, all as texts in
+    JSON; a value that was not understood is null."""
+    first = next(iter(tests.values()))
+    columns = {"truth": first.references} | {row: evaluation.predictions for row, evaluation in tests.items()}
+    texts = {name: [json.dumps(profile) for profile in profiles] for name, profiles in columns.items()}
+    with replacing(path) as temporary:
+        pq.write_table(pa.table({"user_id": list(users), **texts}), temporary, compression="zstd")
 
 
 def typical_user(rows: Sequence[Mapping]) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from training.data import history_views
 from training.meter import Meter, TimeLeft
 from training.optimization import WeightAverage
 from training.photo_cache import PhotoCache
-from training.results import BY_HISTORY, TEST_CONDITIONS
+from training.results import BY_HISTORY, tested_conditions
 from training.state import TrainingState
 from training.whole_model import WholeModel
 
@@ -155,11 +155,13 @@ class Run:
     def tests(self) -> float:
         """How many evaluations of the development split those at the end take the time of: of the test split itself,
         one a condition, and the probabilities; by whole histories one a view, and of the development split too."""
-        share, conditions = len(self.corpus["test"]) / len(self.corpus["validation"]), len(TEST_CONDITIONS)
+        share = len(self.corpus["test"]) / len(self.corpus["validation"])
+        asked = tested_conditions(self.arguments)
+        conditions, by_history = len(asked), len(set(BY_HISTORY) & set(asked))
         if not find_system(self.arguments.system).reads_views:
             return (conditions + 2) * share
         views = statistics.mean(self._views_of(name) for name in ("test", "validation"))
-        return (len(BY_HISTORY) + 1) * share * views + (conditions - len(BY_HISTORY) + 1) * share + views
+        return (by_history + 1) * share * views + (conditions - by_history + 1) * share + views
 
     def _views_of(self, split: str) -> float:
         """How many views of a user are read, on average."""

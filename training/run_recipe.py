@@ -22,7 +22,8 @@ NAMES = ("dataset", "model", "text_model", "vision_model")
 # What says how a model is evaluated, whatever it was trained with.
 OF_EVALUATION = (
     *("dataset_config", "num_reviews", "num_images", "mixed_precision", "matmul_precision"),
-    *("eval_batch_size", "eval_views", "num_beams", "constrained_beams", "max_eval_users"),
+    *("eval_batch_size", "eval_views", "num_beams", "constrained_beams", "max_eval_users", "max_test_users"),
+    *("photos_from", "photo_share", "test_conditions"),
 )
 
 

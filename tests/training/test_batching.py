@@ -66,6 +66,26 @@ def test_a_photo_keeps_its_own_caption_and_review():
             assert caption == f"photo {photo} of review {review}"
 
 
+def test_a_share_of_the_photos_is_withheld_with_their_captions_in_evaluation_always_the_same():
+    whole, half = examples(num_images=2), examples(num_images=2, photo_share=0.5)
+    kept, there = [len(half[n].images) for n in range(5)], [len(whole[n].images) for n in range(5)]
+    assert 0 < sum(kept) < sum(there)
+    for n in range(5):
+        assert half[n].captions == half[n].captions and len(half[n].captions) == len(half[n].images)
+        assert set(half[n].captions) <= set(whole[n].captions) and half[n].reviews == whole[n].reviews
+        assert sum(half[n].photos_of) == len(half[n].images)
+        for image, caption in zip(half[n].images, half[n].captions, strict=True):
+            photo, review = int(caption.split()[1]), int(caption.split()[-1])
+            assert red(image) == 20 * n + 3 * review + photo
+    assert [examples(num_images=2, photo_share=0.0)[n].images for n in range(5)] == [[]] * 5
+    drawn, again = (examples(num_images=2, seed=1, photo_share=0.5) for _ in range(2))
+    assert [len(drawn[n].images) for n in range(5)] == [len(again[n].images) for n in range(5)]
+    drawn.set_epoch(1)
+    assert [drawn[n].captions for n in range(5)] != [again[n].captions for n in range(5)]
+    with pytest.raises(ValueError, match="photo_share"):
+        examples(photo_share=1.5)
+
+
 def test_photos_can_come_from_nobody_or_from_another_user():
     nobody = examples(photos_from="nobody")[2]
     assert (nobody.images, nobody.captions) == ([], [])

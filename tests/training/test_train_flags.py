@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
@@ -12,6 +13,9 @@ from transformers import AutoProcessor, T5ForConditionalGeneration, ViTImageProc
 
 from cli.flags import parse_flags
 from mmprofile import MMProfileProcessor
+from publishing.hub_upload import IGNORED
+from publishing.run_files import PREDICTIONS
+from scoring.evaluation import profile_f1
 from systems.presets import train_tokenizer
 from tests.files.test_output_files import held
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
@@ -97,6 +101,25 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
     run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
     assert seen == [(3, 2, 3)] * 5  # development, and the test split by the recipe, itself and under three conditions
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
+
+
+def test_conditions_and_test_users_are_those_asked_for_and_every_profile_is_kept(corpus, tmp_path):  # noqa: F811
+    flags = {"max_eval_users": 2, "max_test_users": 3, "save_predictions": True}
+    results, _ = run(corpus, tmp_path / "model", test_conditions=["text_only"], **flags)
+    assert list(results["test_f1"]) == ["mmprofile", "the paper's recipe", "reviews alone", "majority class"]
+    assert results["test_corpus"]["users"] == 3 and results["train_corpus"]["dev"] == 2
+    kept = pq.read_table(tmp_path / "model" / PREDICTIONS)
+    assert kept.column_names == ["user_id", "truth", "mmprofile", "the paper's recipe", "reviews alone"]
+    assert len(kept) == 3
+    truths, written = ([json.loads(text) for text in kept[name].to_pylist()] for name in ("truth", "reviews alone"))
+    assert profile_f1(written, truths, SCHEMA) == results["test_f1"]["reviews alone"]
+    assert PREDICTIONS in IGNORED
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "another person" not in card and "one more review" not in card and "the reviews alone reach" in card
+    results, _ = run(corpus, tmp_path / "model", test_conditions="none", **flags, overwrite_output_dir=True)
+    assert list(results["test_f1"]) == ["mmprofile", "the paper's recipe", "majority class"]
+    with pytest.raises(ValueError, match="test_conditions must be different ones of .*, got"):
+        run(corpus, tmp_path / "other", test_conditions=["text_only", "blind"])
 
 
 def test_a_tracker_gets_flags_losses_and_scores(corpus, tmp_path, monkeypatch):  # noqa: F811

@@ -1,0 +1,96 @@
+"""What is kept of a run: its scores, and every test user's profile, so that anything else can be computed without a
+model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from experiments.plan import Run
+from files.output_files import read_json, replacing, write_json
+from mmprofile import Profile
+from publishing.run_files import ALL_RESULTS, METRICS, PREDICTIONS
+
+KEPT = ("test_f1", "test_corpus", "train_corpus", "train_seconds", "best_epoch")
+RECIPE_ROW = "the paper's recipe"
+
+
+@dataclass
+class Kept:
+    """A run's results.
+
+    Attributes:
+        told: `flags`, `seconds` on the clock, `cpu`, `epochs` (`epoch`, `seconds` and `dev_f1` of each), and of
+            `all_results.json` those of `KEPT`.
+        users: ids of the test users.
+        truths: their true profiles.
+        profiles: by row of the results, e.g. "reviews alone".
+    """
+
+    told: dict[str, Any]
+    users: list[str]
+    truths: list[Profile]
+    profiles: dict[str, list[Profile]]
+
+    @property
+    def own(self) -> str:
+        """The row that the paper's tables are of: three reviews in one view, and a beam search."""
+        return RECIPE_ROW if RECIPE_ROW in self.profiles else next(iter(self.profiles))
+
+
+def _paths(folder: Path, run: Run) -> tuple[Path, Path]:
+    return folder / f"{run.digest}.json", folder / f"{run.digest}.parquet"
+
+
+def is_done(folder: Path, run: Run) -> bool:
+    """Whether a run's results are kept."""
+    return _paths(folder, run)[0].is_file()
+
+
+def keep(folder: Path, run: Run, output: Path, beside: Mapping[str, Any]) -> None:
+    """Keeps the results of a run whose output folder is complete.
+
+    Args:
+        folder: of the scale's results.
+        output: what train.py wrote.
+        beside: what else is told.
+    """
+    results = read_json(output / ALL_RESULTS)
+    told = {name: results[name] for name in KEPT if name in results}
+    flags = {"flags": run.flags, "trained": run.trained and run.trained.digest}
+    summary, predictions = _paths(folder, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(predictions) as temporary:
+        temporary.write_bytes((output / PREDICTIONS).read_bytes())
+    write_json(summary, flags | {"epochs": _epochs(output)} | told | beside)  # the last: then the run is done
+
+
+def _epochs(output: Path) -> list[dict[str, Any]]:
+    path = output / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = [json.loads(line) for line in lines]
+    return [{"epoch": one["epoch"], "step": one["step"], "dev_f1": one["dev_f1"]["average"]} for one in found]
+
+
+def read_kept(folder: Path, run: Run) -> Kept:
+    """Raises a `ValueError` if a run is not done, or its files do not fit each other."""
+    summary, predictions = _paths(folder, run)
+    if not summary.is_file():
+        raise ValueError(f"run {run.digest} is not done: {run.flags}")
+    table = pq.read_table(predictions).to_pydict()
+    users, truths = (table.pop(name) for name in ("user_id", "truth"))
+    profiles = {name: [json.loads(text) for text in texts] for name, texts in table.items()}
+    return Kept(read_json(summary), users, [json.loads(text) for text in truths], profiles)
+
+
+def known_seconds(folder: Path) -> dict[str, list[float]]:
+    """How long runs took, by system."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("*.json")):
+        told = read_json(path)
+        key = "evaluation" if told["trained"] else told["flags"].get("system", "mmprofile")
+        found.setdefault(key, []).append(told["seconds"])
+    return found
