@@ -1,48 +1,46 @@
 """The flags of the experiments' commands. Imports neither torch nor datasets, so that --help is there at once."""
 
-from dataclasses import dataclass
-
-from cli.flags import check_choice, check_given, check_least, flag
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
 
 SCALES = ("smoke", "tiny", "paper")
+RESULTS = Path("experiments/results")
 
 
-@dataclass
-class RunArguments:
-    """Every flag of experiments/run.py.
+def _parser(description: str | None) -> ArgumentParser:
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=SCALES, default="tiny", help="of what size runs are: experiments/scales")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is kept of each run")
+    return parser
 
-    Raises:
-        ValueError: at construction, if a value does not fit.
-    """
 
-    tables: list[str] = flag([], "table_2, figure_5, ...: those of experiments/tables; or all")
-    scale: str = flag("tiny", "smoke, tiny or paper: a file of experiments/scales, which says of what size runs are")
-    seeds: int | None = flag(None, "runs of each row; default: the scale's")
-    dataset: str | None = flag(
-        None, "corpus: a folder or Hub name that load_dataset takes; default: the scale's, synthesized"
+def run_parser(description: str | None) -> ArgumentParser:
+    """Of run.py."""
+    parser = _parser(description)
+    parser.add_argument("tables", nargs="+", help="table_2, figure_5, ...: those of experiments/tables; or all")
+    parser.add_argument("--seeds", type=_positive, help="runs of each row; default: the scale's")
+    parser.add_argument("--dataset", help="corpus that load_dataset takes; default: the scale's, synthesized")
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/experiments"), help="folder for corpora, models and logs"
     )
-    output: str = flag("outputs/experiments", "folder for corpora, models and logs")
-    results: str = flag("experiments/results", "folder for what is kept of each run: scores and predictions")
-    jobs: int = flag(1, "runs side by side, each with its share of the cores")
-    list: bool = flag(False, "name rows, runs and the time they take, and run nothing")
-
-    def __post_init__(self):
-        check_given(self, "tables")
-        check_choice(self, "scale", SCALES)
-        check_least(self, 1, "seeds", "jobs")
+    parser.add_argument(
+        "--jobs", type=_positive, default=1, help="runs side by side, each with its share of the cores"
+    )
+    parser.add_argument("--list", action="store_true", help="name rows, runs and the time they take, and run nothing")
+    return parser
 
 
-@dataclass
-class RenderArguments:
-    """Every flag of experiments/render.py.
+def render_parser(description: str | None) -> ArgumentParser:
+    """Of render.py."""
+    parser = _parser(description)
+    parser.add_argument(
+        "--output", type=Path, default=Path("experiments"), help="folder of RESULTS.md and the figures"
+    )
+    return parser
 
-    Raises:
-        ValueError: at construction, if a value does not fit.
-    """
 
-    results: str = flag("experiments/results", "folder of what was kept of each run")
-    output: str = flag("experiments", "folder for RESULTS.md and the figures")
-    scale: str = flag("tiny", "smoke, tiny or paper: whose runs are shown")
-
-    def __post_init__(self):
-        check_choice(self, "scale", SCALES)
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number

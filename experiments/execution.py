@@ -81,10 +81,14 @@ def words(flags: dict[str, Any]) -> list[str]:
     """Flags as the command line has them."""
     found = []
     for name, value in flags.items():
-        found.append(f"--{name}")
-        for one in value if isinstance(value, list) else [value]:
-            found.append({True: "true", False: "false", None: "null"}.get(one, str(one)) if one in (True, False, None) and not isinstance(one, int | float) or isinstance(one, bool) else str(one))
+        found += [f"--{name}", *map(_word, value if isinstance(value, list) else [value])]
     return found
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
 
 
 def command(run: Run, place: Place) -> list[str]:
@@ -145,14 +149,9 @@ def do_all(runs: Sequence[Run], place: Place, jobs: int, tell: Callable[[str], N
     done, working, failure = len(runs) - len(left), dict[Future, Run](), None
     with ThreadPoolExecutor(jobs) as pool:
         while (left and failure is None) or working:
-            busy = {run.digest for run in working.values()} | {run.trained.digest for run in working.values() if run.trained}
-            ready = [run for run in left if _is_ready(run, place, left, busy)]
-            while failure is None and ready and len(working) < jobs:
-                run = ready.pop(0)
+            while failure is None and len(working) < jobs and (run := _next(left, list(working.values()))):
                 left.remove(run)
                 working[pool.submit(do, run, place)] = run
-                busy |= {run.digest} | ({run.trained.digest} if run.trained else set())
-                ready = [other for other in ready if _is_ready(other, place, left, busy)]
             ended, _ = wait(working, return_when=FIRST_COMPLETED)
             for future in ended:
                 run = working.pop(future)
@@ -167,12 +166,11 @@ def do_all(runs: Sequence[Run], place: Place, jobs: int, tell: Callable[[str], N
         raise failure
 
 
-def _is_ready(run: Run, place: Place, left: Sequence[Run], busy: set[str]) -> bool:
-    """Whether no other process trains what it needs."""
-    needed = run.trained and run.trained.digest
-    return needed is None or (needed not in busy and needed not in {other.digest for other in left}) or (
-        needed not in busy and (place.folder(run.trained) / ALL_RESULTS).is_file() if run.trained else False
-    )
+def _next(left: Sequence[Run], working: Sequence[Run]) -> Run | None:
+    """The first that needs no model that another one may be training."""
+    at_work = {one.digest for run in working for one in (run, run.trained) if one is not None}
+    waiting = at_work | {run.digest for run in left}
+    return next((run for run in left if run.trained is None or run.trained.digest not in waiting), None)
 
 
 def seconds_left(runs: Sequence[Run], results: Path, minutes: float) -> float:
@@ -188,4 +186,5 @@ def seconds_left(runs: Sequence[Run], results: Path, minutes: float) -> float:
 
 
 def time_left_told(seconds: float) -> str:
-    return str(timedelta(seconds=60 * round(seconds / 60)))[:-3]
+    """Hours and minutes."""
+    return str(timedelta(minutes=round(seconds / 60)))[:-3]

@@ -1,6 +1,5 @@
 """What is run for which table: rows and scales are data, `tables/*.yaml` and `scales/*.yaml`."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ import yaml
 
 HERE = Path(__file__).parent
 ALL = "all"
+# Flags of a scale that say how its models are evaluated, where one is evaluated again.
+OF_EVALUATION = ("eval_batch_size", "eval_views", "num_beams", "max_test_users", "test_conditions", "mixed_precision")
 # Of a table's file, of a row, of a scale.
-TABLE_FIELDS = ("title", "of", "against", "metric", "axis", "notes", "rows")
+TABLE_FIELDS = ("title", "of", "against", "axis", "notes", "rows")
 ROW_FIELDS = ("name", "flags", "evaluated", "line", "at")
 SCALE_FIELDS = ("title", "seeds", "minutes", "corpus", "flags", "systems")
 
@@ -46,7 +47,6 @@ class Table:
         of: where the paper has it, e.g. "Table 2".
         rows: in order.
         against: the row that all others are compared with; None: nothing is compared.
-        metric: "test_f1": Macro-F1 of the split's profiles.
         axis: of a figure, what lies along it.
         notes: what a reader is told below it.
     """
@@ -68,8 +68,8 @@ class Scale:
         name: of its file.
         seeds: runs of each row.
         minutes: that a run takes about, where none is known yet.
-        corpus: of the synthetic corpus, flags of `dataset_script.synthesize` and `dataset_script.mmprofile_yelp`; None:
-            a corpus is to be named.
+        corpus: of the synthetic corpus, flags of `dataset_script.synthesize` and, as "build", of
+            `dataset_script.mmprofile_yelp`; None: a corpus is to be named.
         flags: of train.py, of all runs.
         systems: flags by `--system`, e.g. its checkpoints.
     """
@@ -146,7 +146,8 @@ def runs_of(row: Row, scale: Scale, seeds: int, dataset: str | None = None) -> l
     trained = [Run(scale.flags | own | row.flags | named | {"seed": seed}) for seed in range(seeds)]
     if row.evaluated is None:
         return trained
-    return [Run(named | row.evaluated, run) for run in trained]
+    how = {name: scale.flags[name] for name in OF_EVALUATION if name in scale.flags}
+    return [Run(how | named | row.evaluated, run) for run in trained]
 
 
 def all_runs(tables: Sequence[Table], scale: Scale, seeds: int, dataset: str | None = None) -> list[Run]:
@@ -170,8 +171,3 @@ def _checked(given: Any, fields: Sequence[str], where: str) -> dict[str, Any]:
     if not isinstance(given, dict) or not set(given) <= set(fields):
         raise ValueError(f"{where} has {list(fields)}, got {given!r}")
     return given
-
-
-def without(run: Run, *names: str) -> Run:
-    """A run without some of its flags, for the log."""
-    return dataclasses.replace(run, flags={name: value for name, value in run.flags.items() if name not in names})

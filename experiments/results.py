@@ -59,13 +59,13 @@ def keep(folder: Path, run: Run, output: Path, beside: Mapping[str, Any]) -> Non
         beside: what else is told.
     """
     results = read_json(output / ALL_RESULTS)
-    told = {name: results[name] for name in KEPT if name in results}
-    flags = {"flags": run.flags, "trained": run.trained and run.trained.digest}
+    told: dict[str, Any] = {"flags": run.flags, "trained": run.trained and run.trained.digest, **beside}
+    told |= {"epochs": _epochs(output)} | {name: results[name] for name in KEPT if name in results}
     summary, predictions = _paths(folder, run)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(predictions) as temporary:
         temporary.write_bytes((output / PREDICTIONS).read_bytes())
-    write_json(summary, flags | {"epochs": _epochs(output)} | told | beside)  # the last: then the run is done
+    write_json(summary, told)  # the last: then the run is done
 
 
 def _epochs(output: Path) -> list[dict[str, Any]]:

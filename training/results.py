@@ -50,7 +50,7 @@ TEST_CONDITIONS = {
     "profile forged in five reviews": {"forged": 5},
 }
 # What `test_conditions` calls each.
-CONDITION_ROWS = dict(zip(CONDITIONS, TEST_CONDITIONS, strict=True))
+CONDITION_ROWS: dict[str, str] = dict(zip(CONDITIONS, TEST_CONDITIONS, strict=True))
 # Row -> what `all_results.json` calls its average; "test_average_f1" is the system's own.
 AVERAGES = {
     RECIPE_ROW: "test_paper_recipe_average_f1",

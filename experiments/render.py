@@ -1,0 +1,192 @@
+"""Writes RESULTS.md, the paper's tables and figures as far as they are run, and the figures.
+
+python -m experiments.render --scale tiny
+"""
+
+import sys
+
+from experiments.arguments import render_parser
+
+if __name__ == "__main__":  # --help is there before what takes seconds to import
+    render_parser(__doc__).parse_known_args()
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from matplotlib.figure import Figure
+
+from experiments.plan import HERE, Row, Run, Scale, Table, chosen_tables, read_scale, runs_of
+from experiments.results import Kept, is_done, read_kept
+from experiments.significance import AVERAGE, LEVEL, Compared, Scored, compare, score
+from files.output_files import replacing
+from mmprofile import ProfileSchema
+from scoring.bootstrap import RESAMPLES, half_width, interval
+from scoring.evaluation import majority_profile, profile_f1
+from scoring.reporting import COLORS, MARKERS, format_cells, table_order
+
+PAGE = "RESULTS.md"
+HEAD = """# The paper's tables and figures
+
+`python -m experiments.run all --scale {scale}` does the runs, `python -m experiments.render --scale {scale}` writes
+this page from what is kept of them. Runs are of {title}: what they show is of that data, and no promise for another. The
+numbers of "Exploring Unified Training Framework for Multimodal User Profiling" stand beside, on its own corpus.
+
+Macro-F1 in percent on {users} test users; means over seeds, ± the standard deviation of a seed. Differences have 95 %
+intervals of a paired bootstrap over users ({resamples:,} resamples, each the mean over seeds) and p corrected by Holm
+over the table's rows; one that is not below {level} is not resolved: these users and seeds do not tell the two apart.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the page and the figures.
+
+    Raises:
+        ValueError: if nothing is run, or a file does not fit.
+    """
+    arguments = render_parser(__doc__).parse_args(argv)
+    scale, output = read_scale(arguments.scale), arguments.output
+    text = render(scale, arguments.results / scale.name, output)
+    output.mkdir(parents=True, exist_ok=True)
+    with replacing(output / PAGE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"Written to {output / PAGE}")
+
+
+def render(scale: Scale, folder: Path, figures: Path | None = None) -> str:
+    """The page.
+
+    Args:
+        folder: of the scale's results.
+        figures: where the figures go; None: none is drawn.
+    """
+    paper = yaml.safe_load((HERE / "paper.yaml").read_text(encoding="utf-8"))
+    schema, parts, users = ProfileSchema(), [], 0
+    for table in chosen_tables(["all"]):
+        found = {row.name: kept_runs(row, scale, folder) for row in table.rows}
+        there = {name: runs for name, runs in found.items() if runs}
+        if not there:
+            continue
+        users = len(next(iter(there.values()))[0].users)
+        scored = {name: score(runs, None, schema) for name, runs in there.items()}
+        parts.append(f"## {table.of}: {table.title}\n\n{_body(table, scored, there, schema, paper, figures)}")
+    if not parts:
+        raise ValueError(f"nothing is run at scale {scale.name}: {folder} holds no results")
+    title = scale.title
+    head = HEAD.format(scale=scale.name, title=title, users=f"{users:,}", resamples=RESAMPLES, level=LEVEL)
+    return "\n".join([head, *parts])
+
+
+def kept_runs(row: Row, scale: Scale, folder: Path) -> list[Kept]:
+    """Of a row the runs that are done, seeds from 0 on, however many; those of a corpus of the scale's own."""
+    found: list[Kept] = []
+    while is_done(folder, run := _seed(row, scale, len(found))):
+        found.append(read_kept(folder, run))
+    return found
+
+
+def _seed(row: Row, scale: Scale, seed: int) -> Run:
+    return runs_of(row, scale, seed + 1)[seed]
+
+
+def _body(
+    table: Table,
+    scored: Mapping[str, Scored],
+    runs: Mapping[str, Sequence[Kept]],
+    schema: ProfileSchema,
+    paper: Mapping[str, Any],
+    figures: Path | None,
+) -> str:
+    missing = [row.name for row in table.rows if row.name not in scored]
+    notes = [table.notes.strip()] if table.notes else []
+    if missing:
+        notes.append(f"Not run yet: {', '.join(missing)}.")
+    if table.axis is not None:
+        if figures is not None:
+            draw(table, scored, figures / f"{table.name}.png")
+        text = f"![{table.title}]({table.name}.png)\n\n{_points(table, scored)}"
+    else:
+        text = _rows(table, scored, runs, schema, paper)
+    return "\n\n".join([text, *notes]) + "\n"
+
+
+def _rows(
+    table: Table,
+    scored: Mapping[str, Scored],
+    runs: Mapping[str, Sequence[Kept]],
+    schema: ProfileSchema,
+    paper: Mapping[str, Any],
+) -> str:
+    columns = {attribute.key: attribute.name for attribute in table_order(schema)} | {AVERAGE: "Average"}
+    against = table.against if table.against in scored and len(scored) > 1 else None
+    compared = compare(scored, against) if against else {}
+    head = ["", "Seeds", *columns.values(), "Paper"] + [f"More than {against}", "p"] * bool(against)
+    cells = [head]
+    for name, row in scored.items():
+        line = [name, str(len(row.f1)), *(_figure(row, key) for key in columns), _of_paper(paper, table.name, name)]
+        if against:
+            line += _compared(compared.get(name))
+        cells.append(line)
+    first = next(iter(runs.values()))[0]
+    majority = profile_f1([majority_profile(first.truths, schema)] * len(first.truths), first.truths, schema)
+    cells.append(["Majority class", "", *(f"{majority[key]:.1f}" for key in columns), ""] + ["", ""] * bool(against))
+    return format_cells(cells)
+
+
+def _figure(row: Scored, key: str) -> str:
+    deviation = row.deviation(key)
+    return f"{row.mean(key):.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+
+
+def _of_paper(paper: Mapping[str, Any], table: str, row: str) -> str:
+    """The average; with that of the published version where it is another."""
+    number = paper.get(table, {}).get(row, {}).get(AVERAGE)
+    other = paper["published"].get(table, {}).get(row, {}).get(AVERAGE)
+    return "" if number is None else f"{number:.2f}" + ("" if other is None else f" (published {other:.2f})")
+
+
+def _compared(found: Compared | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    low, high = found.interval
+    p = f"{found.p:.4f}" if found.p >= 0.0001 else "< 0.0001"
+    return [f"{found.difference:+.1f} ({low:+.1f} to {high:+.1f})", p if found.resolved else f"{p}, not resolved"]
+
+
+def _points(table: Table, scored: Mapping[str, Scored]) -> str:
+    cells = [["Line", "At", "Seeds", "Average", "95 % interval over users"]]
+    for row in table.rows:
+        if found := scored.get(row.name):
+            low, high = interval(found.resampled)
+            ends = f"{low:.1f}–{high:.1f}"
+            cells.append([str(row.line), str(row.at), str(len(found.f1)), _figure(found, AVERAGE), ends])
+    return format_cells(cells)
+
+
+def draw(table: Table, scored: Mapping[str, Scored], path: Path) -> None:
+    """A figure's lines, with the 95 % intervals over users as bars."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    lines = list(dict.fromkeys(row.line for row in table.rows if row.name in scored))
+    for number, line in enumerate(lines):
+        rows = [row for row in table.rows if row.line == line and row.name in scored]
+        reach = [half_width(interval(scored[row.name].resampled)) for row in rows]
+        style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)], "capsize": 3}
+        at: list[Any] = [row.at for row in rows]
+        axes.errorbar(at, [scored[row.name].mean(AVERAGE) for row in rows], yerr=reach, label=line, **style)
+    axes.set_xlabel(table.axis or "")
+    axes.set_ylabel("average Macro-F1, percent")
+    axes.set_title(f"{table.of}: {table.title}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"experiments.render: {error}")
