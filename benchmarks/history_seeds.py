@@ -35,7 +35,10 @@ from prediction.stored import StoredPredictions
 from scoring.bootstrap import RESAMPLES, interval, resample_f1
 from scoring.evaluation import profile_f1
 
-READINGS = {"history": "all", "paper's recipe": "1"}  # -> --views
+READINGS = {
+    "history": {"views": "all"},
+    "paper's recipe": {"views": "1", "num_reviews": "3"},
+}  # -> flags of predict.py
 COMPARED = (("history", "paper's recipe"), ("history by marginals", "history"))
 
 
@@ -43,9 +46,9 @@ def predicted(model: str, dataset: str, split: str, folder: Path) -> tuple[dict[
     """Profiles by way of reading and deciding, the true ones, and what a profile is."""
     profiles: dict[str, list] = {}
     truths, schema = [], ProfileSchema()
-    for name, views in READINGS.items():
-        output = folder / Path(model).name / f"views-{views}"
-        flags = {"model": model, "dataset": dataset, "split": split, "output": output, "views": views}
+    for name, reading in READINGS.items():
+        output = folder / Path(model).name / f"views-{reading['views']}"
+        flags = {"model": model, "dataset": dataset, "split": split, "output": output} | reading
         predict.main([text for flag, value in flags.items() for text in (f"--{flag}", str(value))])
         stored = StoredPredictions(output)
         rows = list(stored.read(["profile", "probabilities", "truth"]))

@@ -23,9 +23,7 @@ def run_parser(description: str | None) -> ArgumentParser:
     parser.add_argument(
         "--output", type=Path, default=Path("outputs/experiments"), help="folder for corpora, models and logs"
     )
-    parser.add_argument(
-        "--jobs", type=_positive, default=1, help="runs side by side, each with its share of the cores"
-    )
+    parser.add_argument("--jobs", type=_positive, default=1, help="runs side by side, with a share of the cores each")
     parser.add_argument("--list", action="store_true", help="name rows, runs and the time they take, and run nothing")
     return parser
 
@@ -33,9 +31,7 @@ def run_parser(description: str | None) -> ArgumentParser:
 def render_parser(description: str | None) -> ArgumentParser:
     """Of render.py."""
     parser = _parser(description)
-    parser.add_argument(
-        "--output", type=Path, default=Path("experiments"), help="folder of RESULTS.md and the figures"
-    )
+    parser.add_argument("--output", type=Path, default=Path("experiments"), help="folder of RESULTS.md and figures")
     return parser
 
 

@@ -132,7 +132,8 @@ def read_table(name: str) -> Table:
 
 def read_scale(name: str) -> Scale:
     """Raises a `ValueError` if the file is not of its form."""
-    return Scale(name, **({"corpus": None} | _read(HERE / "scales" / f"{name}.yaml", SCALE_FIELDS)))
+    given: dict[str, Any] = {"corpus": None} | _read(HERE / "scales" / f"{name}.yaml", SCALE_FIELDS)
+    return Scale(name, **given)
 
 
 def runs_of(row: Row, scale: Scale, seeds: int, dataset: str | None = None) -> list[Run]:

@@ -1,0 +1,44 @@
+"""Results of runs as train.py would leave them, of profiles drawn at random."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.plan import Run
+from experiments.results import keep
+from mmprofile import Profile, ProfileSchema
+from scoring.evaluation import profile_f1
+
+SCHEMA = ProfileSchema()
+USERS = 40
+
+
+def profiles(seed: int, wrong: float = 0.0) -> list[Profile]:
+    """The same users' whatever the seed, of whom so large a share is wrong."""
+    truth, generator = np.random.default_rng(0), np.random.default_rng(seed + 1)
+    found: list[Profile] = []
+    for _ in range(USERS):
+        right = {a.key: truth.permutation(a.values)[: a.count].tolist() for a in SCHEMA.attributes}
+        other = {a.key: generator.permutation(a.values)[: a.count].tolist() for a in SCHEMA.attributes}
+        chosen = {key: (other if generator.random() < wrong else right)[key] for key in right}
+        found.append({a.key: chosen[a.key] if a.count > 1 else chosen[a.key][0] for a in SCHEMA.attributes})
+    return found
+
+
+def keep_run(folder: Path, output: Path, run: Run, wrong: float) -> None:
+    """As if it had been run."""
+    output.mkdir(parents=True, exist_ok=True)
+    truths, written = profiles(0), profiles(run.flags.get("seed", 0), wrong)
+    rows = {"mmprofile": written, "the paper's recipe": written}
+    f1 = {name: profile_f1(its, truths, SCHEMA) for name, its in rows.items()}
+    f1["majority class"] = profile_f1([truths[0]] * USERS, truths, SCHEMA)
+    results = {"test_f1": f1, "test_corpus": {"users": USERS}, "train_seconds": 1.0, "best_epoch": 1}
+    (output / "all_results.json").write_text(json.dumps(results))
+    (output / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "step": 5, "dev_f1": {"average": 50.0}}) + "\n")
+    texts = {name: [json.dumps(one) for one in its] for name, its in ({"truth": truths} | rows).items()}
+    table = pa.table({"user_id": [f"u{n}" for n in range(USERS)], **texts})
+    pq.write_table(table, output / "test_predictions.parquet")
+    keep(folder, run, output, {"seconds": 2.0})

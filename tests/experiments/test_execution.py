@@ -1,0 +1,130 @@
+"""Runs that are done once, side by side, and go on where they stopped."""
+
+import json
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from experiments import execution
+from experiments.execution import Place, RunFailed, command, do_all, make_corpus, seconds_left, time_left_told, words
+from experiments.plan import Run, read_scale
+from experiments.results import is_done, read_kept
+from tests.experiments.kept_runs import keep_run, profiles
+
+TRAINED = [Run({"seed": seed}) for seed in range(3)]
+EVALUATED = [Run({"num_reviews": number}, TRAINED[0]) for number in (1, 2)]
+RUNS = [*TRAINED, *EVALUATED]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "out", tmp_path / "results", "corpus", 1)
+
+
+@pytest.fixture
+def done(place, monkeypatch):
+    """Digests of runs in the order in which they are begun; a run is what `keep_run` leaves."""
+    begun, at_once = [], []
+
+    def do(run, where):
+        assert run.trained is None or is_done(where.results, run.trained)
+        begun.append(run.digest)
+        at_once.append(threading.active_count())
+        time.sleep(0.01)
+        keep_run(where.results, where.folder(run), run, 0.2)
+
+    monkeypatch.setattr(execution, "do", do)
+    return begun
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_each_run_is_done_once_a_training_before_its_evaluations(place, done, jobs):
+    lines = []
+    do_all(RUNS, place, jobs, lines.append, 1)
+    assert sorted(done) == sorted(run.digest for run in RUNS)
+    assert len(lines) == 5 and lines[-1].startswith("5 of 5 runs done, 0:00 left")
+    do_all(RUNS, place, jobs, lines.append, 1)
+    assert len(done) == 5
+
+
+def test_what_is_missing_is_done_when_it_is_started_again(place, done, monkeypatch):
+    ends = execution.do
+
+    def fails(run, where):
+        if run == TRAINED[1]:
+            raise RunFailed("of this one")
+        ends(run, where)
+
+    monkeypatch.setattr(execution, "do", fails)
+    with pytest.raises(RunFailed, match="of this one"):
+        do_all(RUNS, place, 1, lambda line: None, 1)
+    assert done == [TRAINED[0].digest]
+    monkeypatch.setattr(execution, "do", ends)
+    do_all(RUNS, place, 1, lambda line: None, 1)
+    assert len(done) == len(set(done)) == 5
+
+
+def test_a_runs_process_trains_or_evaluates_the_model_of_another(place):
+    train = command(TRAINED[2], place)
+    assert train[2:] == [
+        *("--dataset", "corpus", "--seed", "2", "--output_dir", str(place.folder(TRAINED[2]))),
+        *("--save_predictions", "true", "--photo_cache", str(place.output / "photos")),
+        *("--resume_from_checkpoint", "auto", "--checkpoints_total_limit", "1"),
+    ]
+    evaluate = command(EVALUATED[1], place)
+    assert evaluate[-4:] == ["--do_train", "false", "--model", str(place.folder(TRAINED[0]))]
+    assert words({"a": [1, 2], "b": None, "c": False}) == ["--a", "1", "2", "--b", "null", "--c", "false"]
+
+
+def test_a_process_that_fails_leaves_a_log_and_no_result(place, monkeypatch):
+    code = "import sys; print('it was this'); sys.exit(3)"
+    monkeypatch.setattr(execution, "command", lambda run, place: [sys.executable, "-c", code])
+    with pytest.raises(RunFailed, match=r"has ended with 3: see .*\.log"):
+        execution.do(TRAINED[0], place)
+    assert place.log(TRAINED[0]).read_text() == "it was this\n"
+    assert not is_done(place.results, TRAINED[0])
+
+
+def test_an_evaluation_whose_model_is_gone_trains_it_again_and_keeps_the_first_results(place, monkeypatch):
+    keep_run(place.results, place.output / "elsewhere", TRAINED[0], 0.2)
+    before = read_kept(place.results, TRAINED[0]).told
+    ran = []
+
+    def fake(run, where):
+        ran.append(run)
+        script = f"""
+        from tests.experiments.kept_runs import keep_run
+        from experiments.plan import Run
+        from pathlib import Path
+        keep_run(Path({str(where.output / "other")!r}), Path({str(where.folder(run))!r}), Run({run.flags!r}), 0.9)
+        """
+        return [sys.executable, "-c", textwrap.dedent(script)]
+
+    monkeypatch.setattr(execution, "command", fake)
+    execution.do(EVALUATED[0], place)
+    assert ran == [TRAINED[0], EVALUATED[0]]
+    assert read_kept(place.results, TRAINED[0]).told == before
+    assert read_kept(place.results, EVALUATED[0]).truths == profiles(0)
+
+
+def test_the_time_left_is_by_what_runs_of_the_system_took(place):
+    assert seconds_left(RUNS, place.results, 2) == 3 * 120 + 2 * 30
+    for run, seconds in ((TRAINED[0], 100.0), (EVALUATED[0], 10.0)):
+        keep_run(place.results, place.folder(run), run, 0.2)
+        path = place.results / f"{run.digest}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    other = Run({"system": "bart", "seed": 0})
+    assert seconds_left([TRAINED[1], EVALUATED[1], other], place.results, 2) == 100 + 10 + 100
+    assert time_left_told(3600 * 30 + 60 * 5) == "1 day, 6:05"
+
+
+def test_a_corpus_made_by_other_flags_is_not_taken(tmp_path):
+    scale = read_scale("smoke")
+    (tmp_path / "made.json").write_text(json.dumps({"synthesize": {"users": 7}}))
+    with pytest.raises(ValueError, match="is a corpus made by .*, not by"):
+        make_corpus(scale, tmp_path)
+    with pytest.raises(ValueError, match="scale paper has no corpus of its own: name one by --dataset"):
+        make_corpus(read_scale("paper"), tmp_path)

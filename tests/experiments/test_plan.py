@@ -1,0 +1,63 @@
+"""What is run for which table."""
+
+import pytest
+import yaml
+
+from baselines.table import SYSTEMS
+from experiments.plan import HERE, Run, all_runs, chosen_tables, read_scale, read_table, runs_of, table_names
+from training.arguments import JointTrainingArguments
+
+SCALES = sorted(path.stem for path in (HERE / "scales").glob("*.yaml"))
+
+
+def test_tables_stand_before_figures_and_a_name_that_is_none_is_refused():
+    names = table_names()
+    assert names == ["table_2", "table_3", "table_4", "table_7", "figure_5", "figure_6"]
+    assert [table.name for table in chosen_tables(["all"])] == names
+    assert [table.name for table in chosen_tables(["figure_6", "table_3"])] == ["table_3", "figure_6"]
+    with pytest.raises(ValueError, match=r"tables are of \['table_2', .*'all'\], got \['table_9'\]"):
+        chosen_tables(["table_3", "table_9"])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_rows_flags_are_those_of_a_run_of_train(scale):
+    of = read_scale(scale)
+    assert len(SCALES) == 3
+    runs = all_runs(chosen_tables(["all"]), of, 1)
+    assert len(runs) > 50
+    for run in runs:
+        assert JointTrainingArguments(**{"dataset": "corpus", "output_dir": "out"} | run.flags).seed == 0
+
+
+def test_what_two_tables_share_runs_once_and_a_training_before_what_is_evaluated_of_it():
+    scale, tables = read_scale("tiny"), chosen_tables(["all"])
+    runs = all_runs(tables, scale, 2)
+    digests = [run.digest for run in runs]
+    assert len(set(digests)) == len(digests)
+    rows = [next(row for row in read_table(name).rows if row.name == "Ours") for name in ("table_2", "table_3")]
+    assert runs_of(rows[0], scale, 1) == runs_of(rows[1], scale, 1)
+    places = {digest: place for place, digest in enumerate(digests)}
+    evaluated = [run for run in runs if run.trained]
+    assert evaluated
+    assert all(places[run.trained.digest] < places[run.digest] for run in evaluated if run.trained)
+    first = [run.flags["seed"] for run in runs if not run.trained]
+    assert first == sorted(first) and set(first) == {0, 1}
+
+
+def test_a_digest_tells_apart_what_is_computed():
+    run = Run({"seed": 0, "num_epochs": 1})
+    assert run.digest == Run({"num_epochs": 1, "seed": 0}).digest
+    others = [Run({"seed": 1, "num_epochs": 1}), Run(run.flags, run), Run({}, run)]
+    assert len({run.digest, *(other.digest for other in others)}) == 4
+
+
+def test_the_papers_numbers_are_of_rows_that_there_are():
+    paper = yaml.safe_load((HERE / "paper.yaml").read_text())
+    published = paper.pop("published")
+    assert set(published) <= set(paper) == {"table_2", "table_3", "table_4", "table_7"}
+    for name, rows in paper.items():
+        assert set(published.get(name, {})) <= set(rows) <= {row.name for row in read_table(name).rows}
+    averages = [row["average"] for row in paper["table_2"].values()]
+    assert len(averages) == len(SYSTEMS) and max(averages) == paper["table_2"]["Ours"]["average"] == 53.91
+    means = [sum(value for key, value in row.items() if key != "average") / 6 for row in paper["table_2"].values()]
+    assert means == pytest.approx(averages, abs=0.011)
