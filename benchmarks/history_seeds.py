@@ -35,7 +35,10 @@ from prediction.stored import StoredPredictions
 from scoring.bootstrap import RESAMPLES, interval, resample_f1
 from scoring.evaluation import profile_f1
 
-READINGS = {
+READINGS = {  # -> flags of predict.py
+    "history": {"views": "all"},
+    "paper's recipe": {"views": "1", "num_reviews": "3"},
+}
     "history": {"views": "all"},
     "paper's recipe": {"views": "1", "num_reviews": "3"},
 }  # -> flags of predict.py
