@@ -39,9 +39,6 @@ READINGS = {  # -> flags of predict.py
     "history": {"views": "all"},
     "paper's recipe": {"views": "1", "num_reviews": "3"},
 }
-    "history": {"views": "all"},
-    "paper's recipe": {"views": "1", "num_reviews": "3"},
-}  # -> flags of predict.py
 COMPARED = (("history", "paper's recipe"), ("history by marginals", "history"))
 
 
