@@ -38,7 +38,7 @@ from training.run_recipe import read_saved_recipe
 ROOT = Path(__file__).parent.parent
 RESULTS = "all_results.json"
 # Of the joint training: all objectives on each batch, as in the paper.
-PLAIN = "--objective_schedule all --objective_weights 1 1 1 1 --num_epochs 6".split()
+PLAIN = ("--objective_schedule", "all", "--objective_weights", *"1111", "--num_epochs", "6")
 BEGIN, END = "<!-- table of benchmarks/systems.py -->", "<!-- end of table -->"
 
 

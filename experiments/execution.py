@@ -1,12 +1,19 @@
-"""Runs done one by one or side by side, each in a process of its own; one that was killed goes on where it stood."""
+"""Runs done one by one or side by side, and one that was killed from where it stood.
 
+They are done by as many processes as there are jobs, one run behind the other, so that what takes seconds to import is
+imported once.
+"""
+
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,11 +26,15 @@ from files.output_files import read_json, write_json
 from publishing.run_files import ALL_RESULTS
 
 ROOT = Path(__file__).parent.parent
+CHECKPOINTS = "checkpoint-*"  # of a run's folder
 MADE = "made.json"  # beside a synthesized corpus: what it was made by
 
 
+Trainer = Callable[[list[str], Path], str | None]  # of `training_processes`
+
+
 class RunFailed(RuntimeError):
-    """A run's process has ended with an error; the message names its log."""
+    """A run has ended with an error; the message names its log."""
 
 
 @dataclass
@@ -34,13 +45,11 @@ class Place:
         output: corpus, models and logs.
         results: what is kept of each run.
         dataset: the corpus that train.py reads.
-        threads: of each run's process.
     """
 
     output: Path
     results: Path
     dataset: str
-    threads: int
 
     def folder(self, run: Run) -> Path:
         """What train.py writes of a run."""
@@ -91,40 +100,84 @@ def _word(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def command(run: Run, place: Place) -> list[str]:
-    """Of the process that does a run."""
+def arguments_of(run: Run, place: Place) -> list[str]:
+    """Of train.py."""
     flags: dict[str, Any] = {"dataset": place.dataset} | run.flags
     flags |= {"output_dir": place.folder(run), "save_predictions": True, "photo_cache": place.output / "photos"}
     if run.trained is None:
         flags |= {"resume_from_checkpoint": "auto", "checkpoints_total_limit": 1}
     else:
         flags |= {"do_train": False, "model": place.folder(run.trained)}
-    return [sys.executable, str(ROOT / "train.py"), *words(flags)]
+    return words(flags)
 
 
-def do(run: Run, place: Place) -> None:
+@contextmanager
+def training_processes(jobs: int) -> Iterator[Trainer]:
+    """What has one of so many processes run train.py by arguments, and append what it tells to a log; it returns None,
+    or why the run ended with an error. They end with this process, however it ends."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))  # read when torch is imported
+    try:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, spawn, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+            yield lambda arguments, log: pool.submit(_train, arguments, log).result()
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _end_with(parent: int) -> None:
+    """Has this process end when the other one does."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train(arguments: list[str], log: Path) -> str | None:
+    """As the processes of `training_processes` do; each run begins with Accelerate's state made anew."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", encoding="utf-8") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import release_memory
+
+    import train
+
+    release_memory()
+    AcceleratorState._reset_state()
+    try:
+        train.main(arguments)
+    except (Exception, SystemExit) as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return f"{error}".strip().splitlines()[0] if f"{error}".strip() else type(error).__name__
+    return None
+
+
+def do(run: Run, place: Place, trainer: Trainer) -> None:
     """Does a run, goes on with it, or takes it as it is, and keeps its results.
 
     Raises:
-        RunFailed: if its process ends with an error.
+        RunFailed: if it ends with an error.
     """
     folder, log, began = place.folder(run), place.log(run), time.monotonic()
     if run.trained is not None and not (place.folder(run.trained) / ALL_RESULTS).is_file():
-        do(run.trained, place)  # whose results are kept, and its model is gone
+        do(run.trained, place, trainer)  # whose results are kept, and its model is gone
     if not (folder / ALL_RESULTS).is_file():
-        if run.trained is not None:  # of an evaluation that was stopped nothing is of use
+        if not any(folder.glob(CHECKPOINTS)):  # of one that was stopped early nothing is of use
             shutil.rmtree(folder, ignore_errors=True)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {"OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
-        with open(log, "a", encoding="utf-8") as file:
-            ended = subprocess.run(
-                command(run, place), cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
-            )
-        if ended.returncode:
-            raise RunFailed(f"run {run.digest} ({describe(run)}) has ended with {ended.returncode}: see {log}")
+        if reason := trainer(arguments_of(run, place), log):
+            raise RunFailed(f"run {run.digest} ({describe(run)}) has ended: {reason}; see {log}")
     if not is_done(place.results, run):
         keep(place.results, run, folder, {"seconds": time.monotonic() - began})
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for checkpoint in folder.glob(CHECKPOINTS):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def describe(run: Run) -> str:
@@ -147,11 +200,11 @@ def do_all(runs: Sequence[Run], place: Place, jobs: int, tell: Callable[[str], N
     """
     left = [run for run in runs if not is_done(place.results, run)]
     done, working, failure = len(runs) - len(left), dict[Future, Run](), None
-    with ThreadPoolExecutor(jobs) as pool:
+    with training_processes(jobs) as trainer, ThreadPoolExecutor(jobs) as pool:
         while (left and failure is None) or working:
             while failure is None and len(working) < jobs and (run := _next(left, list(working.values()))):
                 left.remove(run)
-                working[pool.submit(do, run, place)] = run
+                working[pool.submit(do, run, place, trainer)] = run
             ended, _ = wait(working, return_when=FIRST_COMPLETED)
             for future in ended:
                 run = working.pop(future)

@@ -18,7 +18,6 @@ from experiments.arguments import run_parser
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     run_parser(__doc__).parse_known_args()
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     with only_run(output):
         dataset = arguments.dataset or str(make_corpus(scale, output / "data"))
-        threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
-        place = Place(output.resolve(), results, str(Path(dataset).resolve()), threads)
+        place = Place(output.resolve(), results, str(Path(dataset).resolve()))
         if not Path(dataset).is_dir():  # of the Hub
             place.dataset = dataset
         do_all(runs, place, arguments.jobs, lambda line: print(line, flush=True), scale.minutes)

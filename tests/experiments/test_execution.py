@@ -1,15 +1,23 @@
 """Runs that are done once, side by side, and go on where they stopped."""
 
 import json
-import sys
-import textwrap
 import threading
 import time
 
 import pytest
 
 from experiments import execution
-from experiments.execution import Place, RunFailed, command, do_all, make_corpus, seconds_left, time_left_told, words
+from experiments.execution import (
+    Place,
+    RunFailed,
+    arguments_of,
+    do_all,
+    make_corpus,
+    seconds_left,
+    time_left_told,
+    training_processes,
+    words,
+)
 from experiments.plan import Run, read_scale
 from experiments.results import is_done, read_kept
 from tests.experiments.kept_runs import keep_run, profiles
@@ -21,7 +29,7 @@ RUNS = [*TRAINED, *EVALUATED]
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(tmp_path / "out", tmp_path / "results", "corpus", 1)
+    return Place(tmp_path / "out", tmp_path / "results", "corpus")
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def done(place, monkeypatch):
     """Digests of runs in the order in which they are begun; a run is what `keep_run` leaves."""
     begun, at_once = [], []
 
-    def do(run, where):
+    def do(run, where, trainer):
         assert run.trained is None or is_done(where.results, run.trained)
         begun.append(run.digest)
         at_once.append(threading.active_count())
@@ -53,10 +61,10 @@ def test_each_run_is_done_once_a_training_before_its_evaluations(place, done, jo
 def test_what_is_missing_is_done_when_it_is_started_again(place, done, monkeypatch):
     ends = execution.do
 
-    def fails(run, where):
+    def fails(run, where, trainer):
         if run == TRAINED[1]:
             raise RunFailed("of this one")
-        ends(run, where)
+        ends(run, where, trainer)
 
     monkeypatch.setattr(execution, "do", fails)
     with pytest.raises(RunFailed, match="of this one"):
@@ -67,44 +75,39 @@ def test_what_is_missing_is_done_when_it_is_started_again(place, done, monkeypat
     assert len(done) == len(set(done)) == 5
 
 
-def test_a_runs_process_trains_or_evaluates_the_model_of_another(place):
-    train = command(TRAINED[2], place)
-    assert train[2:] == [
+def test_a_run_trains_or_evaluates_the_model_of_another(place):
+    assert arguments_of(TRAINED[2], place) == [
         *("--dataset", "corpus", "--seed", "2", "--output_dir", str(place.folder(TRAINED[2]))),
         *("--save_predictions", "true", "--photo_cache", str(place.output / "photos")),
         *("--resume_from_checkpoint", "auto", "--checkpoints_total_limit", "1"),
     ]
-    evaluate = command(EVALUATED[1], place)
+    evaluate = arguments_of(EVALUATED[1], place)
     assert evaluate[-4:] == ["--do_train", "false", "--model", str(place.folder(TRAINED[0]))]
     assert words({"a": [1, 2], "b": None, "c": False}) == ["--a", "1", "2", "--b", "null", "--c", "false"]
 
 
-def test_a_process_that_fails_leaves_a_log_and_no_result(place, monkeypatch):
-    code = "import sys; print('it was this'); sys.exit(3)"
-    monkeypatch.setattr(execution, "command", lambda run, place: [sys.executable, "-c", code])
-    with pytest.raises(RunFailed, match=r"has ended with 3: see .*\.log"):
-        execution.do(TRAINED[0], place)
-    assert place.log(TRAINED[0]).read_text() == "it was this\n"
-    assert not is_done(place.results, TRAINED[0])
+def test_a_run_that_fails_leaves_a_log_and_no_result(place):
+    run = Run({"seed": 0, "num_epochs": 0})
+    with training_processes(1) as trainer:
+        with pytest.raises(RunFailed, match=r"num_epochs .* got 0; see .*\.log"):
+            execution.do(run, place, trainer)
+        again = trainer(["--output_dir", "x"], place.log(TRAINED[1]))  # by the same process
+    assert "num_epochs" in place.log(run).read_text()
+    assert again and again in place.log(TRAINED[1]).read_text()
+    assert not is_done(place.results, run)
 
 
-def test_an_evaluation_whose_model_is_gone_trains_it_again_and_keeps_the_first_results(place, monkeypatch):
+def test_an_evaluation_whose_model_is_gone_trains_it_again_and_keeps_the_first_results(place):
     keep_run(place.results, place.output / "elsewhere", TRAINED[0], 0.2)
     before = read_kept(place.results, TRAINED[0]).told
     ran = []
 
-    def fake(run, where):
+    def trainer(arguments, log):
+        run = EVALUATED[0] if "--model" in arguments else TRAINED[0]
         ran.append(run)
-        script = f"""
-        from tests.experiments.kept_runs import keep_run
-        from experiments.plan import Run
-        from pathlib import Path
-        keep_run(Path({str(where.output / "other")!r}), Path({str(where.folder(run))!r}), Run({run.flags!r}), 0.9)
-        """
-        return [sys.executable, "-c", textwrap.dedent(script)]
+        keep_run(place.output / "other", place.folder(run), run, 0.9)
 
-    monkeypatch.setattr(execution, "command", fake)
-    execution.do(EVALUATED[0], place)
+    execution.do(EVALUATED[0], place, trainer)
     assert ran == [TRAINED[0], EVALUATED[0]]
     assert read_kept(place.results, TRAINED[0]).told == before
     assert read_kept(place.results, EVALUATED[0]).truths == profiles(0)
