@@ -109,7 +109,7 @@ def test_a_history_is_read_in_views_and_the_recipe_in_one(processor):
     arguments = JointTrainingArguments(**flags, eval_views=2)
     batches = list(evaluation_loader(split, processor, arguments, history=True))
     assert [batch["views"].tolist() for batch in batches] == [[2, 2], [2]]
-    assert batches[0]["image_mask"].sum(dim=1).tolist() == [3, 3, 3, 3]
+    assert batches[0]["image_mask"].sum(dim=1).tolist() == [1, 3, 1, 3]
     states = JointTrainingArguments(**flags, combination="states", num_reviews=4)
     assert (states.trained_view, arguments.trained_view) == (1, None)
     (joined,) = evaluation_loader(split, processor, states)
