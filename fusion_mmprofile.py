@@ -202,7 +202,11 @@ FUSIONS: dict[str, type[Fusion]] = {"gated": GatedFusion, "concat": ConcatFusion
 
 class FusingEncoder(nn.Module):
     """What `generate` takes for the encoder: `encode` of a model, which it does not own. It names its arguments, as
-    `generate` would else give it the decoder's too, and labels."""
+    `generate` would else give it the decoder's too, and labels.
+
+    Raises:
+        ValueError: if there are views: `generate` has a row for each of the input's, and of users there are fewer.
+    """
 
     def __init__(self, encode: Callable[..., FusedEncoderOutput]):
         super().__init__()
@@ -221,6 +225,11 @@ class FusingEncoder(nn.Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> FusedEncoderOutput:
+        if views is not None:
+            raise ValueError(
+                "generate takes users' views joined, encoder_outputs=model.encode(..., views=views) with its"
+                " attention_mask; generate_profiles takes them by number"
+            )
         return self._encode(
             input_ids,
             attention_mask,
@@ -228,7 +237,6 @@ class FusingEncoder(nn.Module):
             image_mask,
             inputs_embeds,
             output_fusion,
-            views,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
         )

@@ -40,6 +40,17 @@ def test_generate_and_the_processor_refuse_it_too():
         processor(reviews=["small"], caption=["large"])
 
 
+def test_generate_takes_views_of_users_joined_by_encode_alone():
+    model, batch = tiny_model(combination="states"), random_batch()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    views = torch.tensor([len(inputs["input_ids"]) - 1, 1])
+    with pytest.raises(ValueError, match=r"generate takes users' views joined, encoder_outputs=model.encode\(.*views"):
+        model.generate(**inputs, views=views)
+    encoded = model.encode(**inputs, views=views)
+    written = model.generate(encoder_outputs=encoded, attention_mask=encoded.attention_mask, max_new_tokens=4)
+    assert len(written) == 2
+
+
 def test_generate_takes_a_whole_batch_and_what_else_transformers_gives():
     model, batch = tiny_model(), random_batch()
     options = {"num_beams": 2, "max_new_tokens": 4, "do_sample": False}
