@@ -25,7 +25,8 @@ def seed(right: float, number: int) -> tuple:
         return [t if hit else (SHY if t == CALM else CALM) for t, hit in zip(truths, hits, strict=True)]
 
     history = guessed(right)
-    return {"history": history, "paper's recipe": guessed(0.5), "history by marginals": history}, truths, SCHEMA
+    same = {"history by marginals": history, "history by weighted marginals": history}
+    return {"history": history, "paper's recipe": guessed(0.5), **same}, truths, SCHEMA
 
 
 def test_differences_are_of_the_means_over_seeds_and_one_that_is_none_has_no_interval():
@@ -58,4 +59,6 @@ def test_models_are_asked_in_both_ways(tmp_path):
     results = history_seeds.main([*flags, "--output", str(tmp_path / "h.json")])
     assert json.loads((tmp_path / "h.json").read_text()) == results
     assert (results["models"], results["users"]) == (1, 4)
-    assert results["f1"].keys() == {"history", "paper's recipe", "history by marginals"}
+    ways = {"history", "paper's recipe", "history by marginals", "history by weighted marginals"}
+    assert results["f1"].keys() == ways
+    assert results["calibration"] == results["calibrations"][0] and len(results["calibration"]) == 6
