@@ -48,7 +48,7 @@ def test_a_command_that_is_killed_again_and_again_ends_with_the_results_of_one_l
         times = done
     for folder in ("killed", "alone"):
         with open(tmp_path / "log", "a") as log:
-            assert start(tmp_path / folder, 1, log).wait() == 0, (tmp_path / "log").read_text()
+            assert start(tmp_path / folder, 2, log).wait() == 0, (tmp_path / "log").read_text()
     for run in runs:
         one, other = (read_kept(tmp_path / folder / "results" / "smoke", run) for folder in ("killed", "alone"))
         assert one.profiles == other.profiles and one.told["test_f1"] == other.told["test_f1"]
