@@ -25,7 +25,7 @@ from prediction.linear import fast_linears
 from scoring.bootstrap import mean_intervals
 from scoring.evaluation import TARGETS
 
-USERS, HISTORY_USERS = 250, 40  # of a split, the first ones; a whole history takes many views, and these a search each
+USERS, HISTORY_USERS = 250, 30  # of a split, the first ones; a whole history takes many views, and these a search each
 FEWEST = 30  # of fewer users the bootstrap's interval is too narrow
 EXPLORED = 10  # profiles of a search at least, among which a profile is so probable
 ROWS = 64  # whose logits over the vocabulary are held at once
