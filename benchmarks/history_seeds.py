@@ -5,7 +5,7 @@ three reviews in one view; by marginals in place of the joint mode, weighted or 
     python -m dataset_script.mmprofile_yelp --data_dir outputs/raw-large --output outputs/large \
         --captions photo_captions --train_size 1500 --validation_size 250 --test_size 1000
     accelerate launch train.py recipes/quickstart.yaml --dataset outputs/large --output_dir outputs/seeds --seeds 5 \
-        --num_epochs 17 --max_eval_users 250
+        --objective_schedule sampled --objective_weights 0.7 0.2 0.05 0.05 --num_epochs 17 --max_eval_users 250
     python benchmarks/history_seeds.py --models outputs/seeds/seed-* --dataset outputs/large --output FILE
 
 Predictions go to `--folder`, one a model and a way of reading; started again it goes on with what is missing. It
