@@ -22,10 +22,11 @@ from experiments.results import Kept, is_done, read_kept
 from experiments.significance import AVERAGE, LEVEL, Compared, Scored, compare, score
 from files.output_files import replacing
 from mmprofile import ProfileSchema
+from publishing.run_files import MAJORITY_ROW
 from scoring.bootstrap import RESAMPLES, half_width, interval
 from scoring.reporting import COLORS, MARKERS, format_cells, table_order
 
-PAGE, MAJORITY_ROW = "RESULTS.md", "majority class"
+PAGE = "RESULTS.md"
 HEAD = """# The paper's tables and figures
 
 `python -m experiments.run all --scale {scale}` does the runs, `python -m experiments.render --scale {scale}` writes
@@ -68,7 +69,7 @@ def render(scale: Scale, folder: Path, figures: Path | None = None) -> str:
         if not there:
             continue
         users = len(next(iter(there.values()))[0].users)
-        scored = {name: score(runs, None, schema) for name, runs in there.items()}
+        scored = {name: score(runs, schema) for name, runs in there.items()}
         parts.append(f"## {table.of}: {table.title}\n\n{_body(table, scored, there, schema, paper, figures)}")
     if not parts:
         raise ValueError(f"nothing is run at scale {scale.name}: {folder} holds no results")

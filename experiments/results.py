@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 from experiments.plan import Run
 from files.output_files import read_json, replacing, write_json
 from mmprofile import Profile
-from publishing.run_files import ALL_RESULTS, METRICS, PREDICTIONS
+from publishing.run_files import ALL_RESULTS, METRICS, PREDICTIONS, RECIPE_ROW
 
 KEPT = ("test_f1", "test_corpus", "train_corpus", "train_seconds", "best_epoch")
-RECIPE_ROW = "the paper's recipe"
 
 
 @dataclass
@@ -23,8 +22,8 @@ class Kept:
     """A run's results.
 
     Attributes:
-        told: `flags`, `seconds` on the clock, `cpu`, `epochs` (`epoch`, `seconds` and `dev_f1` of each), and of
-            `all_results.json` those of `KEPT`.
+        told: `flags`, `trained` (the digest of the run whose model was evaluated), `seconds` on the clock, `epochs`
+            (`epoch`, `step` and the average `dev_f1` of each evaluation), and of `all_results.json` those of `KEPT`.
         users: ids of the test users.
         truths: their true profiles.
         profiles: by row of the results, e.g. "reviews alone".

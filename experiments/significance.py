@@ -54,11 +54,8 @@ class Compared:
         return self.p < LEVEL
 
 
-def score(runs: Sequence[Kept], row: str | None, schema: ProfileSchema, resamples: int = RESAMPLES) -> Scored:
-    """A row's runs, a seed each.
-
-    Args:
-        row: of the results; None: that of the paper's recipe.
+def score(runs: Sequence[Kept], schema: ProfileSchema, resamples: int = RESAMPLES) -> Scored:
+    """A row's runs, a seed each, by the paper's recipe.
 
     Raises:
         ValueError: if the seeds were tested on other users.
@@ -66,7 +63,7 @@ def score(runs: Sequence[Kept], row: str | None, schema: ProfileSchema, resample
     users = [one.users for one in runs]
     if any(one != users[0] for one in users):
         raise ValueError("runs of a row were tested on different users")
-    profiles = [one.profiles[row or one.own] for one in runs]
+    profiles = [one.profiles[one.own] for one in runs]
     drawn = [resample_f1({"row": its}, runs[0].truths, schema, resamples)["row"][AVERAGE] for its in profiles]
     f1 = [profile_f1(its, runs[0].truths, schema) for its in profiles]
     return Scored(f1, np.mean(drawn, axis=0))

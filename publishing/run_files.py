@@ -5,6 +5,9 @@ from pathlib import Path
 ALL_RESULTS, METRICS, CURVES, RECIPE = "all_results.json", "metrics.jsonl", "curves.png", "recipe.yaml"
 RESULTS = ("README.md", ALL_RESULTS, "calibration.png", "confusion.png")  # of the whole run
 PREDICTIONS = "test_predictions.parquet"  # with users' ids: for who has the folder, not for the Hub
+# Rows of `test_f1` in the first of these files. The recipe's is beside that of a system that reads whole histories: as
+# the paper has it, `num_reviews` reviews in one view, and a beam search.
+RECIPE_ROW, REVIEWS_ROW, MAJORITY_ROW = "the paper's recipe", "reviews alone", "majority class"
 PROGRESS = (METRICS, CURVES, RECIPE)  # of its evaluations, and its flags
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 LOADED = (  # with the weights

@@ -16,12 +16,12 @@ from baselines.table import DEFAULT_SYSTEM, find_system
 from files.output_files import read_json, replacing
 from files.public_names import is_on_hub, link, public_name
 from mmprofile import ProfileSchema, seen_by
+from publishing.run_files import MAJORITY_ROW, REVIEWS_ROW
 from scoring.reporting import format_table, table_order
 from training.arguments import OF_SYSTEM, OF_VIEWS, OUTSIDE_THE_RUN, TOWERS, JointTrainingArguments
 from training.launcher import LAUNCHED
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
-REVIEWS_ROW, MAJORITY_ROW = "reviews alone", "majority class"
 EXAMPLE_CHARACTERS, EXAMPLE_COLUMNS = 400, 100  # of a review, and of a line
 # What a sentence calls a tower, by its `model_type`.
 TOWER_NAMES = {

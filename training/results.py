@@ -16,7 +16,7 @@ from cli.logs import told
 from files.output_files import replacing, write_json
 from files.public_names import portable_name, public_name
 from mmprofile import Profile, ProfileSchema, seen_by
-from publishing.run_files import ALL_RESULTS, CURVES, PREDICTIONS
+from publishing.run_files import ALL_RESULTS, CURVES, MAJORITY_ROW, PREDICTIONS, RECIPE_ROW, REVIEWS_ROW
 from scoring.bootstrap import RESAMPLES, difference_intervals, half_width, interval, intervals, resample_f1
 from scoring.evaluation import (
     Evaluation,
@@ -33,12 +33,9 @@ from training.arguments import CONDITIONS, JointTrainingArguments
 from training.batching import UserExamples
 from training.data import checked_loader, evaluation_loader, shortened_texts
 from training.forged_lines import agreement
-from training.model_card import MAJORITY_ROW, REVIEWS_ROW, write_model_card
+from training.model_card import write_model_card
 from training.photo_cache import PhotoCache
 
-# Row of the results table beside that of a system that reads whole histories: as the paper has it, `num_reviews`
-# reviews in one view, and a beam search.
-RECIPE_ROW = "the paper's recipe"
 # Of the rows below those that are by whole histories too, where the system reads them; the others are by the recipe:
 # what a stranger does weighs most where little else is read.
 BY_HISTORY = ("reviews alone",)

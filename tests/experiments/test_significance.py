@@ -29,18 +29,18 @@ def test_holms_correction_by_hand():
 
 
 def test_a_rows_score_is_the_mean_over_seeds_and_so_is_each_resample(kept):
-    row = score(kept["tenth"], None, SCHEMA, resamples=200)
+    row = score(kept["tenth"], SCHEMA, resamples=200)
     by_hand = [profile_f1(profiles(seed, 0.1), profiles(0), SCHEMA)["average"] for seed in range(2)]
     assert row.mean(AVERAGE) == pytest.approx(np.mean(by_hand))
     assert row.deviation(AVERAGE) == pytest.approx(np.std(by_hand, ddof=1))
-    singles = [score([one], None, SCHEMA, resamples=200) for one in kept["tenth"]]
+    singles = [score([one], SCHEMA, resamples=200) for one in kept["tenth"]]
     assert row.resampled == pytest.approx(np.mean([single.resampled for single in singles], axis=0))
     assert singles[0].deviation(AVERAGE) is None
     assert row.resampled.mean() == pytest.approx(row.mean(AVERAGE), abs=3)
 
 
 def test_a_difference_that_is_large_is_resolved_and_a_small_one_is_not(kept):
-    rows = {name: score(runs, None, SCHEMA, resamples=2000) for name, runs in kept.items()}
+    rows = {name: score(runs, SCHEMA, resamples=2000) for name, runs in kept.items()}
     found = compare(rows, "tenth")
     assert list(found) == ["another", "most"]
     small, large = found["another"], found["most"]
@@ -63,5 +63,5 @@ def test_runs_of_other_users_are_not_one_row(kept):
     other = kept["tenth"][1]
     other.users[0], before = "someone", other.users[0]
     with pytest.raises(ValueError, match="different users"):
-        score(kept["tenth"], None, SCHEMA, resamples=10)
+        score(kept["tenth"], SCHEMA, resamples=10)
     other.users[0] = before
