@@ -14,6 +14,7 @@ from files.output_files import read_json, replacing, write_json
 from mmprofile import Profile
 from publishing.run_files import ALL_RESULTS, METRICS, PREDICTIONS, RECIPE_ROW
 
+EPOCH = ("epoch", "step", "seconds")
 KEPT = ("test_f1", "test_corpus", "train_corpus", "train_seconds", "best_epoch")
 
 
@@ -23,7 +24,7 @@ class Kept:
 
     Attributes:
         told: `flags`, `trained` (the digest of the run whose model was evaluated), `seconds` on the clock, `epochs`
-            (`epoch`, `step` and the average `dev_f1` of each evaluation), and of `all_results.json` those of `KEPT`.
+            (`epoch`, `step`, `seconds` that its steps took, and the average `dev_f1` of each evaluation), and of `all_results.json` those of `KEPT`.
         users: ids of the test users.
         truths: their true profiles.
         profiles: by row of the results, e.g. "reviews alone".
@@ -71,7 +72,7 @@ def _epochs(output: Path) -> list[dict[str, Any]]:
     path = output / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = [json.loads(line) for line in lines]
-    return [{"epoch": one["epoch"], "step": one["step"], "dev_f1": one["dev_f1"]["average"]} for one in found]
+    return [{name: one[name] for name in EPOCH} | {"dev_f1": one["dev_f1"]["average"]} for one in found]
 
 
 def read_kept(folder: Path, run: Run) -> Kept:
@@ -88,7 +89,7 @@ def read_kept(folder: Path, run: Run) -> Kept:
 def known_seconds(folder: Path) -> dict[str, list[float]]:
     """How long runs took, by system."""
     found: dict[str, list[float]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):  # what begins with a point is being written by another run
         told = read_json(path)
         key = "evaluation" if told["trained"] else told["flags"].get("system", "mmprofile")
         found.setdefault(key, []).append(told["seconds"])

@@ -19,7 +19,7 @@ from experiments.execution import (
     words,
 )
 from experiments.plan import Run, read_scale
-from experiments.results import is_done, read_kept
+from experiments.results import is_done, known_seconds, read_kept
 from tests.experiments.kept_runs import keep_run, profiles
 
 TRAINED = [Run({"seed": seed}) for seed in range(3)]
@@ -56,6 +56,13 @@ def test_each_run_is_done_once_a_training_before_its_evaluations(place, done, jo
     assert len(lines) == 5 and lines[-1].startswith("5 of 5 runs done, 0:00 left")
     do_all(RUNS, place, jobs, lines.append, 1)
     assert len(done) == 5
+
+
+def test_what_another_run_is_writing_does_not_count_among_the_known_times(place):
+    for run in TRAINED:
+        keep_run(place.results, place.folder(run), run, 0.2)
+    (place.results / ".unfinished-1234-abcd.json").write_text("{")
+    assert known_seconds(place.results) == {"mmprofile": [2.0] * len(TRAINED)}
 
 
 def test_what_is_missing_is_done_when_it_is_started_again(place, done, monkeypatch):
