@@ -50,7 +50,7 @@ $(OLDEST): $(INSTALLED) requirements.txt
 $(INSTALLED): requirements.txt requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --requirement requirements-dev.txt
+	$(RUN) -m pip install --quiet --no-compile --requirement requirements-dev.txt
 	touch $@
 
 # Spark runs on Java; without it, its test is skipped.
