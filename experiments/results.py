@@ -14,7 +14,7 @@ from files.output_files import read_json, replacing, write_json
 from mmprofile import Profile
 from publishing.run_files import ALL_RESULTS, METRICS, PREDICTIONS, RECIPE_ROW
 
-EPOCH = ("epoch", "step", "seconds")
+EPOCH = ("epoch", "step", "seconds", "cpu_seconds")
 KEPT = ("test_f1", "test_corpus", "train_corpus", "train_seconds", "best_epoch")
 
 
@@ -24,7 +24,8 @@ class Kept:
 
     Attributes:
         told: `flags`, `trained` (the digest of the run whose model was evaluated), `seconds` on the clock, `epochs`
-            (`epoch`, `step`, `seconds` that its steps took, and the average `dev_f1` of each evaluation), and of `all_results.json` those of `KEPT`.
+            (of each evaluation those of `EPOCH`, seconds without evaluations, and the average `dev_f1`), and of
+            `all_results.json` those of `KEPT`.
         users: ids of the test users.
         truths: their true profiles.
         profiles: by row of the results, e.g. "reviews alone".
@@ -72,7 +73,7 @@ def _epochs(output: Path) -> list[dict[str, Any]]:
     path = output / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = [json.loads(line) for line in lines]
-    return [{name: one[name] for name in EPOCH} | {"dev_f1": one["dev_f1"]["average"]} for one in found]
+    return [{name: one[name] for name in EPOCH if name in one} | {"dev_f1": one["dev_f1"]["average"]} for one in found]
 
 
 def read_kept(folder: Path, run: Run) -> Kept:

@@ -58,7 +58,8 @@ class TrainingState:
         epoch: under way, from 1.
         batches: of the epoch under way, taken by this process.
         period, recent: mean losses since the last evaluation, and since the last log.
-        period_began, waited: seconds of the run at the last evaluation, and those since spent waiting for batches.
+        period_began, cpu_period_began, waited: `seconds` and `cpu_seconds` of the run at the last evaluation, and the
+            seconds since then spent waiting for batches.
         users: of all processes, since the last evaluation.
         logged: the `step` of the last log, and its `values`.
         rates: the learning rates of the last step, by name.
@@ -71,13 +72,18 @@ class TrainingState:
         self.logged: dict = {}
         self.rates: dict[str, float] = {}
         self.period, self.recent = LossMeans(), LossMeans()
-        self.period_began = self.waited = 0.0
-        self._started = time.monotonic() - seconds
+        self.period_began = self.cpu_period_began = self.waited = 0.0
+        self._started, self._cpu_started = time.monotonic() - seconds, time.process_time()
 
     @property
     def seconds(self) -> float:
         """That the run took so far, stops left out."""
         return time.monotonic() - self._started
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of processor time that this process's threads took so far: what else runs on the machine moves it little."""
+        return time.process_time() - self._cpu_started
 
     @property
     def best(self) -> Mapping | None:
@@ -129,6 +135,7 @@ class TrainingState:
             **{f"train_loss_{name}": value for name, value in means.items()},
             **self.rates,
             "seconds": seconds,
+            "cpu_seconds": self.cpu_seconds - self.cpu_period_began,
             "users_per_second": self.users / seconds,
             "data_wait_share": self.waited / seconds,
             "skipped_steps": self.skipped,
@@ -138,17 +145,20 @@ class TrainingState:
         """The steps since the last evaluation are evaluated."""
         self.history.append(record)
         self.period.clear()
-        self.users, self.waited, self.period_began = 0, 0.0, self.seconds
+        self.users, self.waited = 0, 0.0
+        self.period_began, self.cpu_period_began = self.seconds, self.cpu_seconds
         if ends_epoch:
             self.epoch, self.batches = self.epoch + 1, 0
 
     def state_dict(self) -> dict:
-        fields = {name: value for name, value in vars(self).items() if name != "_started"}
-        return fields | {"seconds": self.seconds, "period": vars(self.period), "recent": vars(self.recent)}
+        fields = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        clocks = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        return fields | clocks | {"period": vars(self.period), "recent": vars(self.recent)}
 
     def load_state_dict(self, state: dict) -> None:
         """Takes over what `state_dict` gave."""
         self._started = time.monotonic() - state.pop("seconds")
+        self._cpu_started = time.process_time() - state.pop("cpu_seconds", 0.0)  # older checkpoints have none
         for name in ("period", "recent"):
             vars(getattr(self, name)).update(state.pop(name))
         vars(self).update(state)

@@ -92,12 +92,13 @@ def test_steps_are_ordered_by_number_and_an_epochs_end_comes_after_its_last_step
 
 def test_a_state_comes_back_as_it_was_saved(tmp_path):
     state, restored = TrainingState(seconds=50.0), TrainingState()
+    state._cpu_started -= 30
     state.end_step(3, 12, skipped=True)
     state.period.add({"loss": torch.tensor(0.1)}, torch.tensor(7.0))
     state.recent.add({"loss": torch.tensor(0.2)}, torch.tensor(5.0))
     state.history = [{"epoch": 1, "step": 2, "dev_f1": {"average": 1 / 3}}]
     store(tmp_path).load(store(tmp_path).save(state), restored)
-    assert 50 < restored.seconds < 100
+    assert 50 < restored.seconds < 100 and 30 < restored.cpu_seconds < 50
     assert vars(restored.period) == vars(state.period) and vars(restored.recent) == vars(state.recent)
     for name in (
         "step",
@@ -108,6 +109,7 @@ def test_a_state_comes_back_as_it_was_saved(tmp_path):
         "epoch",
         "history",
         "period_began",
+        "cpu_period_began",
         "waited",
     ):
         assert getattr(restored, name) == getattr(state, name)

@@ -399,6 +399,8 @@ def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stat
     assert "`--forged_lines 0.3` does" in write(forged_lines=0.0).text
     whole = write({"test_shortened_texts": {"users": 0, "reviews_read": 1.0, "captions_read": 1.0}}).text
     assert "No text of the 400 test users has more than 600 tokens" in whole
+    captions_withheld = write({"test_shortened_texts": {"users": 7, "reviews_read": 0.934}}).text
+    assert "93 % of all reviews' tokens were read." in captions_withheld
 
 
 def test_whether_weights_tell_what_counted_is_said_as_the_deletion_test_found_it(write):

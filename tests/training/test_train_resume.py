@@ -14,7 +14,7 @@ from tests.training.test_train import corpus, run, same, weights  # noqa: F401
 from training import checkpoints
 from training.agreement import Agreement
 
-TIMES = ("seconds", "users_per_second", "data_wait_share")
+TIMES = ("seconds", "cpu_seconds", "users_per_second", "data_wait_share")
 FLAGS = {"num_epochs": 2, "batch_size": 2, "gradient_accumulation_steps": 2, "num_workers": 1}
 
 
