@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.plan import Run, Scale
+from experiments.plan import OF_EVALUATION, Run, Scale
 from experiments.results import is_done, keep, known_seconds
 from files.output_files import read_json, write_json
 from publishing.run_files import ALL_RESULTS
@@ -95,6 +95,8 @@ def words(flags: dict[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_word, value))
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)
@@ -184,8 +186,11 @@ def describe(run: Run) -> str:
     """A run in a few words."""
     trained = run if run.trained is None else run.trained
     names = ("system", "paradigm", "objectives", "seed")
-    told = [f"{name} {trained.flags[name]}" for name in names if name in trained.flags]
-    return ", ".join(told + [f"evaluated with {run.flags}"] * (run.trained is not None))
+    told = [f"{name} {_word(trained.flags[name])}" for name in names if name in trained.flags]
+    if run.trained is not None:
+        own = [f"{name} {_word(value)}" for name, value in run.flags.items() if name not in OF_EVALUATION]
+        told.append(f"evaluated with {' and '.join(own)}" if own else "evaluated again")
+    return ", ".join(told)
 
 
 def do_all(runs: Sequence[Run], place: Place, jobs: int, tell: Callable[[str], None], minutes: float) -> None:

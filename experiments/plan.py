@@ -14,8 +14,8 @@ ALL = "all"
 # Flags of a scale that say how its models are evaluated, where one is evaluated again.
 OF_EVALUATION = ("eval_batch_size", "eval_views", "num_beams", "max_test_users", "test_conditions", "mixed_precision")
 # Of a table's file, of a row, of a scale.
-TABLE_FIELDS = ("title", "of", "against", "axis", "notes", "rows")
-ROW_FIELDS = ("name", "flags", "evaluated", "line", "at")
+TABLE_FIELDS = ("title", "of", "against", "axis", "notes", "curve", "optional", "rows")
+ROW_FIELDS = ("name", "flags", "evaluated", "line", "at", "panel")
 SCALE_FIELDS = ("title", "seeds", "minutes", "corpus", "flags", "systems")
 
 
@@ -28,6 +28,7 @@ class Row:
         flags: of train.py, beside the scale's.
         evaluated: flags of an evaluation of the model that was trained so; None: the training's own.
         line, at: of a figure: the line that the point is of, and where it lies.
+        panel: of a figure with several side by side, what lies along this one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Row:
     evaluated: dict[str, Any] | None = None
     line: str | None = None
     at: float | str | None = None
+    panel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Table:
         against: the row that all others are compared with; None: nothing is compared.
         axis: of a figure, what lies along it.
         notes: what a reader is told below it.
+        curve: the development score is drawn against the time of training, too.
+        optional: it is none of "all", and is run where it is named.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Table:
     against: str | None = None
     axis: str | None = None
     notes: str | None = None
+    curve: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def table_names() -> list[str]:
 
 
 def chosen_tables(names: Sequence[str]) -> list["Table"]:
-    """Those named, in the order of `table_names`, all of "all".
+    """Those named, in the order of `table_names`; of "all" those that are not optional.
 
     Raises:
         ValueError: if there is none of a name.
@@ -116,7 +122,8 @@ def chosen_tables(names: Sequence[str]) -> list["Table"]:
     known = table_names()
     if unknown := [name for name in names if name not in (*known, ALL)]:
         raise ValueError(f"tables are of {[*known, ALL]}, got {unknown}")
-    return [read_table(name) for name in known if name in names or ALL in names]
+    tables = [read_table(name) for name in known if name in names or ALL in names]
+    return [table for table in tables if table.name in names or not table.optional]
 
 
 def read_table(name: str) -> Table:

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib.figure import Figure
 
-from experiments.plan import HERE, Row, Run, Scale, Table, chosen_tables, read_scale, runs_of
+from experiments.corpus_tables import CORPUS_TABLES
+from experiments.figures import Curve, curve_of, draw_curves, draw_figure
+from experiments.plan import HERE, Row, Run, Scale, Table, chosen_tables, read_scale, runs_of, table_names
 from experiments.results import Kept, is_done, read_kept
 from experiments.significance import AVERAGE, LEVEL, Compared, Scored, compare, score
 from files.output_files import replacing
 from mmprofile import ProfileSchema
 from publishing.run_files import MAJORITY_ROW
-from scoring.bootstrap import RESAMPLES, half_width, interval
-from scoring.reporting import COLORS, MARKERS, format_cells, table_order
+from scoring.bootstrap import RESAMPLES, interval
+from scoring.reporting import format_cells, table_order
 
 PAGE = "RESULTS.md"
 HEAD = """# The paper's tables and figures
@@ -63,19 +64,27 @@ def render(scale: Scale, folder: Path, figures: Path | None = None) -> str:
     """
     paper = yaml.safe_load((HERE / "paper.yaml").read_text(encoding="utf-8"))
     schema, parts, users = ProfileSchema(), [], 0
-    for table in chosen_tables(["all"]):
+    for table in chosen_tables(table_names()):
         found = {row.name: kept_runs(row, scale, folder) for row in table.rows}
         there = {name: runs for name, runs in found.items() if runs}
-        if not there:
+        if not there or (table.optional and len(there) < len(found)):  # it shares runs with others
             continue
         users = len(next(iter(there.values()))[0].users)
         scored = {name: score(runs, schema) for name, runs in there.items()}
         parts.append(f"## {table.of}: {table.title}\n\n{_body(table, scored, there, schema, paper, figures)}")
+    if parts and (folder / CORPUS_TABLES).is_file():
+        parts.append((folder / CORPUS_TABLES).read_text(encoding="utf-8") + _published(paper))
     if not parts:
         raise ValueError(f"nothing is run at scale {scale.name}: {folder} holds no results")
     title = scale.title
     head = HEAD.format(scale=scale.name, title=title, users=f"{users:,}", resamples=RESAMPLES, level=LEVEL)
     return "\n".join([head, *parts])
+
+
+def _published(paper: Mapping[str, Any]) -> str:
+    """What the published version's Table 1 has otherwise."""
+    others = [f"{name} {number:,}" for name, number in paper["published"]["table_1"].items()]
+    return f"\nThe published version (COLING 2025) has in its Table 1: {', '.join(others)}.\n"
 
 
 def kept_runs(row: Row, scale: Scale, folder: Path) -> list[Kept]:
@@ -104,11 +113,23 @@ def _body(
         notes.append(f"Not run yet: {', '.join(missing)}.")
     if table.axis is not None:
         if figures is not None:
-            draw(table, scored, figures / f"{table.name}.png")
-        text = f"![{table.title}]({table.name}.png)\n\n{_points(table, scored)}"
-    else:
-        text = _rows(table, scored, runs, schema, paper)
-    return "\n\n".join([text, *notes]) + "\n"
+            draw_figure(table, scored, figures / f"{table.name}.png")
+        return "\n\n".join([f"![{table.title}]({table.name}.png)", _points(table, scored), *notes]) + "\n"
+    parts = [_rows(table, scored, runs, schema, paper), *notes]
+    curves = {name: found for name in runs if table.curve and (found := curve_of(runs[name]))}
+    if curves:
+        if figures is not None:
+            draw_curves(table.title, curves, figures / f"{table.name}.png")
+        parts += [f"![{table.title}, by time]({table.name}.png)", _times(curves)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _times(curves: Mapping[str, Curve]) -> str:
+    cells = [["", "Epochs", "Processor seconds of each", "Of all", "Development Macro-F1 at the end"]]
+    for name, one in curves.items():
+        total = f"{one.seconds[-1]:,.0f}"
+        cells.append([name, str(len(one.seconds)), f"{one.pace:,.0f}", total, f"{one.scores[-1]:.1f}"])
+    return format_cells(cells)
 
 
 def _rows(
@@ -161,27 +182,6 @@ def _points(table: Table, scored: Mapping[str, Scored]) -> str:
             ends = f"{low:.1f}–{high:.1f}"
             cells.append([str(row.line), str(row.at), str(len(found.f1)), _figure(found, AVERAGE), ends])
     return format_cells(cells)
-
-
-def draw(table: Table, scored: Mapping[str, Scored], path: Path) -> None:
-    """A figure's lines, with the 95 % intervals over users as bars."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    lines = list(dict.fromkeys(row.line for row in table.rows if row.name in scored))
-    for number, line in enumerate(lines):
-        rows = [row for row in table.rows if row.line == line and row.name in scored]
-        reach = [half_width(interval(scored[row.name].resampled)) for row in rows]
-        style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)], "capsize": 3}
-        at: list[Any] = [row.at for row in rows]
-        axes.errorbar(at, [scored[row.name].mean(AVERAGE) for row in rows], yerr=reach, label=line, **style)
-    axes.set_xlabel(table.axis or "")
-    axes.set_ylabel("average Macro-F1, percent")
-    axes.set_title(f"{table.of}: {table.title}")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.corpus_tables import keep_corpus_tables
 from experiments.execution import Place, RunFailed, do_all, make_corpus, seconds_left, time_left_told
 from experiments.plan import all_runs, chosen_tables, read_scale, runs_of
 from experiments.results import is_done
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         place = Place(output.resolve(), results, str(Path(dataset).resolve()))
         if not Path(dataset).is_dir():  # of the Hub
             place.dataset = dataset
+        keep_corpus_tables(place.dataset, results)
         do_all(runs, place, arguments.jobs, lambda line: print(line, flush=True), scale.minutes)
     print(f"{len(runs)} runs done, kept in {results}: python -m experiments.render --scale {scale.name} shows them")
 

@@ -37,8 +37,17 @@ def keep_run(folder: Path, output: Path, run: Run, wrong: float) -> None:
     f1["majority class"] = profile_f1([truths[0]] * USERS, truths, SCHEMA)
     results = {"test_f1": f1, "test_corpus": {"users": USERS}, "train_seconds": 1.0, "best_epoch": 1}
     (output / "all_results.json").write_text(json.dumps(results))
-    record = {"epoch": 1, "step": 5, "seconds": 1.0, "dev_f1": {"average": 50.0}}
-    (output / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    records = [
+        {
+            "epoch": n,
+            "step": 5 * n,
+            "seconds": 9.0,
+            "cpu_seconds": (2.0, 3.0, 50.0)[n - 1],
+            "dev_f1": {"average": 20.0 * n},
+        }
+        for n in (1, 2, 3)
+    ]
+    (output / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     texts = {name: [json.dumps(one) for one in its] for name, its in ({"truth": truths} | rows).items()}
     table = pa.table({"user_id": [f"u{n}" for n in range(USERS)], **texts})
     pq.write_table(table, output / "test_predictions.parquet")

@@ -11,6 +11,7 @@ from experiments.execution import (
     Place,
     RunFailed,
     arguments_of,
+    describe,
     do_all,
     make_corpus,
     seconds_left,
@@ -91,6 +92,14 @@ def test_a_run_trains_or_evaluates_the_model_of_another(place):
     evaluate = arguments_of(EVALUATED[1], place)
     assert evaluate[-4:] == ["--do_train", "false", "--model", str(place.folder(TRAINED[0]))]
     assert words({"a": [1, 2], "b": None, "c": False}) == ["--a", "1", "2", "--b", "null", "--c", "false"]
+
+
+def test_a_run_is_told_by_what_it_has_of_its_own():
+    trained = Run({"paradigm": "combined", "objectives": ["fusion", "text"], "seed": 1, "batch_size": 8})
+    assert describe(trained) == "paradigm combined, objectives fusion text, seed 1"
+    evaluated = Run({"num_beams": 5, "photo_share": 0.5}, trained)
+    assert describe(evaluated) == f"{describe(trained)}, evaluated with photo_share 0.5"
+    assert describe(Run({"num_beams": 5}, trained)) == f"{describe(trained)}, evaluated again"
 
 
 def test_a_run_that_fails_leaves_a_log_and_no_result(place):

@@ -9,17 +9,17 @@ import time
 
 import pytest
 
-from experiments.plan import all_runs, chosen_tables, read_scale
+from experiments.plan import ALL, all_runs, chosen_tables, read_scale
 from experiments.results import is_done, read_kept
 from tests import ROOT
 
 pytestmark = pytest.mark.slow
-KILLS = 6
-SCALE, TABLE = read_scale("smoke"), "table_3"
+KILLS = 10
+SCALE = read_scale("smoke")
 
 
 def start(folder, jobs: int, log) -> subprocess.Popen:
-    arguments = [TABLE, "--scale", "smoke", "--jobs", str(jobs)]
+    arguments = [ALL, "--scale", "smoke", "--jobs", str(jobs)]
     arguments += ["--output", str(folder / "out"), "--results", str(folder / "results")]
     command = [sys.executable, "-m", "experiments.run", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -31,12 +31,12 @@ def alive(group: int) -> bool:
 
 
 def test_a_command_that_is_killed_again_and_again_ends_with_the_results_of_one_left_alone(tmp_path):
-    chance, runs = random.Random(0), all_runs(chosen_tables([TABLE]), SCALE, 1)
+    chance, runs = random.Random(0), all_runs(chosen_tables([ALL]), SCALE, 1)
     results, times = tmp_path / "killed" / "results" / "smoke", {}
     for _ in range(KILLS):
         with open(tmp_path / "log", "a") as log:
             process = start(tmp_path / "killed", 2, log)
-            time.sleep(chance.uniform(5, 40))
+            time.sleep(chance.uniform(5, 45))
             os.kill(process.pid, signal.SIGKILL)  # the command alone: its processes end by themselves
             process.wait()
         ends = time.monotonic() + 10
@@ -52,4 +52,4 @@ def test_a_command_that_is_killed_again_and_again_ends_with_the_results_of_one_l
     for run in runs:
         one, other = (read_kept(tmp_path / folder / "results" / "smoke", run) for folder in ("killed", "alone"))
         assert one.profiles == other.profiles and one.told["test_f1"] == other.told["test_f1"]
-    assert len(runs) == 4
+    assert len(runs) > len(times) // 2 > 5  # kills fell among them, and not all before the first

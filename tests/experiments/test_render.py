@@ -1,14 +1,33 @@
 """The page that is made of what is kept."""
 
+import shutil
+
 import pytest
 
 from experiments import render as page
+from experiments.corpus_tables import keep_corpus_tables
+from experiments.figures import curve_of
 from experiments.plan import chosen_tables, read_scale, runs_of
 from experiments.results import is_done
 from tests.experiments.kept_runs import keep_run
 
 SCALE = read_scale("smoke")
 ROWS = {"table_3": ("Ours", "-Uni", "-Multi -Uni"), "figure_6": ("Multi Paired", "Multi Unpaired", "Uni Paired")}
+ROWS["equal_time"] = ("Fusion alone", "Joint, sampled")
+CARD = """# A corpus
+
+| Attribute | Type |
+| --- | --- |
+| Mood | text |
+
+| Statistics of the rows | Paper, Table 1 | This corpus |
+| --- | --- | --- |
+| Users | 14,821 | 100 |
+
+| Attribute | Value | Paper, Table 6 | This corpus |
+| --- | --- | --- | --- |
+| stars | 1 | 1 (0.0%) | 5 (5.0%) |
+"""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +47,9 @@ def test_rendered_again_the_page_is_the_same_to_the_letter_and_figures_are_drawn
     once, twice = ((tmp_path / name / "RESULTS.md").read_text() for name in ("once", "twice"))
     assert once == twice
     assert (tmp_path / "once" / "figure_6.png").read_bytes()[1:4] == b"PNG"
-    assert sorted(path.name for path in (tmp_path / "once").iterdir()) == ["RESULTS.md", "figure_6.png"]
+    assert sorted(path.name for path in (tmp_path / "once").iterdir()) == [
+        *("RESULTS.md", "equal_time.png", "figure_6.png")
+    ]
 
 
 def test_a_table_has_the_papers_number_the_majority_class_and_what_is_not_resolved(results):
@@ -56,3 +77,26 @@ def test_seeds_count_as_far_as_they_are_done_without_a_gap(results, tmp_path):
     runs = runs_of(row, SCALE, 3)
     assert [is_done(results / "smoke", run) for run in runs] == [True, True, False]
     assert [one.told["flags"]["seed"] for one in page.kept_runs(row, SCALE, results / "smoke")] == [0, 1]
+
+
+def test_development_scores_stand_against_the_processor_time_of_the_median_epoch(results):
+    (table,) = chosen_tables(["equal_time"])
+    curve = curve_of(page.kept_runs(table.rows[0], SCALE, results / "smoke"))
+    assert (curve.pace, curve.seconds, curve.scores) == (3.0, [3.0, 6.0, 9.0], [20.0, 40.0, 60.0])
+    assert curve.deviations == [0.0, 0.0, 0.0]
+    text = page.render(SCALE, results / "smoke")
+    assert "| Fusion alone | 3 | 3 | 9 | 60.0 |" in " ".join(text.split())
+    assert "figure_6_trained.png" not in text  # it shares runs, and has none of its own
+
+
+def test_tables_1_and_6_are_those_of_the_corpus_card(results, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    keep_corpus_tables(str(tmp_path / "corpus"), tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+    (tmp_path / "corpus" / "README.md").write_text(CARD)
+    keep_corpus_tables(str(tmp_path / "corpus"), tmp_path / "kept")
+    shutil.copytree(results / "smoke", tmp_path / "kept", dirs_exist_ok=True)
+    text = page.render(SCALE, tmp_path / "kept")
+    assert "## Table 1: Statistics of the corpus\n\n| Statistics of the rows |" in text
+    assert text.split("## Table 6")[1].splitlines()[4] == "| stars | 1 | 1 (0.0%) | 5 (5.0%) |"
+    assert "Mood" not in text and "reviews a user 34.3" in text
