@@ -7,6 +7,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.plan import Table
 from experiments.results import Kept
@@ -66,6 +67,8 @@ def draw_figure(table: Table, scored: Mapping[str, Scored], path: Path) -> None:
             at: list[Any] = [row.at for row in points]
             means = [scored[row.name].mean(AVERAGE) for row in points]
             axes.errorbar(at, means, yerr=reach, label=line, **_style(number))
+        if not any(isinstance(row.at, str) for row in rows):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(panel)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel(SCORE)

@@ -31,7 +31,7 @@ PAGE = "RESULTS.md"
 HEAD = """# The paper's tables and figures
 
 `python -m experiments.run all --scale {scale}` does the runs, `python -m experiments.render --scale {scale}` writes
-this page from what is kept of them. Runs are of {title}: what they show is of that data, and no promise for another.
+this page from what is kept of them. Scale: {title}. What runs show is of that data, and no promise for another.
 The numbers of "Exploring Unified Training Framework for Multimodal User Profiling" stand beside, on its own corpus.
 
 Macro-F1 in percent on {users} test users; means over seeds, ± the standard deviation of a seed. Differences have 95 %
@@ -73,7 +73,7 @@ def render(scale: Scale, folder: Path, figures: Path | None = None) -> str:
         scored = {name: score(runs, schema) for name, runs in there.items()}
         parts.append(f"## {table.of}: {table.title}\n\n{_body(table, scored, there, schema, paper, figures)}")
     if parts and (folder / CORPUS_TABLES).is_file():
-        parts.append((folder / CORPUS_TABLES).read_text(encoding="utf-8") + _published(paper))
+        parts.insert(0, (folder / CORPUS_TABLES).read_text(encoding="utf-8") + _published(paper))
     if not parts:
         raise ValueError(f"nothing is run at scale {scale.name}: {folder} holds no results")
     title = scale.title
@@ -142,15 +142,18 @@ def _rows(
     columns = {attribute.key: attribute.name for attribute in table_order(schema)} | {AVERAGE: "Average"}
     against = table.against if table.against in scored and len(scored) > 1 else None
     compared = compare(scored, against) if against else {}
-    head = ["", "Seeds", *columns.values(), "Paper"] + [f"More than {against}", "p"] * bool(against)
+    beside = ["Paper"] * (table.name in paper)
+    head = ["", "Seeds", *columns.values(), *beside] + [f"More than {against}", "p"] * bool(against)
     cells = [head]
     for name, row in scored.items():
-        line = [name, str(len(row.f1)), *(_figure(row, key) for key in columns), _of_paper(paper, table.name, name)]
+        line = [name, str(len(row.f1)), *(_figure(row, key) for key in columns)]
+        line += [_of_paper(paper, table.name, name)] * len(beside)
         if against:
             line += _compared(compared.get(name))
         cells.append(line)
     majority = next(iter(runs.values()))[0].told["test_f1"][MAJORITY_ROW]
-    cells.append(["Majority class", "", *(f"{majority[key]:.1f}" for key in columns), ""] + ["", ""] * bool(against))
+    line = ["Majority class", "", *(f"{majority[key]:.1f}" for key in columns)]
+    cells.append(line + [""] * (len(head) - len(line)))
     return format_cells(cells)
 
 
