@@ -84,9 +84,11 @@ class SentimentArguments:
     output: str = flag("", "folder, which is not there yet")
     classifier: str = flag("bert", f"what reads the text: {', '.join(CLASSIFIERS)}")
     profile: str = flag("none", f"whose profile stands before a review: {', '.join(SHOWN)}")
-    model: str = flag("tiny", "checkpoint, by folder or Hub name; tiny: random weights, the profiling model's tokenizer")
+    model: str = flag(
+        "tiny", "checkpoint, by folder or Hub name; tiny: random weights, the profiling model's tokenizer"
+    )
     folds: int = flag(2, "parts of the test users, each predicted by a model trained on all the others")
-    max_tokens: int = flag(160, "of a profile and a review, whose end is cut")
+    max_tokens: int = flag(160, "of a review, whose end is cut; its profile stands beside them")
     batch_size: int = flag(16, "reviews a step")
     eval_batch_size: int = flag(64, "reviews at once in testing")
     learning_rate: float = flag(5e-5, "at its highest")

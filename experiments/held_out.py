@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Profiles the users; returns what stands in `all_results.json`. The output folder is whole or not there.
 
     Raises:
-        ValueError: if the output is there already, or the corpus lacks a split, the reviews' ratings or enough reviews.
+        ValueError: if the output is there already, or the corpus lacks a split, ratings or enough reviews.
     """
     arguments = parse_flags(HeldOutArguments, argv, __doc__)
     output = Path(arguments.output)

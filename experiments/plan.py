@@ -17,7 +17,7 @@ OF_EVALUATION = ("eval_batch_size", "eval_views", "num_beams", "max_test_users",
 TABLE_FIELDS = ("title", "of", "against", "axis", "notes", "rows")
 ROW_FIELDS = ("name", "flags", "evaluated", "line", "at", "program")
 SCALE_FIELDS = ("title", "seeds", "minutes", "corpus", "flags", "systems", "profiles", "classifiers")
-# What does a run: train.py, `experiments.held_out` of a model that it trained, `experiments.sentiment` of its profiles.
+# What does a run: train.py, `experiments.held_out` with its model, `experiments.sentiment` with the profiles of that.
 TRAIN, PROFILES, SENTIMENT = "train", "profiles", "sentiment"
 EVALUATION = "evaluation"
 

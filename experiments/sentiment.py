@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from datasets import Dataset
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, f1_score
@@ -53,24 +54,25 @@ from publishing.run_files import ALL_RESULTS, PREDICTIONS
 RATINGS = (1, 2, 3, 4, 5)
 DRAW = 0  # of folds and exchanged profiles
 TINY = "tiny"
-WIDTH = 96
-CAUSAL = {"hidden_size": WIDTH, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
+ROOM = 256  # tokens for a profile; one of Yelp's six attributes has about 40
+WIDTH = 64
+CAUSAL = {"hidden_size": WIDTH, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4}
 CAUSAL |= {"initializer_range": WIDTH**-0.5, "bos_token_id": None}
 # Configurations from random weights, by classifier: transformers' name of the architecture, and its sizes.
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", CAUSAL | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}),
     "t5": (
         "t5",
-        {"d_model": WIDTH, "d_kv": 24, "d_ff": 256, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 4}
+        {"d_model": WIDTH, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 4}
         | {"dropout_rate": 0.0, "decoder_start_token_id": 0},
     ),
     "bart": (
         "bart",
-        {"d_model": WIDTH, "encoder_layers": 2, "decoder_layers": 1, "init_std": 0.05, "dropout": 0.0}
-        | {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 256, "decoder_ffn_dim": 256},
+        {"d_model": WIDTH, "encoder_layers": 1, "decoder_layers": 1, "init_std": 0.05, "dropout": 0.0}
+        | {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128},
     ),
     "llama": ("llama", CAUSAL),
-    "chatglm": ("glm", CAUSAL | {"num_key_value_heads": 2, "head_dim": 24}),
+    "chatglm": ("glm", CAUSAL | {"num_key_value_heads": 2, "head_dim": 16}),
 }
 
 
@@ -86,13 +88,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if output.exists():
         raise ValueError(f"{output} is there already; choose another output")
     rows = read_reviews(Path(arguments.profiles))
-    with_profile = texts(rows, arguments.profile)
+    pairs = profiles_and_texts(rows, arguments.profile)
     ratings = np.array([row["rating"] for row in rows])
     predicted, majority = np.zeros_like(ratings), np.zeros_like(ratings)
     with unfinished_folder(output.with_name(f"{UNFINISHED}-{output.name}")) as folder:
         for train, test in folds(rows, arguments.folds):
-            texts_of = [[with_profile[place] for place in places] for places in (train, test)]
-            predicted[test] = classify(arguments, texts_of[0], ratings[train], texts_of[1], folder)
+            known, asked = ([pairs[place] for place in places] for places in (train, test))
+            predicted[test] = classify(arguments, known, ratings[train], asked, folder)
             usual = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(train), 1)), ratings[train])
             majority[test] = usual.predict(np.zeros((len(test), 1)))
         tested = [place for place, row in enumerate(rows) if row["split"] == "test"]
@@ -120,19 +122,19 @@ def read_reviews(folder: Path) -> list[dict[str, Any]]:
     return [row | {"rating": int(row["stars"])} for row in rows]
 
 
-def texts(rows: Sequence[Mapping[str, Any]], profile: str) -> list[str]:
-    """What a classifier reads of each review.
+def profiles_and_texts(rows: Sequence[Mapping[str, Any]], profile: str) -> list[tuple[str, str]]:
+    """What a classifier reads of each review: a profile, or nothing, and the text.
 
     Args:
         profile: of `arguments.SHOWN`.
     """
     if profile == "none":
-        return [row["text"] for row in rows]
+        return [("", row["text"]) for row in rows]
     if profile == "shuffled":
         own = {row["user_id"]: row["generated"] for row in rows}
         others = others_of(list(own))
-        return [f"{own[others[row['user_id']]]}\n{row['text']}" for row in rows]
-    return [f"{row[profile]}\n{row['text']}" for row in rows]
+        return [(own[others[row["user_id"]]], row["text"]) for row in rows]
+    return [(row[profile], row["text"]) for row in rows]
 
 
 def others_of(users: Sequence[str]) -> dict[str, str]:
@@ -164,7 +166,7 @@ def folds(rows: Sequence[Mapping[str, Any]], number: int) -> Iterator[tuple[list
 
 def scores(truths: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """`accuracy` and `macro_f1`, over the ratings that occur in either, in percent."""
-    macro_f1 = f1_score(truths, predicted, average="macro", zero_division=0)
+    macro_f1 = f1_score(truths, predicted, average="macro")
     return {"accuracy": 100 * float(accuracy_score(truths, predicted)), "macro_f1": 100 * float(macro_f1)}
 
 
@@ -181,7 +183,7 @@ def load_classifier(arguments: SentimentArguments) -> tuple[Any, Any]:
         if arguments.classifier == "bart":
             own |= {"bos_token_id": tokenizer.eos_token_id, "decoder_start_token_id": tokenizer.eos_token_id}
         if arguments.classifier in ("bart", "bert"):
-            own |= {"max_position_embeddings": arguments.max_tokens}
+            own |= {"max_position_embeddings": arguments.max_tokens + ROOM}
         model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **own))
     else:
         model = AutoModelForSequenceClassification.from_pretrained(arguments.model, **own)
@@ -197,9 +199,13 @@ def load_classifier(arguments: SentimentArguments) -> tuple[Any, Any]:
 
 
 def classify(
-    arguments: SentimentArguments, train: Sequence[str], ratings: np.ndarray, test: Sequence[str], folder: Path
+    arguments: SentimentArguments,
+    train: Sequence[tuple[str, str]],
+    ratings: np.ndarray,
+    test: Sequence[tuple[str, str]],
+    folder: Path,
 ) -> np.ndarray:
-    """Trains on texts with their ratings, and predicts those of others: (len(test),).
+    """Trains on profiles and texts with their ratings, and predicts those of others: (len(test),).
 
     Args:
         folder: to work in.
@@ -214,7 +220,7 @@ def classify(
         learning_rate=arguments.learning_rate,
         num_train_epochs=arguments.num_epochs,
         warmup_steps=arguments.warmup_ratio,  # below 1 it is a share
-        gradient_checkpointing=arguments.gradient_checkpointing,
+        activation_checkpointing=arguments.gradient_checkpointing,
         bf16=is_bf16,
         train_sampling_strategy="group_by_length",
         seed=arguments.seed,
@@ -222,21 +228,31 @@ def classify(
         logging_strategy="epoch",
         report_to="none",
         disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
     )
     encoded = encode(tokenizer, train, arguments.max_tokens) | {"labels": (ratings - RATINGS[0]).tolist()}
-    trainer = Trainer(model, options, DataCollatorWithPadding(tokenizer), Dataset.from_dict(encoded))
+    trainer: Any = Trainer(model, options, DataCollatorWithPadding(tokenizer), Dataset.from_dict(encoded))
     trainer.train()
-    found: Any = trainer.predict(Dataset.from_dict(encode(tokenizer, test, arguments.max_tokens))).predictions
+    trainer.args.train_sampling_strategy = "random"  # "group_by_length" would predict in an order of its own, too
+    found = trainer.predict(Dataset.from_dict(encode(tokenizer, test, arguments.max_tokens))).predictions
     logits = found[0] if isinstance(found, tuple) else found  # T5 and BART give states too
     return logits.argmax(axis=-1) + RATINGS[0]
 
 
-def encode(tokenizer, given: Sequence[str], max_tokens: int) -> dict[str, list]:
-    """Texts as tokens, `input_ids` and so on. A text spells no special token: T5 and BART take one `</s>` a text."""
-    plain = list(given)
+def encode(tokenizer, given: Sequence[tuple[str, str]], max_tokens: int) -> dict[str, list]:
+    """Profiles and texts as tokens, `input_ids` and so on. Of a text as many tokens stay with a profile as without. It
+    spells no special token: T5 and BART take one `</s>` an input."""
+    plain = [text for _, text in given]
     for token in tokenizer.all_special_tokens:
         plain = [text.replace(token, " ") for text in plain]
-    return dict(tokenizer(plain, truncation=True, max_length=max_tokens))
+    cut = tokenizer(
+        plain, truncation=True, max_length=max_tokens, add_special_tokens=False, return_offsets_mapping=True
+    )
+    ends = [max((end for _, end in places), default=0) for places in cut["offset_mapping"]]
+    shown = zip(given, plain, ends, strict=True)
+    return dict(
+        tokenizer([f"{profile}\n{text[:end]}" if profile else text[:end] for (profile, _), text, end in shown])
+    )
 
 
 if __name__ == "__main__":
