@@ -154,6 +154,13 @@ def read_table(name: str) -> Table:
     names = [row.name for row in rows]
     if len(set(names)) < len(names) or given.get("against", names[0]) not in names:
         raise ValueError(f"{path}: rows have different names, and `against` is one of them, got {names}")
+    for row in rows:
+        is_known = row.program == TRAIN or (row.program == SENTIMENT and "classifier" in (row.evaluated or {}))
+        if not is_known or row.program != rows[0].program:
+            raise ValueError(
+                f"{path}: all rows are of {TRAIN}, or of {SENTIMENT} and name a classifier, got {row.program} and"
+                f" {row.evaluated}"
+            )
     return Table(name, rows=rows, **given)
 
 
@@ -174,7 +181,7 @@ def runs_of(row: Row, scale: Scale, seeds: int, dataset: str | None = None) -> l
     trained = [Run(scale.flags | own | row.flags | named | {"seed": seed}) for seed in range(seeds)]
     if row.evaluated is None:
         return trained
-    if row.program == SENTIMENT:
+    if row.program == SENTIMENT:  # folds and what is held out are the same for all seeds
         of = scale.classifiers.get(row.evaluated["classifier"], {}) | row.evaluated
         profiles = [Run(scale.profiles, run, PROFILES) for run in trained]
         return [Run(of | {"seed": seed}, run, SENTIMENT) for seed, run in enumerate(profiles)]
@@ -183,8 +190,8 @@ def runs_of(row: Row, scale: Scale, seeds: int, dataset: str | None = None) -> l
 
 
 def all_runs(tables: Sequence[Table], scale: Scale, seeds: int, dataset: str | None = None) -> list[Run]:
-    """Of all tables, each once, a run before what needs it; seed after seed, so that all rows have one
-    seed before the first has two."""
+    """Of all tables, each once, a run before what needs it; seed after seed, so that all rows have one seed before the
+    first has two."""
     found: dict[str, Run] = {}
     of_rows = [runs_of(row, scale, seeds, dataset) for table in tables for row in table.rows]
     for seed in range(seeds):

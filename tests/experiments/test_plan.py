@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from baselines.table import SYSTEMS
+from experiments import plan
 from experiments.arguments import CLASSIFIERS, SHOWN, HeldOutArguments, SentimentArguments
 from experiments.plan import (
     HERE,
@@ -85,6 +86,24 @@ def test_a_classification_needs_profiles_and_these_the_model_of_table_3_and_each
     assert len(places) == len(runs)
     assert all(places[chain[0].digest] < places[chain[1].digest] < places[chain[2].digest] for chain in chains)
     assert {run.kind for run in runs} == {"mmprofile", PROFILES, *(f"{SENTIMENT} {name}" for name in CLASSIFIERS)}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"program": "profiles"}, "got profiles and None"),
+        ({"program": "sentiment"}, "got sentiment and None"),
+        ({"program": "sentiment", "evaluated": {"profile": "none"}}, "got sentiment and {'profile': 'none'}"),
+        ({"program": "sentiment", "evaluated": {"classifier": "bert"}}, "got sentiment and {'classifier': 'bert'}"),
+    ],
+)
+def test_rows_of_one_program_make_a_table_and_a_classification_names_its_classifier(row, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "HERE", tmp_path)
+    (tmp_path / "tables").mkdir()
+    rows = [{"name": "a", "flags": {}}, {"name": "b", "flags": {}} | row]
+    (tmp_path / "tables" / "table_9.yaml").write_text(yaml.safe_dump({"title": "t", "of": "o", "rows": rows}))
+    with pytest.raises(ValueError, match=f"all rows are of train, or of sentiment .*, {told}"):
+        read_table("table_9")
 
 
 def test_digests_of_trainings_and_evaluations_stay_what_they_were():
