@@ -4,9 +4,10 @@
 
 Of each validation and test user so many reviews are drawn, the same ones whatever the model. They are taken out of the
 corpus with their photos; of the others the model makes the profile by the paper's recipe, the newest reviews in one
-view. OUTPUT gets `reviews.parquet`, a row for each review that was taken out: `user_id`, `split`, `text`, `stars`, and
-the user's `generated` and `true` profile as texts; the model's tokenizer; and the test users' profiles and their score
-as train.py leaves them. The true profile is of all of the user's reviews, these too: it tells more than any model can.
+view, decoded as predict.py does. OUTPUT gets `reviews.parquet`, a row for each review that was taken out: `user_id`,
+`split`, `text`, `stars`, and the user's `generated` and `true` profile as texts; the model's tokenizer; and the test
+users' profiles and their score as train.py leaves them. The true profile is of all of the user's reviews, these too: it
+tells more than any model can.
 """
 
 import sys
