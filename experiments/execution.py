@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.plan import OF_EVALUATION, Run, Scale
+from experiments.plan import EVALUATION, OF_EVALUATION, PROFILES, SENTIMENT, TRAIN, Run, Scale
 from experiments.results import is_done, keep, known_seconds
 from files.output_files import read_json, write_json
 from publishing.run_files import ALL_RESULTS
@@ -30,7 +30,7 @@ CHECKPOINTS = "checkpoint-*"  # of a run's folder
 MADE = "made.json"  # beside a synthesized corpus: what it was made by
 
 
-Trainer = Callable[[list[str], Path], str | None]  # of `training_processes`
+Trainer = Callable[[str, list[str], Path], str | None]  # of `training_processes`
 
 
 class RunFailed(RuntimeError):
@@ -52,7 +52,7 @@ class Place:
     dataset: str
 
     def folder(self, run: Run) -> Path:
-        """What train.py writes of a run."""
+        """What the program writes of a run."""
         return self.output / "runs" / run.digest
 
     def log(self, run: Run) -> Path:
@@ -103,7 +103,14 @@ def _word(value: Any) -> str:
 
 
 def arguments_of(run: Run, place: Place) -> list[str]:
-    """Of train.py."""
+    """Of the run's program."""
+    if run.program == PROFILES:
+        assert run.trained is not None
+        flags = {"dataset": place.dataset, "model": place.folder(run.trained), "output": place.folder(run)}
+        return words(flags | run.flags)
+    if run.program == SENTIMENT:
+        assert run.trained is not None
+        return words({"profiles": place.folder(run.trained), "output": place.folder(run)} | run.flags)
     flags: dict[str, Any] = {"dataset": place.dataset} | run.flags
     flags |= {"output_dir": place.folder(run), "save_predictions": True, "photo_cache": place.output / "photos"}
     if run.trained is None:
@@ -115,14 +122,14 @@ def arguments_of(run: Run, place: Place) -> list[str]:
 
 @contextmanager
 def training_processes(jobs: int) -> Iterator[Trainer]:
-    """What has one of so many processes run train.py by arguments, and append what it tells to a log; it returns None,
-    or why the run ended with an error. They end with this process, however it ends."""
+    """What has one of so many processes run a program by arguments, and append what it tells to a log; it returns
+    None, or why the run ended with an error. They end with this process, however it ends."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))  # read when torch is imported
     try:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, spawn, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-            yield lambda arguments, log: pool.submit(_train, arguments, log).result()
+            yield lambda program, arguments, log: pool.submit(_do_by, program, arguments, log).result()
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
@@ -141,7 +148,7 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _train(arguments: list[str], log: Path) -> str | None:
+def _do_by(program: str, arguments: list[str], log: Path) -> str | None:
     """As the processes of `training_processes` do; each run begins with Accelerate's state made anew."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as file:
@@ -150,12 +157,21 @@ def _train(arguments: list[str], log: Path) -> str | None:
     from accelerate.state import AcceleratorState
     from accelerate.utils import release_memory
 
-    import train
-
     release_memory()
     AcceleratorState._reset_state()
     try:
-        train.main(arguments)
+        if program == TRAIN:
+            import train
+
+            train.main(arguments)
+        elif program == PROFILES:
+            from experiments import held_out
+
+            held_out.main(arguments)
+        else:
+            from experiments import sentiment
+
+            sentiment.main(arguments)
     except (Exception, SystemExit) as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return f"{error}".strip().splitlines()[0] if f"{error}".strip() else type(error).__name__
@@ -169,12 +185,12 @@ def do(run: Run, place: Place, trainer: Trainer) -> None:
         RunFailed: if it ends with an error.
     """
     folder, log, began = place.folder(run), place.log(run), time.monotonic()
-    if run.trained is not None and not (place.folder(run.trained) / ALL_RESULTS).is_file():
+    if run.trained is not None and not _is_whole(place.folder(run.trained)):
         do(run.trained, place, trainer)  # whose results are kept, and its model is gone
-    if not (folder / ALL_RESULTS).is_file():
+    if not _is_whole(folder):
         if not any(folder.glob(CHECKPOINTS)):  # of one that was stopped early nothing is of use
             shutil.rmtree(folder, ignore_errors=True)
-        if reason := trainer(arguments_of(run, place), log):
+        if reason := trainer(run.program, arguments_of(run, place), log):
             raise RunFailed(f"run {run.digest} ({describe(run)}) has ended: {reason}; see {log}")
     if not is_done(place.results, run):
         keep(place.results, run, folder, {"seconds": time.monotonic() - began})
@@ -182,14 +198,19 @@ def do(run: Run, place: Place, trainer: Trainer) -> None:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
+def _is_whole(folder: Path) -> bool:
+    return (folder / ALL_RESULTS).is_file()
+
+
 def describe(run: Run) -> str:
     """A run in a few words."""
-    trained = run if run.trained is None else run.trained
+    trained = run.chain[0]
     names = ("system", "paradigm", "objectives", "seed")
     told = [f"{name} {_word(trained.flags[name])}" for name in names if name in trained.flags]
     if run.trained is not None:
+        how = "evaluated" if run.program == TRAIN else run.program
         own = [f"{name} {_word(value)}" for name, value in run.flags.items() if name not in OF_EVALUATION]
-        told.append(f"evaluated with {' and '.join(own)}" if own else "evaluated again")
+        told.append(f"{how} with {' and '.join(own)}" if own else f"{how} again")
     return ", ".join(told)
 
 
@@ -197,7 +218,7 @@ def do_all(runs: Sequence[Run], place: Place, jobs: int, tell: Callable[[str], N
     """Does what is not done of the runs, so many side by side; `tell` gets a line whenever one ends.
 
     Args:
-        runs: of `all_runs`: a training stands before what is evaluated of it.
+        runs: of `all_runs`: a run stands before what needs it.
         minutes: that a run takes about, of which none is known yet.
 
     Raises:
@@ -207,7 +228,7 @@ def do_all(runs: Sequence[Run], place: Place, jobs: int, tell: Callable[[str], N
     done, working, failure = len(runs) - len(left), dict[Future, Run](), None
     with training_processes(jobs) as trainer, ThreadPoolExecutor(jobs) as pool:
         while (left and failure is None) or working:
-            while failure is None and len(working) < jobs and (run := _next(left, list(working.values()))):
+            while failure is None and len(working) < jobs and (run := _next(left, list(working.values()), place)):
                 left.remove(run)
                 working[pool.submit(do, run, place, trainer)] = run
             ended, _ = wait(working, return_when=FIRST_COMPLETED)
@@ -224,22 +245,23 @@ def do_all(runs: Sequence[Run], place: Place, jobs: int, tell: Callable[[str], N
         raise failure
 
 
-def _next(left: Sequence[Run], working: Sequence[Run]) -> Run | None:
-    """The first that needs no model that another one may be training."""
-    at_work = {one.digest for run in working for one in (run, run.trained) if one is not None}
+def _next(left: Sequence[Run], working: Sequence[Run], place: Place) -> Run | None:
+    """The first that needs nothing that another one may be making."""
+    gone = {one.digest for run in working for one in run.chain[:-1] if not _is_whole(place.folder(one))}
+    at_work = gone | {run.digest for run in working}
     waiting = at_work | {run.digest for run in left}
-    return next((run for run in left if run.trained is None or run.trained.digest not in waiting), None)
+    return next((run for run in left if not any(one.digest in waiting for one in run.chain[:-1])), None)
 
 
 def seconds_left(runs: Sequence[Run], results: Path, minutes: float) -> float:
-    """Of one process, by what runs of the same system took so far."""
+    """Of one process, by what runs of the same kind took so far."""
     known = known_seconds(results)
-    every = [seconds for kind, times in known.items() if kind != "evaluation" for seconds in times]
+    others = (EVALUATION, PROFILES, SENTIMENT)
+    every = [seconds for kind, times in known.items() if kind.split()[0] not in others for seconds in times]
     usual = mean(every) if every else 60 * minutes
     total = 0.0
     for run in runs:
-        kind = "evaluation" if run.trained else run.flags.get("system", "mmprofile")
-        total += mean(known[kind]) if kind in known else usual / (4 if run.trained else 1)
+        total += mean(known[run.kind]) if run.kind in known else usual / (4 if run.trained else 1)
     return total
 
 

@@ -15,8 +15,11 @@ ALL = "all"
 OF_EVALUATION = ("eval_batch_size", "eval_views", "num_beams", "max_test_users", "test_conditions", "mixed_precision")
 # Of a table's file, of a row, of a scale.
 TABLE_FIELDS = ("title", "of", "against", "axis", "notes", "curve", "optional", "rows")
-ROW_FIELDS = ("name", "flags", "evaluated", "line", "at", "panel")
-SCALE_FIELDS = ("title", "seeds", "minutes", "corpus", "flags", "systems")
+ROW_FIELDS = ("name", "flags", "evaluated", "line", "at", "panel", "program")
+SCALE_FIELDS = ("title", "seeds", "minutes", "corpus", "flags", "systems", "profiles", "classifiers")
+# What does a run: train.py, `experiments.held_out` with its model, `experiments.sentiment` with the profiles of that.
+TRAIN, PROFILES, SENTIMENT = "train", "profiles", "sentiment"
+EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,12 @@ class Row:
     Attributes:
         name: as the paper has it, unique in its table.
         flags: of train.py, beside the scale's.
-        evaluated: flags of an evaluation of the model that was trained so; None: the training's own.
-        line, at: of a figure: the line that the point is of, and where it lies.
+        evaluated: flags of an evaluation of the model that was trained so; None: the training's own. Of a
+            classification its flags.
+        line, at: of a figure: the line that the point is of, and where it lies. Of a classification its line in the
+            table, and the column.
         panel: of a figure with several side by side, what lies along this one.
+        program: what does the row's runs, `TRAIN` or `SENTIMENT`.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Row:
     line: str | None = None
     at: float | str | None = None
     panel: str | None = None
+    program: str = TRAIN
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class Scale:
             `dataset_script.mmprofile_yelp`; None: a corpus is to be named.
         flags: of train.py, of all runs.
         systems: flags by `--system`, e.g. its checkpoints.
+        profiles: flags of `experiments.held_out`.
+        classifiers: flags of `experiments.sentiment` by `--classifier`.
     """
 
     name: str
@@ -87,25 +96,43 @@ class Scale:
     corpus: dict[str, dict[str, Any]] | None
     flags: dict[str, Any]
     systems: dict[str, dict[str, Any]] = field(default_factory=dict)
+    profiles: dict[str, Any] = field(default_factory=dict)
+    classifiers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training, or one evaluation of a model that another run trained.
+    """One training, or what is done with what another run made.
 
     Attributes:
-        flags: of train.py, but for where things lie.
-        trained: the run whose model is evaluated; None: this one trains.
+        flags: of the program, but for where things lie.
+        trained: the run whose model is evaluated, or whose output is taken; None: this one trains.
+        program: `TRAIN`, `PROFILES` or `SENTIMENT`.
     """
 
     flags: dict[str, Any]
     trained: "Run | None" = None
+    program: str = TRAIN
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that tell runs apart by what is computed."""
         told = {"flags": self.flags, "trained": self.trained and self.trained.digest}
+        if self.program != TRAIN:
+            told["program"] = self.program
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def chain(self) -> list["Run"]:
+        """The run and those that it needs, the first of which trains."""
+        return [*(self.trained.chain if self.trained else []), self]
+
+    @property
+    def kind(self) -> str:
+        """Runs of a kind take about equally long: a system's trainings, evaluations, a classifier's runs."""
+        if self.program != TRAIN:
+            return f"{self.program} {self.flags.get('classifier', '')}".strip()
+        return EVALUATION if self.trained else self.flags.get("system", "mmprofile")
 
 
 def table_names() -> list[str]:
@@ -134,6 +161,13 @@ def read_table(name: str) -> Table:
     names = [row.name for row in rows]
     if len(set(names)) < len(names) or given.get("against", names[0]) not in names:
         raise ValueError(f"{path}: rows have different names, and `against` is one of them, got {names}")
+    for row in rows:
+        is_known = row.program == TRAIN or (row.program == SENTIMENT and "classifier" in (row.evaluated or {}))
+        if not is_known or row.program != rows[0].program:
+            raise ValueError(
+                f"{path}: all rows are of {TRAIN}, or of {SENTIMENT} and name a classifier, got {row.program} and"
+                f" {row.evaluated}"
+            )
     return Table(name, rows=rows, **given)
 
 
@@ -154,20 +188,23 @@ def runs_of(row: Row, scale: Scale, seeds: int, dataset: str | None = None) -> l
     trained = [Run(scale.flags | own | row.flags | named | {"seed": seed}) for seed in range(seeds)]
     if row.evaluated is None:
         return trained
+    if row.program == SENTIMENT:  # folds and what is held out are the same for all seeds
+        of = scale.classifiers.get(row.evaluated["classifier"], {}) | row.evaluated
+        profiles = [Run(scale.profiles, run, PROFILES) for run in trained]
+        return [Run(of | {"seed": seed}, run, SENTIMENT) for seed, run in enumerate(profiles)]
     how = {name: scale.flags[name] for name in OF_EVALUATION if name in scale.flags}
     return [Run(how | named | row.evaluated, run) for run in trained]
 
 
 def all_runs(tables: Sequence[Table], scale: Scale, seeds: int, dataset: str | None = None) -> list[Run]:
-    """Of all tables, each once, a training before what is evaluated of it; seed after seed, so that all rows have one
-    seed before the first has two."""
+    """Of all tables, each once, a run before what needs it; seed after seed, so that all rows have one seed before the
+    first has two."""
     found: dict[str, Run] = {}
     of_rows = [runs_of(row, scale, seeds, dataset) for table in tables for row in table.rows]
     for seed in range(seeds):
         for runs in of_rows:
-            for run in (runs[seed].trained, runs[seed]):
-                if run is not None:
-                    found.setdefault(run.digest, run)
+            for run in runs[seed].chain:
+                found.setdefault(run.digest, run)
     return list(found.values())
 
 

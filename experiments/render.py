@@ -10,22 +10,37 @@ from experiments.arguments import render_parser
 if __name__ == "__main__":  # --help is there before what takes seconds to import
     render_parser(__doc__).parse_known_args()
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from experiments.cells import compared_cells, figure_cell
 from experiments.corpus_tables import CORPUS_TABLES
 from experiments.figures import Curve, curve_of, draw_curves, draw_figure
-from experiments.plan import HERE, Row, Run, Scale, Table, chosen_tables, read_scale, runs_of, table_names
-from experiments.results import Kept, is_done, read_kept
-from experiments.significance import AVERAGE, LEVEL, Compared, Scored, compare, score
+from experiments.plan import (
+    HERE,
+    SENTIMENT,
+    Row,
+    Run,
+    Scale,
+    Table,
+    chosen_tables,
+    read_scale,
+    runs_of,
+    table_names,
+)
+from experiments.results import Kept, is_done, read_kept, read_rated
+from experiments.sentiment_table import sentiment_table
+from experiments.significance import AVERAGE, LEVEL, Scored, compare, score
 from files.output_files import replacing
 from mmprofile import ProfileSchema
 from publishing.run_files import MAJORITY_ROW
 from scoring.bootstrap import RESAMPLES, interval
 from scoring.reporting import format_cells, table_order
+
+T = TypeVar("T")
 
 PAGE = "RESULTS.md"
 HEAD = """# The paper's tables and figures
@@ -34,7 +49,7 @@ HEAD = """# The paper's tables and figures
 this page from what is kept of them. Scale: {title}. What runs show is of that data, and no promise for another.
 The numbers of "Exploring Unified Training Framework for Multimodal User Profiling" stand beside, on its own corpus.
 
-Macro-F1 in percent on {users} test users; means over seeds, ± the standard deviation of a seed. Differences have 95 %
+Macro-F1 in percent{users}; means over seeds, ± the standard deviation of a seed. Differences have 95 %
 intervals of a paired bootstrap over users ({resamples:,} resamples, each the mean over seeds) and p corrected by Holm
 over the table's rows; one that is not below {level} is not resolved: these users and seeds do not tell the two apart.
 """
@@ -65,6 +80,11 @@ def render(scale: Scale, folder: Path, figures: Path | None = None) -> str:
     paper = yaml.safe_load((HERE / "paper.yaml").read_text(encoding="utf-8"))
     schema, parts, users = ProfileSchema(), [], 0
     for table in chosen_tables(table_names()):
+        if table.rows[0].program == SENTIMENT:
+            rated = {row.name: kept_runs(row, scale, folder, read_rated) for row in table.rows}
+            if any(rated.values()):
+                parts.append(f"## {table.of}: {table.title}\n\n{sentiment_table(table, rated, paper[table.name])}")
+            continue
         found = {row.name: kept_runs(row, scale, folder) for row in table.rows}
         there = {name: runs for name, runs in found.items() if runs}
         if not there or (table.optional and len(there) < len(found)):  # it shares runs with others
@@ -77,7 +97,13 @@ def render(scale: Scale, folder: Path, figures: Path | None = None) -> str:
     if not parts:
         raise ValueError(f"nothing is run at scale {scale.name}: {folder} holds no results")
     title = scale.title
-    head = HEAD.format(scale=scale.name, title=title, users=f"{users:,}", resamples=RESAMPLES, level=LEVEL)
+    head = HEAD.format(
+        scale=scale.name,
+        title=title,
+        users=f" on {users:,} test users" if users else "",
+        resamples=RESAMPLES,
+        level=LEVEL,
+    )
     return "\n".join([head, *parts])
 
 
@@ -87,11 +113,11 @@ def _published(paper: Mapping[str, Any]) -> str:
     return f"\nThe published version (COLING 2025) has in its Table 1: {', '.join(others)}.\n"
 
 
-def kept_runs(row: Row, scale: Scale, folder: Path) -> list[Kept]:
+def kept_runs(row: Row, scale: Scale, folder: Path, read: Callable[[Path, Run], T] = read_kept) -> list[T]:
     """Of a row the runs that are done, seeds from 0 on, however many; those of a corpus of the scale's own."""
-    found: list[Kept] = []
+    found: list[T] = []
     while is_done(folder, run := _seed(row, scale, len(found))):
-        found.append(read_kept(folder, run))
+        found.append(read(folder, run))
     return found
 
 
@@ -146,20 +172,15 @@ def _rows(
     head = ["", "Seeds", *columns.values(), *beside] + [f"More than {against}", "p"] * bool(against)
     cells = [head]
     for name, row in scored.items():
-        line = [name, str(len(row.f1)), *(_figure(row, key) for key in columns)]
+        line = [name, str(len(row.f1)), *(figure_cell(row, key) for key in columns)]
         line += [_of_paper(paper, table.name, name)] * len(beside)
         if against:
-            line += _compared(compared.get(name))
+            line += compared_cells(compared.get(name))
         cells.append(line)
     majority = next(iter(runs.values()))[0].told["test_f1"][MAJORITY_ROW]
     line = ["Majority class", "", *(f"{majority[key]:.1f}" for key in columns)]
     cells.append(line + [""] * (len(head) - len(line)))
     return format_cells(cells)
-
-
-def _figure(row: Scored, key: str) -> str:
-    deviation = row.deviation(key)
-    return f"{row.mean(key):.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
 
 
 def _of_paper(paper: Mapping[str, Any], table: str, row: str) -> str:
@@ -169,21 +190,13 @@ def _of_paper(paper: Mapping[str, Any], table: str, row: str) -> str:
     return "" if number is None else f"{number:.2f}" + ("" if other is None else f" (published {other:.2f})")
 
 
-def _compared(found: Compared | None) -> list[str]:
-    if found is None:
-        return ["", ""]
-    low, high = found.interval
-    p = f"{found.p:.4f}" if found.p >= 0.0001 else "< 0.0001"
-    return [f"{found.difference:+.1f} ({low:+.1f} to {high:+.1f})", p if found.resolved else f"{p}, not resolved"]
-
-
 def _points(table: Table, scored: Mapping[str, Scored]) -> str:
     cells = [["Line", "At", "Seeds", "Average", "95 % interval over users"]]
     for row in table.rows:
         if found := scored.get(row.name):
             low, high = interval(found.resampled)
             ends = f"{low:.1f}–{high:.1f}"
-            cells.append([str(row.line), str(row.at), str(len(found.f1)), _figure(found, AVERAGE), ends])
+            cells.append([str(row.line), str(row.at), str(len(found.f1)), figure_cell(found, AVERAGE), ends])
     return format_cells(cells)
 
 

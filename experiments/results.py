@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from experiments.plan import Run
+from experiments.plan import TRAIN, Run
 from files.output_files import read_json, replacing, write_json
 from mmprofile import Profile
 from publishing.run_files import ALL_RESULTS, METRICS, PREDICTIONS, RECIPE_ROW
 
 EPOCH = ("epoch", "step", "seconds", "cpu_seconds")
-KEPT = ("test_f1", "test_corpus", "train_corpus", "train_seconds", "best_epoch")
+KEPT = ("test_f1", "test_corpus", "train_corpus", "train_seconds", "best_epoch", "accuracy", "macro_f1", "majority")
 
 
 @dataclass
@@ -42,6 +42,23 @@ class Kept:
         return RECIPE_ROW if RECIPE_ROW in self.profiles else next(iter(self.profiles))
 
 
+@dataclass
+class Rated:
+    """A classification's results.
+
+    Attributes:
+        told: as of `Kept`; `accuracy`, `macro_f1` and those of the `majority` class in percent.
+        users: id of the user, of each review.
+        truths: its rating, 1 to 5.
+        predicted: likewise.
+    """
+
+    told: dict[str, Any]
+    users: list[str]
+    truths: list[int]
+    predicted: list[int]
+
+
 def _paths(folder: Path, run: Run) -> tuple[Path, Path]:
     return folder / f"{run.digest}.json", folder / f"{run.digest}.parquet"
 
@@ -56,11 +73,13 @@ def keep(folder: Path, run: Run, output: Path, beside: Mapping[str, Any]) -> Non
 
     Args:
         folder: of the scale's results.
-        output: what train.py wrote.
+        output: what the run's program wrote.
         beside: what else is told.
     """
     results = read_json(output / ALL_RESULTS)
     told: dict[str, Any] = {"flags": run.flags, "trained": run.trained and run.trained.digest, **beside}
+    if run.program != TRAIN:
+        told["program"] = run.program
     told |= {"epochs": _epochs(output)} | {name: results[name] for name in KEPT if name in results}
     summary, predictions = _paths(folder, run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,20 +97,30 @@ def _epochs(output: Path) -> list[dict[str, Any]]:
 
 def read_kept(folder: Path, run: Run) -> Kept:
     """Raises a `ValueError` if a run is not done, or its files do not fit each other."""
+    told, table = _read(folder, run)
+    users, truths = (table.pop(name) for name in ("user_id", "truth"))
+    profiles = {name: [json.loads(text) for text in texts] for name, texts in table.items()}
+    return Kept(told, users, [json.loads(text) for text in truths], profiles)
+
+
+def read_rated(folder: Path, run: Run) -> Rated:
+    """Of a classification, as `read_kept`."""
+    told, table = _read(folder, run)
+    return Rated(told, table["user_id"], table["rating"], table["predicted"])
+
+
+def _read(folder: Path, run: Run) -> tuple[dict[str, Any], dict[str, list]]:
     summary, predictions = _paths(folder, run)
     if not summary.is_file():
         raise ValueError(f"run {run.digest} is not done: {run.flags}")
-    table = pq.read_table(predictions).to_pydict()
-    users, truths = (table.pop(name) for name in ("user_id", "truth"))
-    profiles = {name: [json.loads(text) for text in texts] for name, texts in table.items()}
-    return Kept(read_json(summary), users, [json.loads(text) for text in truths], profiles)
+    return read_json(summary), pq.read_table(predictions).to_pydict()
 
 
 def known_seconds(folder: Path) -> dict[str, list[float]]:
-    """How long runs took, by system."""
+    """How long runs took, by kind."""
     found: dict[str, list[float]] = {}
     for path in sorted(folder.glob("[!.]*.json")):  # what begins with a point is being written by another run
         told = read_json(path)
-        key = "evaluation" if told["trained"] else told["flags"].get("system", "mmprofile")
-        found.setdefault(key, []).append(told["seconds"])
+        run = Run(told["flags"], Run({}) if told["trained"] else None, told.get("program", TRAIN))
+        found.setdefault(run.kind, []).append(told["seconds"])
     return found

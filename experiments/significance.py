@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.results import Kept
+from experiments.results import Kept, Rated
 from mmprofile import ProfileSchema
-from scoring.bootstrap import RESAMPLES, interval, resample_f1
+from scoring.bootstrap import RESAMPLES, interval, resample_f1, resample_sums
 from scoring.evaluation import profile_f1
 
 LEVEL = 0.05
 AVERAGE = "average"
+ACCURACY, MACRO_F1 = "accuracy", "macro_f1"  # of a classification
 
 
 @dataclass
@@ -20,8 +21,8 @@ class Scored:
     """A row's scores.
 
     Attributes:
-        f1: of each seed, attribute key and "average" -> percent.
-        resampled: (resamples,) of the average, the mean over seeds.
+        f1: of each seed, attribute key and "average" -> percent; of a classification `ACCURACY` and `MACRO_F1`.
+        resampled: (resamples,) of the average, or the accuracy, the mean over seeds.
     """
 
     f1: list[dict[str, float]]
@@ -40,7 +41,7 @@ class Compared:
     """What a row has more than another.
 
     Attributes:
-        difference: of the averages, in points.
+        difference: of the averages, or accuracies, in points.
         interval: 95 %, over users.
         p: two-sided, corrected for how many are compared; 0 is none of the resamples.
     """
@@ -69,16 +70,41 @@ def score(runs: Sequence[Kept], schema: ProfileSchema, resamples: int = RESAMPLE
     return Scored(f1, np.mean(drawn, axis=0))
 
 
+def score_ratings(runs: Sequence[Rated], resamples: int = RESAMPLES) -> Scored:
+    """A row's classifications, a seed each; a resample takes all reviews of a user, as often as the user is drawn.
+
+    Raises:
+        ValueError: if the seeds were tested on other reviews.
+    """
+    first = runs[0]
+    if any((one.users, one.truths) != (first.users, first.truths) for one in runs):
+        raise ValueError("runs of a row were tested on different reviews")
+    known = list(dict.fromkeys(first.users))
+    at = {user: place for place, user in enumerate(known)}
+    places = [at[user] for user in first.users]
+    right = [np.equal(one.predicted, one.truths) for one in runs] + [np.ones(len(places))]
+    values = np.stack([np.bincount(places, weights, len(known)) for weights in right], axis=1)
+    *sums, reviews = resample_sums(values, resamples).T
+    told = [{key: one.told[key] for key in (ACCURACY, MACRO_F1)} for one in runs]
+    return Scored(told, 100 * np.mean(sums, axis=0) / reviews)
+
+
 def compare(rows: Mapping[str, Scored], against: str) -> dict[str, Compared]:
     """Of each other row what it has more than one of them; the resamples of all are of the same users."""
-    base = rows[against]
+    return compare_pairs({name: (row, rows[against]) for name, row in rows.items() if name != against})
+
+
+def compare_pairs(pairs: Mapping[str, tuple[Scored, Scored]], key: str = AVERAGE) -> dict[str, Compared]:
+    """Of each pair what the first row has more than the second; the resamples of all are of the same users.
+
+    Args:
+        key: of the score that was resampled.
+    """
     found, plain = {}, {}
-    for name, row in rows.items():
-        if name == against:
-            continue
+    for name, (row, base) in pairs.items():
         differences = row.resampled - base.resampled
         plain[name] = min(1.0, 2 * min(float((differences <= 0).mean()), float((differences >= 0).mean())))
-        found[name] = Compared(row.mean(AVERAGE) - base.mean(AVERAGE), interval(differences), 1.0)
+        found[name] = Compared(row.mean(key) - base.mean(key), interval(differences), 1.0)
     for name, p in holm(plain).items():
         found[name].p = p
     return found

@@ -96,9 +96,17 @@ def mean_intervals(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
     Args:
         values: (users, columns); of a paired difference the differences.
     """
-    drawn = _draws(len(values), resamples, seed)
-    means = np.vstack([counts @ values for counts in drawn]) / len(values)
+    means = resample_sums(values, resamples, seed) / len(values)
     return [interval(column) for column in means.T]
+
+
+def resample_sums(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """(resamples, columns), each column's sum over the users drawn; with as many users the same seed draws the same.
+
+    Args:
+        values: (users, columns).
+    """
+    return np.vstack([counts @ values for counts in _draws(len(values), resamples, seed)])
 
 
 def interval(resampled: np.ndarray) -> list[float]:

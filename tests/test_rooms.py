@@ -35,7 +35,9 @@ ARROWS = {
     "score": ["cli", "files", "mmprofile", "prediction", "scoring"],
     "app": ["cli", "files", "handler", "prediction", "web"],
     "upload": ["app", "baselines", "cli", "files", "publishing"],
-    "experiments": ["files", "mmprofile", "publishing", "scoring", "train"],
+    "experiments": [
+        *("cli", "corpora", "files", "mmprofile", "predict", "prediction", "publishing", "scoring", "train")
+    ],
     "benchmarks": [
         *("baselines", "dataset_script", "files", "mmprofile", "predict", "prediction", "publishing", "scoring"),
         *("systems", "train", "training"),

@@ -1,4 +1,4 @@
-"""Results of runs as train.py would leave them, of profiles drawn at random."""
+"""Results of runs as their programs would leave them, of profiles and ratings drawn at random."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from experiments.plan import Run
 from experiments.results import keep
+from experiments.sentiment import scores
 from mmprofile import Profile, ProfileSchema
 from scoring.evaluation import profile_f1
 
@@ -52,3 +53,21 @@ def keep_run(folder: Path, output: Path, run: Run, wrong: float) -> None:
     table = pa.table({"user_id": [f"u{n}" for n in range(USERS)], **texts})
     pq.write_table(table, output / "test_predictions.parquet")
     keep(folder, run, output, {"seconds": 2.0})
+
+
+def write_ratings(output: Path, wrong: float, seed: int = 0) -> None:
+    """What a classification leaves of three reviews of each user, of which so large a share is wrong."""
+    output.mkdir(parents=True, exist_ok=True)
+    truths = np.random.default_rng(0).integers(1, 6, 3 * USERS)
+    generator = np.random.default_rng(seed + 1)
+    predicted = np.where(generator.random(len(truths)) < wrong, 1 + truths % 5, truths)
+    table = pa.table({"user_id": [f"u{n // 3}" for n in range(len(truths))], "rating": truths, "predicted": predicted})
+    pq.write_table(table, output / "test_predictions.parquet")
+    results = scores(truths, predicted) | {"majority": {"accuracy": 25.0, "macro_f1": 8.0}}
+    (output / "all_results.json").write_text(json.dumps(results))
+
+
+def keep_ratings(folder: Path, output: Path, run: Run, wrong: float) -> None:
+    """As if it had been run."""
+    write_ratings(output, wrong, run.flags.get("seed", 0))
+    keep(folder, run, output, {"seconds": 3.0})

@@ -1,8 +1,10 @@
 """Runs that are done once, side by side, and go on where they stopped."""
 
 import json
+import shutil
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -19,13 +21,16 @@ from experiments.execution import (
     training_processes,
     words,
 )
-from experiments.plan import Run, read_scale
+from experiments.plan import PROFILES, SENTIMENT, TRAIN, Run, read_scale
 from experiments.results import is_done, known_seconds, read_kept
-from tests.experiments.kept_runs import keep_run, profiles
+from tests.experiments.kept_runs import keep_ratings, keep_run, profiles, write_ratings
 
 TRAINED = [Run({"seed": seed}) for seed in range(3)]
 EVALUATED = [Run({"num_reviews": number}, TRAINED[0]) for number in (1, 2)]
 RUNS = [*TRAINED, *EVALUATED]
+HELD_OUT = Run({"held_out": 2}, TRAINED[0], PROFILES)
+CLASSIFIED = [Run({"classifier": name, "seed": 0}, HELD_OUT, SENTIMENT) for name in ("bert", "t5")]
+CHAINS = [TRAINED[0], HELD_OUT, *CLASSIFIED]
 
 
 @pytest.fixture
@@ -102,12 +107,49 @@ def test_a_run_is_told_by_what_it_has_of_its_own():
     assert describe(Run({"num_beams": 5}, trained)) == f"{describe(trained)}, evaluated again"
 
 
+def test_a_program_gets_where_what_it_needs_lies(place):
+    assert arguments_of(HELD_OUT, place) == [
+        *("--dataset", "corpus", "--model", str(place.folder(TRAINED[0])), "--output", str(place.folder(HELD_OUT))),
+        *("--held_out", "2"),
+    ]
+    assert arguments_of(CLASSIFIED[0], place) == [
+        *("--profiles", str(place.folder(HELD_OUT)), "--output", str(place.folder(CLASSIFIED[0]))),
+        *("--classifier", "bert", "--seed", "0"),
+    ]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_each_link_of_chains_is_done_once_and_behind_what_it_needs(place, monkeypatch, jobs):
+    begun, ready = [], []
+
+    @contextmanager
+    def processes(jobs):
+        def trainer(program, arguments, log):
+            run = next(run for run in CHAINS if arguments_of(run, place) == arguments)
+            ready.append(all((place.folder(one) / "all_results.json").is_file() for one in run.chain[:-1]))
+            begun.append((run.digest, program))
+            write_ratings(place.folder(run), 0.5)
+
+        yield trainer
+
+    monkeypatch.setattr(execution, "training_processes", processes)
+    do_all(CHAINS, place, jobs, lambda line: None, 1)
+    assert sorted(begun) == sorted((run.digest, run.program) for run in CHAINS)
+    assert [is_done(place.results, run) for run in CHAINS] == [True] * 4
+    shutil.rmtree(place.output)  # models are gone, results are kept
+    (place.results / f"{CLASSIFIED[1].digest}.json").unlink()
+    begun.clear()
+    do_all(CHAINS, place, jobs, lambda line: None, 1)
+    assert begun == [(run.digest, run.program) for run in CLASSIFIED[1].chain]
+    assert ready == [True] * (4 + 3)
+
+
 def test_a_run_that_fails_leaves_a_log_and_no_result(place):
     run = Run({"seed": 0, "num_epochs": 0})
     with training_processes(1) as trainer:
         with pytest.raises(RunFailed, match=r"num_epochs .* got 0; see .*\.log"):
             execution.do(run, place, trainer)
-        again = trainer(["--output_dir", "x"], place.log(TRAINED[1]))  # by the same process
+        again = trainer(TRAIN, ["--output_dir", "x"], place.log(TRAINED[1]))  # by the same process
     assert "num_epochs" in place.log(run).read_text()
     assert again and again in place.log(TRAINED[1]).read_text()
     assert not is_done(place.results, run)
@@ -118,7 +160,7 @@ def test_an_evaluation_whose_model_is_gone_trains_it_again_and_keeps_the_first_r
     before = read_kept(place.results, TRAINED[0]).told
     ran = []
 
-    def trainer(arguments, log):
+    def trainer(program, arguments, log):
         run = EVALUATED[0] if "--model" in arguments else TRAINED[0]
         ran.append(run)
         keep_run(place.output / "other", place.folder(run), run, 0.9)
@@ -138,6 +180,13 @@ def test_the_time_left_is_by_what_runs_of_the_system_took(place):
     other = Run({"system": "bart", "seed": 0})
     assert seconds_left([TRAINED[1], EVALUATED[1], other], place.results, 2) == 100 + 10 + 100
     assert time_left_told(3600 * 30 + 60 * 5) == "1 day, 6:05"
+
+
+def test_times_of_programs_are_known_by_kind(place):
+    keep_run(place.results, place.folder(TRAINED[0]), TRAINED[0], 0.2)
+    keep_ratings(place.results, place.folder(CLASSIFIED[0]), CLASSIFIED[0], 0.5)
+    assert known_seconds(place.results) == {"mmprofile": [2.0], "sentiment bert": [3.0]}
+    assert seconds_left([CLASSIFIED[0], HELD_OUT, TRAINED[1]], place.results, 2) == 3 + 2 / 4 + 2
 
 
 def test_a_corpus_made_by_other_flags_is_not_taken(tmp_path):
