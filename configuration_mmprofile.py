@@ -18,10 +18,12 @@ PARADIGMS = ("multimodal", "unimodal", "combined")
 # How what a model makes of a user's views becomes one: the mean of their log-probabilities of a profile, the mean of
 # their probabilities, or a decoder that attends to the states of all (fusion-in-decoder, Izacard and Grave, 2021).
 COMBINATIONS = ("product", "mixture", "states")
+LINEAR_WEIGHTS = ("float", "int8")
 SWITCHES = {
     "vision_feature": VISION_FEATURES,
     "paradigm": PARADIGMS,
     "combination": COMBINATIONS,
+    "linear_weights": LINEAR_WEIGHTS,
 }
 
 # One profile: attribute key -> its value, a list of values where the attribute takes several, None where unknown.
@@ -458,6 +460,9 @@ class MMProfileConfig(PreTrainedConfig):
 
             Of a combination that has none, probabilities are the model's own, and "weighted" and `min_precision` are
             refused. They are of one schema: where it is replaced by another, they become None.
+        linear_weights: "float", or "int8", see `int8_mmprofile`: of a checkpoint that was quantized, for inference.
+        float_linears: of such a one, names of linear layers that were not.
+
     Raises:
         ValueError: if a switch has another value, an objective is unknown, the schema is not valid, or a number,
             temperature, precision, threshold or number of views is out of range or of no attribute.
@@ -480,6 +485,8 @@ class MMProfileConfig(PreTrainedConfig):
     view_reviews: int = 3
     combination: str = "product"
     calibrations: dict[str, dict[str, dict]] | None = None
+    linear_weights: str = "float"
+    float_linears: list[str] | None = None
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = None

@@ -34,6 +34,7 @@ from transformers.utils.hub import cached_file
 from .configuration_mmprofile import MMProfileConfig
 from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion, MMProfileOutput, join_views
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
+from .int8_mmprofile import fastest_weights, quantize_linears
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 from .texts_mmprofile import shown
 from .user_deletions_mmprofile import EncodedHistory
@@ -47,6 +48,7 @@ TEXT_MODELS = ("t5", "mt5", "umt5")  # the search for profiles calls their decod
 AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText")
 # What `forward` hands on to T5, of what transformers' own programs give any model.
 HANDED_ON = {*TransformersKwargs.__annotations__, "cache_position", "return_dict"}
+QUANTIZATIONS = ("int8", "bfloat16", "fastest")
 COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, beside weights and imported code
 
 
@@ -162,7 +164,49 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         # Others fit their positions to the photo unasked, as DINOv2 does.
         self._fixed_size = "interpolate_pos_encoding" in signature(self.vision_model.forward).parameters
         self.fusion = self.fusion_class(config)(config.text_config)
+        if config.linear_weights == "int8":
+            quantize_linears(self, config.float_linears or ())
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization: str | None = None, **kwargs):
+        """As of transformers, and for inference on a CPU quantized.
+
+        Args:
+            quantization: see `quantize`; None: as the checkpoint is.
+
+        Raises:
+            ValueError: if there is no such quantization.
+        """
+        if quantization not in (None, *QUANTIZATIONS):
+            raise ValueError(f"quantization is one of {list(QUANTIZATIONS)} or None, got {quantization!r}")
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if quantization:
+            model: Any = loaded[0] if isinstance(loaded, tuple) else loaded
+            model.quantize(quantization)
+        return loaded
+
+    def quantize(self, weights: str = "int8"):
+        """This model for inference on a CPU, which cannot be trained any more; it is saved, and loaded, as it is.
+
+        Args:
+            weights: "int8", the linear layers' with 8 bits; "bfloat16"; or "fastest", what this CPU computes
+                fastest with, see `fastest_weights`.
+
+        Raises:
+            ValueError: if there is no such quantization, or the model is quantized.
+        """
+        if weights not in QUANTIZATIONS:
+            raise ValueError(f"quantization is one of {list(QUANTIZATIONS)}, got {weights!r}")
+        if self.config.linear_weights != "float":
+            raise ValueError(f"the model is quantized: its linear_weights are {self.config.linear_weights}")
+        chosen = fastest_weights() if weights == "fastest" else weights
+        if chosen == "int8":
+            self.config.float_linears = quantize_linears(self.float())
+            self.config.linear_weights = chosen
+        elif chosen == "bfloat16":
+            self.to(torch.bfloat16)
+        return self.eval()
 
     @staticmethod
     def fusion_class(config: MMProfileConfig) -> type[Fusion]:

@@ -360,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         )
         if accelerator.is_main_process:
             check_input(users, sees, arguments)
-        model = load_model(arguments.model, revision, arguments.trust_remote_code, getattr(torch, arguments.dtype))
+        model = load_model(arguments.model, revision, arguments.trust_remote_code, arguments.dtype)
     asked = arguments.search | arguments.told
     check_bounds(model, asked if views == 1 else asked | {"views": arguments.views})
     if arguments.keep_encodings and not hasattr(model, "encode"):

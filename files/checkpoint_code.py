@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor, PreTr
 
 from baselines.table import DEFAULT_SYSTEM, find_system
 from files.checkpoint_files import checkpoint_folder
-from mmprofile import MMProfileConfig, MMProfileProcessor
+from mmprofile import MMProfileConfig, MMProfileProcessor, fastest_weights, quantize_linears
 
 ROOT = Path(__file__).parent.parent
 TYPE = MMProfileConfig.model_type
@@ -53,11 +53,14 @@ def load_model(name: str, revision: str | None, trusted: bool = False, dtype: to
     """The model of a checkpoint, as of `load_processor`.
 
     Args:
-        dtype: of the weights; "auto": as they were saved.
+        dtype: of the weights; "auto": as they were saved; "int8": 8 bits of the linear layers', and 32 of the others;
+            "fastest": of int8, bfloat16 and float32 what this CPU computes fastest with.
 
     Raises:
         ValueError: if its weights or its code are not there or not whole, or not those of this package's model.
     """
+    if dtype in ("int8", "fastest"):
+        return _quantized(load_model(name, revision, trusted), dtype)
     try:
         system = find_system(saved_system(name, revision))
         if trusted and system.name == DEFAULT_SYSTEM:
@@ -72,6 +75,15 @@ def load_model(name: str, revision: str | None, trusted: bool = False, dtype: to
         return model
     except (OSError, SafetensorError) as error:
         raise ValueError(f"the model {name!r} cannot be loaded: {error}") from error
+
+
+def _quantized(model, weights: str):
+    weights = fastest_weights() if weights == "fastest" else weights
+    if weights == "bfloat16":
+        return model.to(torch.bfloat16)
+    if weights == "int8" and getattr(model.config, "linear_weights", "float") != weights:
+        model.quantize() if hasattr(model, "quantize") else quantize_linears(model)
+    return model
 
 
 def saved_system(name: str, revision: str | None) -> str:

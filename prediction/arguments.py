@@ -11,7 +11,7 @@ from files.unreadable_photos import ON_BAD_PHOTO
 DECISIONS = ("joint", "marginal", "weighted")  # as of `mmprofile.DECISIONS`, which takes seconds to import
 COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`
 GONE = ("keep", "remove")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "int8", "fastest")
 # What a run with a model does, and --forget does not.
 WORK = ("overwrite_output", "update", "keep_encodings", "show", "evaluate", "flat", "vectors", "calibrate")
 
@@ -99,7 +99,11 @@ class PredictionArguments:
     batches_at_once: int | None = flag(None, "batches a process computes side by side; default: 2 on a GPU, else 1")
     shard_users: int = flag(512, "users a file of the output; what a kill loses at most of each process' work")
     num_workers: int | None = flag(None, "processes that read photos, for each process; default: cores but one")
-    dtype: str = flag("float32", "of the weights: float32, bfloat16 or float16")
+    dtype: str = flag(
+        "float32",
+        "of the weights: float32, bfloat16 or float16; on a CPU int8, of the linear layers' alone, or fastest, that of"
+        " int8, bfloat16 and float32 it has instructions for",
+    )
 
     def __post_init__(self):
         check_choice(self, "gone", GONE)

@@ -88,6 +88,8 @@ def _load_or_make(arguments: JointTrainingArguments, schema: ProfileSchema, trai
         processor, config = load_processor(arguments.model, revision, arguments.trust_remote_code)
         if (made := system_of(config)) != arguments.system:
             raise ValueError(f"{arguments.model!r} is a checkpoint of the system {made!r}, got {arguments.system!r}")
+        if getattr(config, "linear_weights", "float") != "float":
+            raise ValueError(f"{arguments.model!r} is quantized, for inference; train what it was made of")
         model = load_model(arguments.model, revision, arguments.trust_remote_code)
         if processor.profile_schema != schema:
             raise ValueError(
