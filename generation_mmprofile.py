@@ -41,6 +41,7 @@ EXPAND_ON_CPU_IN_VIEWS = 8  # a token costs as many times as much as a user has 
 WIDER_WITH_A_PROFILE = 4  # on a GPU: what a call then expands is needed for the proof rather than a guess
 # The default bound on a search's tokens, as so many profiles have. It is far: of 250 users of a trained model none
 # needs more than 18 for the proof, or 43 for half of the probability mass, and who needs few is not slowed by it.
+CACHED_WIDTH = 8192  # on a CPU: rows that search together, times the width of the feed-forward layers
 PROFILES_PER_SEARCH = 64
 
 
@@ -209,24 +210,25 @@ class ProfileGenerationMixin:
         begins anew: it happens seldom."""
         table = branch_table(trie, self.text_model.config.decoder_start_token_id)
         predictions: list[ProfilePrediction | None] = [None] * views.users
-        left, failure = np.arange(views.users), None
-        while len(left):
-            rows = slice(None) if len(left) == views.users else torch.from_numpy(views.rows_of(left))
-            some, of_rows = views.of(left), None if mask is None else mask[rows]
-            decoder = TreeDecoder(self.text_model, state[rows], of_rows, trie.longest, some)
-            search = ProfileSearch(table, limits, some)
-            try:
-                while call := search.select():
-                    search.update(call, *decoder(search.prefixes, search.branches, call))
-            except NotFiniteError as error:
-                left, failure = np.delete(left, error.users), error
-                continue
-            for user, prediction in zip(left, search.predictions(), strict=True):
-                predictions[user] = prediction
-            for user, weights in zip(left, view_weights(search) if weighed else [], strict=weighed):
-                found: Any = predictions[user]
-                found.view_weights = weights
-            break
+        failure = None
+        for left in views.parts(_rows_at_once(self.text_model)):
+            while len(left):
+                rows = slice(None) if len(left) == views.users else torch.from_numpy(views.rows_of(left))
+                some, of_rows = views.of(left), None if mask is None else mask[rows]
+                decoder = TreeDecoder(self.text_model, state[rows], of_rows, trie.longest, some)
+                search = ProfileSearch(table, limits, some)
+                try:
+                    while call := search.select():
+                        search.update(call, *decoder(search.prefixes, search.branches, call))
+                except NotFiniteError as error:
+                    left, failure = np.delete(left, error.users), error
+                    continue
+                for user, prediction in zip(left, search.predictions(), strict=True):
+                    predictions[user] = prediction
+                for user, weights in zip(left, view_weights(search) if weighed else [], strict=weighed):
+                    found: Any = predictions[user]
+                    found.view_weights = weights
+                break
         failed = [user for user, prediction in enumerate(predictions) if prediction is None]
         return predictions, None if failure is None else NotFiniteError(failed, failure.dtype)
 
@@ -415,6 +417,12 @@ def _expansions(device: torch.device, asked: int | None, in_views: bool = False)
     default, wider = (on_cpu, 1) if device.type == "cpu" else (EXPAND_ON_GPU, WIDER_WITH_A_PROFILE)
     number = default if asked is None else asked
     return number, wider * number
+
+
+def _rows_at_once(text_model) -> int | None:
+    """Of users whose search shares decoder calls: on a CPU as many as have their states in its cache."""
+    on_cpu = text_model.device.type == "cpu"
+    return max(1, CACHED_WIDTH // text_model.config.d_ff) if on_cpu else None
 
 
 def _tell_photo_weights(

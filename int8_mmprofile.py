@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 import torch
 from torch import nn
+from transformers.activations import NewGELUActivation
 
 LARGEST = 127  # of 8 bits with a sign; -128 is not used
 ROWS = 256  # at once: what stands between the steps stays in the processor's cache
@@ -108,18 +109,20 @@ def _quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def quantize_linears(model: nn.Module, kept: Collection[str] = ()) -> list[str]:
     """Puts an `Int8Linear` in the place of each linear layer, but of those named and those, as T5's head may be, that
-    have an embedding's weights; returns the names of these."""
+    have an embedding's weights; returns the names of these. And PyTorch's GELU, of one step, in the place of
+    transformers' of eight, which is the same function."""
     modules = dict(model.named_modules())
     embeddings = {id(module.weight) for module in modules.values() if isinstance(module, nn.Embedding)}
     left = []
     for name, module in modules.items():
-        if type(module) is not nn.Linear:
-            continue
-        if name in kept or id(module.weight) in embeddings:
-            left.append(name)
-            continue
         parent, _, own = name.rpartition(".")
-        setattr(modules[parent], own, Int8Linear.of(module))
+        if isinstance(module, NewGELUActivation):
+            setattr(modules[parent], own, nn.GELU(approximate="tanh"))
+        elif type(module) is nn.Linear:
+            if name in kept or id(module.weight) in embeddings:
+                left.append(name)
+            else:
+                setattr(modules[parent], own, Int8Linear.of(module))
     return left
 
 

@@ -140,6 +140,19 @@ def _check_views(views: torch.Tensor, rows: int) -> None:
         raise ValueError(f"views are each user's number of rows, {rows} together, got {shown(views.tolist())}")
 
 
+def _lay_out_biases(text_model: Any) -> None:
+    """Has the first layer of T5's encoder hand on the biases of distances in the order in which attention reads them,
+    else each layer copies them: at base size and 600 tokens 17 MB."""
+
+    def contiguous(module, arguments, outputs):
+        states, bias, *others = outputs
+        return (states, bias.contiguous(), *others)
+
+    attention = text_model.encoder.block[0].layer[0].SelfAttention
+    if text_model.config.model_type != "umt5":  # each of whose layers has its own
+        attention.register_forward_hook(contiguous)
+
+
 def _refuse_unknown(arguments: Collection[str]) -> None:
     """A misspelt name would else be taken, and change nothing."""
     if unknown := sorted(set(arguments) - HANDED_ON):
@@ -158,6 +171,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
     def __init__(self, config: MMProfileConfig):
         super().__init__(config)
         self.text_model = _text_class(config.text_config)(config.text_config)
+        _lay_out_biases(self.text_model)
         vision_class, options = _vision_class(config.vision_config)
         self.vision_model = vision_class(config.vision_config, **options)
         self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.text_config.d_model, bias=False)
@@ -238,6 +252,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         model = model.to(text_model.dtype)
         model.fusion.soften()
         model.text_model, model.vision_model = text_model, vision_model.to(text_model.dtype)
+        _lay_out_biases(text_model)
         black = torch.zeros(1, 3, *_sides(vision_config.image_size), dtype=model.dtype)
         try:
             with torch.no_grad():

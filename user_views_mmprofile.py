@@ -5,7 +5,7 @@ Shapes, throughout:
     views  of the user who has most; who has fewer is padded
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -47,6 +47,17 @@ class UserViews:
         """Numbers of these users' rows, user after user."""
         owner = np.arange(self.users).repeat(self.counts)
         return np.isin(owner, users).nonzero()[0]
+
+    def parts(self, rows: int | None) -> Iterator[np.ndarray]:
+        """All users, so many at a time that they have at most so many rows, or one who has more; None: at once."""
+        at, first = 0, 0
+        for user, count in enumerate(self.counts.tolist()):
+            if rows is not None and user > first and at + count > rows:
+                yield np.arange(first, user)
+                at, first = 0, user
+            at += count
+        if self.users:
+            yield np.arange(first, self.users)
 
     def combined(self, user: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """(prefixes,), of log-probabilities (prefixes, views); `user` (prefixes,) says whose they are."""

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
+from transformers.activations import NewGELUActivation
 
 from files.checkpoint_code import load_model
 from mmprofile import fastest_weights
-from mmprofile.int8_mmprofile import Int8Linear
+from mmprofile.int8_mmprofile import Int8Linear, quantize_linears
 from tests.tiny_folder import save_tiny_folder
 
 
@@ -61,6 +62,14 @@ def test_layers_of_the_same_input_share_its_integers_until_it_changes():
         first = one(inside).clone()
         inside *= -2
         assert torch.allclose(one(inside) - one.bias, -2 * (first - one.bias), atol=1e-4)
+
+
+def test_one_gelu_is_the_other():
+    made = nn.ModuleDict({"act": NewGELUActivation()})
+    before = made.act
+    assert quantize_linears(made) == [] and isinstance(made.act, nn.GELU)
+    states = torch.linspace(-8, 8, 1001)
+    assert torch.allclose(made.act(states), before(states), atol=1e-6)
 
 
 def test_other_types_and_devices_than_a_cpus_have_the_same_layer():
