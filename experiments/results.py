@@ -1,12 +1,14 @@
 """What is kept of a run: its scores, and every test user's profile, so that anything else can be computed without a
 model."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.plan import TRAIN, Run
@@ -14,6 +16,7 @@ from files.output_files import read_json, replacing, write_json
 from mmprofile import Profile
 from publishing.run_files import ALL_RESULTS, METRICS, PREDICTIONS, RECIPE_ROW
 
+OF_USERS = ("user_id", "truth", "rating")  # columns that runs of a corpus share
 EPOCH = ("epoch", "step", "seconds", "cpu_seconds")
 KEPT = ("test_f1", "test_corpus", "train_corpus", "train_seconds", "best_epoch", "accuracy", "macro_f1", "majority")
 
@@ -83,9 +86,25 @@ def keep(folder: Path, run: Run, output: Path, beside: Mapping[str, Any]) -> Non
     told |= {"epochs": _epochs(output)} | {name: results[name] for name in KEPT if name in results}
     summary, predictions = _paths(folder, run)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(predictions) as temporary:
-        temporary.write_bytes((output / PREDICTIONS).read_bytes())
+    table = pq.read_table(output / PREDICTIONS)
+    shared = [name for name in OF_USERS if name in table.column_names]
+    told["users"] = _keep_users(folder, table.select(shared))
+    _write(predictions, table.drop_columns(shared))
     write_json(summary, told)  # the last: then the run is done
+
+
+def _keep_users(folder: Path, users: pa.Table) -> str:
+    """The name of the file, by what is in it: most of a run's size are ids."""
+    text = json.dumps(users.to_pydict(), sort_keys=True)
+    name = f"users-{hashlib.sha256(text.encode()).hexdigest()[:16]}.parquet"
+    if not (folder / name).is_file():
+        _write(folder / name, users)
+    return name
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=19, use_dictionary=False)
 
 
 def _epochs(output: Path) -> list[dict[str, Any]]:
@@ -113,7 +132,11 @@ def _read(folder: Path, run: Run) -> tuple[dict[str, Any], dict[str, list]]:
     summary, predictions = _paths(folder, run)
     if not summary.is_file():
         raise ValueError(f"run {run.digest} is not done: {run.flags}")
-    return read_json(summary), pq.read_table(predictions).to_pydict()
+    told = read_json(summary)
+    users, rows = pq.read_table(folder / told["users"]), pq.read_table(predictions)
+    if len(users) != len(rows):
+        raise ValueError(f"{predictions} is of {len(rows)}, {told['users']} of {len(users)}")
+    return told, users.to_pydict() | rows.to_pydict()
 
 
 def known_seconds(folder: Path) -> dict[str, list[float]]:

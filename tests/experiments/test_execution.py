@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import pyarrow.parquet as pq
 import pytest
 
 from experiments import execution
@@ -69,6 +70,18 @@ def test_what_another_run_is_writing_does_not_count_among_the_known_times(place)
         keep_run(place.results, place.folder(run), run, 0.2)
     (place.results / ".unfinished-1234-abcd.json").write_text("{")
     assert known_seconds(place.results) == {"mmprofile": [2.0] * len(TRAINED)}
+
+
+def test_what_runs_tell_of_the_same_users_is_kept_once(place):
+    for run in TRAINED:
+        keep_run(place.results, place.folder(run), run, 0.2)
+    (users,) = place.results.glob("users-*.parquet")
+    assert pq.read_schema(users).names == ["user_id", "truth"]
+    kept = [read_kept(place.results, run) for run in TRAINED]
+    assert [one.truths == profiles(0) for one in kept] == [True] * 3
+    pq.write_table(pq.read_table(users).slice(1), users)
+    with pytest.raises(ValueError, match=r"is of 40, users-.* of 39"):
+        read_kept(place.results, TRAINED[0])
 
 
 def test_what_is_missing_is_done_when_it_is_started_again(place, done, monkeypatch):
