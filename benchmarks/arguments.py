@@ -3,7 +3,7 @@
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from prediction.arguments import DTYPES
+from prediction.arguments import FLOATS
 
 
 def _parser(description: str | None) -> ArgumentParser:
@@ -55,7 +55,7 @@ def inference_parser(description: str | None) -> ArgumentParser:
     parser.add_argument("--revision", help="branch, tag or commit of a Hub model and its code; default: main")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that came with --model")
     parser.add_argument("--size", choices=("base", "small", "tiny"), default="base", help="of the random weights")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights, not of the handler's")
+    parser.add_argument("--dtype", choices=FLOATS, default="float32", help="of the weights, not of the handler's")
     parser.add_argument("--text_tokens", type=int, default=600, help="of a user; at most what --model reads")
     parser.add_argument("--photos", type=int, default=3, help="of a user")
     parser.add_argument("--batch_sizes", type=int, nargs="+", help="of the searches; default: 1 16, on a GPU 128 too")

@@ -13,7 +13,8 @@ All methods are measured by turns on the same users, medians are compared. A who
 decoding's; where `generate_profiles` has oneDNN for both, as in `predict.py`, beam search is measured with it too
 (elsewhere the figures "by_onednn" are of neither: Intel's CPUs, GPUs). Beam searches write up to the tokens of the
 longest profile. On a GPU the constrained one waits for the device at each beam's `prefix_allowed_tokens_fn`; the plain
-one does not. The handler has PyTorch's own linear layers, as on an endpoint.
+one does not. The handler has PyTorch's own linear layers, as on an endpoint. Where requirements-benchmarks.txt is
+installed, CTranslate2 is measured beside, see `benchmarks/peers.py`.
 """
 
 import sys
@@ -53,6 +54,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import predict
 from benchmarks.machine import cpu_name
+from benchmarks.peers import measure_peers, peers_are_there
 from files.checkpoint_code import foreign_code
 from mmprofile import (
     AllowedTokens,
@@ -384,6 +386,10 @@ def main(argv: list[str] | None = None) -> dict:
         weights = sum(parameter.numel() for parameter in model.parameters())
         tokens = profile_trie(model.config.profile_schema, processor.tokenizer).longest
         del model
+        peers = None
+        if device.type == "cpu" and peers_are_there():
+            of_peers = users[: max(arguments.batch_sizes)]
+            peers = measure_peers(folder, Path(work) / "peers", processor, encode, timed, of_peers, arguments)
         flags = {"model": folder, "batch_size": max(arguments.batch_sizes), "dtype": arguments.dtype}
         predicted = measure_predict(flags, users[: arguments.users], Path(work) / "predict")
         by_one = None
@@ -407,6 +413,8 @@ def main(argv: list[str] | None = None) -> dict:
         "predict": predicted,
         "predict_one_batch_at_a_time": by_one,
         "handler": served,
+        "peers": peers and peers.pop("batches"),
+        **(peers or {}),
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     for name in ("constrained_beam_over_generate_profiles", "plain_beam_over_generate_profiles"):

@@ -11,7 +11,8 @@ from files.unreadable_photos import ON_BAD_PHOTO
 DECISIONS = ("joint", "marginal", "weighted")  # as of `mmprofile.DECISIONS`, which takes seconds to import
 COMBINATIONS = ("product", "mixture", "states")  # as of `mmprofile.COMBINATIONS`
 GONE = ("keep", "remove")
-DTYPES = ("float32", "bfloat16", "float16", "int8", "fastest")
+FLOATS = ("float32", "bfloat16", "float16")
+DTYPES = (*FLOATS, "int8", "fastest")
 # What a run with a model does, and --forget does not.
 WORK = ("overwrite_output", "update", "keep_encodings", "show", "evaluate", "flat", "vectors", "calibrate")
 

@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from experiments.plan import ALL, all_runs, chosen_tables, read_scale
-from experiments.results import is_done, read_kept
+from experiments.plan import ALL, SENTIMENT, all_runs, chosen_tables, read_scale
+from experiments.results import Kept, Rated, is_done, read_kept, read_rated
 from tests import ROOT
 
 pytestmark = pytest.mark.slow
 KILLS = 10
+TIMES = ("seconds", "train_seconds")
 SCALE = read_scale("smoke")
 
 
@@ -23,6 +24,17 @@ def start(folder, jobs: int, log) -> subprocess.Popen:
     arguments += ["--output", str(folder / "out"), "--results", str(folder / "results")]
     command = [sys.executable, "-m", "experiments.run", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def read(results, run) -> Kept | Rated:
+    return (read_rated if run.program == SENTIMENT else read_kept)(results, run)
+
+
+def found(kept: Kept | Rated) -> dict:
+    """What is kept but for times."""
+    told = {name: value for name, value in kept.told.items() if name not in TIMES}
+    told["epochs"] = [one["dev_f1"] for one in kept.told["epochs"]]
+    return vars(kept) | {"told": told}
 
 
 def alive(group: int) -> bool:
@@ -43,13 +55,13 @@ def test_a_command_that_is_killed_again_and_again_ends_with_the_results_of_one_l
         while alive(process.pid) and time.monotonic() < ends:
             time.sleep(0.1)
         assert not alive(process.pid)
-        done = {run.digest: read_kept(results, run).told["seconds"] for run in runs if is_done(results, run)}
+        done = {run.digest: read(results, run).told["seconds"] for run in runs if is_done(results, run)}
         assert times == {digest: done[digest] for digest in times}  # none of them is done twice
         times = done
     for folder in ("killed", "alone"):
         with open(tmp_path / "log", "a") as log:
             assert start(tmp_path / folder, 2, log).wait() == 0, (tmp_path / "log").read_text()
     for run in runs:
-        one, other = (read_kept(tmp_path / folder / "results" / "smoke", run) for folder in ("killed", "alone"))
-        assert one.profiles == other.profiles and one.told["test_f1"] == other.told["test_f1"]
+        one, other = (found(read(tmp_path / folder / "results" / "smoke", run)) for folder in ("killed", "alone"))
+        assert one == other
     assert len(runs) > len(times) // 2 > 5  # kills fell among them, and not all before the first
