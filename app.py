@@ -110,13 +110,14 @@ def load_handler(model_id: str, revision: str | None, trusted: bool) -> Any:
     try:
         from files.checkpoint_code import load_model, load_processor
         from files.checkpoint_files import exact_revision
-        from handler import EndpointHandler
+        from handler import QUANTIZATION, EndpointHandler
     except ModuleNotFoundError as error:
         raise ValueError(f"there is no code here but the model's own, see --trust_remote_code ({error})") from error
 
     class Handler(EndpointHandler):
         def load(self, path, revision):
-            processor, model = load_processor(path, revision)[0], load_model(path, revision, dtype="auto")
+            dtype = os.environ.get(QUANTIZATION) or "auto"
+            processor, model = load_processor(path, revision)[0], load_model(path, revision, dtype=dtype)
             if not hasattr(model, "generate_profiles"):
                 system = model.config.system
                 raise ValueError(f"the page shows models that search for profiles, as mmprofile; {system} does not")

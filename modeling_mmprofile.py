@@ -187,7 +187,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         """As of transformers, and for inference on a CPU quantized.
 
         Args:
-            quantization: see `quantize`; None: as the checkpoint is.
+            quantization: see `quantize`; None: as the checkpoint is, as is a quantized one whatever is asked.
 
         Raises:
             ValueError: if there is no such quantization.
@@ -195,8 +195,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         if quantization not in (None, *QUANTIZATIONS):
             raise ValueError(f"quantization is one of {list(QUANTIZATIONS)} or None, got {quantization!r}")
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        if quantization:
-            model: Any = loaded[0] if isinstance(loaded, tuple) else loaded
+        model: Any = loaded[0] if isinstance(loaded, tuple) else loaded
+        if quantization and model.config.linear_weights == "float":
             model.quantize(quantization)
         return loaded
 

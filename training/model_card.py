@@ -97,6 +97,7 @@ def write_model_card(
         system=system,
         own_code=own == DEFAULT_SYSTEM,
         plain_type=plain_type(output_dir),
+        quantized=read_json(Path(output_dir) / "config.json").get("linear_weights", "float") != "float",
         errors=[(attribute.name, 100 - f1[attribute.key]) for attribute in attributes],
         distances=[(a.name, results["test_calibration"][a.key]["expected_error"]) for a in attributes],
         forged=[(a.name, agreed) for a in attributes if "with_five" in (agreed := _forged(results, a.key))],

@@ -7,8 +7,10 @@ import torch
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
+import mmprofile.generation_mmprofile as generation
 from mmprofile.generation_mmprofile import EXPAND_ON_CPU, EXPAND_ON_GPU, WIDER_WITH_A_PROFILE, _expansions
 from mmprofile.tree_decoder_mmprofile import Memory
+from mmprofile.user_views_mmprofile import UserViews
 from tests.profile_models import USERS, inputs_for, model_for, teacher_forced, trained_model
 from tests.tiny_models import IMAGE_SIZE, random_photos, tiny_model
 from tests.toy_schemas import SCHEMAS, unigram_tokenizer
@@ -49,6 +51,26 @@ def test_a_batch_gives_what_its_users_give_one_by_one(fusion):
         assert_same(together[user], alone)
         score = teacher_forced(model, TOKENIZER, one_user(inputs, user), [alone.text]).item()
         assert alone.log_probability == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("views", [None, [2, 1]])
+def test_how_many_search_at_once_on_a_cpu_changes_nothing(monkeypatch, views):
+    model, inputs = model_for(TOKENIZER, "several", 3.0), inputs_for(TOKENIZER)
+    users, found = USERS if views is None else len(views), []
+    for width in (1, 2 * model.config.text_config.d_ff, 10**9):
+        monkeypatch.setattr(generation, "CACHED_WIDTH", width)
+        found.append(predictions(model, inputs, views=views))
+    assert [len(each) for each in found] == [users] * 3
+    assert_all_same(found[0], found[2])
+    assert_all_same(found[1], found[2])
+
+
+def test_users_are_taken_so_many_at_a_time_that_their_rows_fit():
+    views = UserViews([2, 1, 1, 5, 1])
+    assert [part.tolist() for part in views.parts(3)] == [[0, 1], [2], [3], [4]]
+    assert [part.tolist() for part in views.parts(None)] == [[0, 1, 2, 3, 4]]
+    assert [part.tolist() for part in views.parts(1)] == [[0], [1], [2], [3], [4]]
+    assert list(UserViews([]).parts(4)) == []
 
 
 def test_padding_changes_nothing():

@@ -8,6 +8,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 from transformers.activations import NewGELUActivation
 
 from files.checkpoint_code import load_model
+from handler import EndpointHandler
 from mmprofile import fastest_weights
 from mmprofile.int8_mmprofile import Int8Linear, quantize_linears
 from tests.tiny_folder import save_tiny_folder
@@ -118,7 +119,7 @@ def test_a_quantized_checkpoint_is_saved_and_loaded_as_it_is(folder, tmp_path):
     exact, quantized = loaded(folder), loaded(folder, quantization="int8")
     quantized.save_pretrained(tmp_path)
     AutoProcessor.from_pretrained(folder, trust_remote_code=True).save_pretrained(tmp_path)
-    again, own = loaded(tmp_path), load_model(str(tmp_path), None)
+    again, own = loaded(tmp_path, quantization="int8"), load_model(str(tmp_path), None)
     assert again.config.linear_weights == own.config.linear_weights == "int8"
     for model in (again, own, load_model(str(folder), None, dtype="int8")):
         assert model.state_dict().keys() == quantized.state_dict().keys()
@@ -153,3 +154,18 @@ def test_pipelines_take_it_and_another_quantization_is_refused(folder):
     assert load_model(str(folder), None, dtype="fastest").config.linear_weights in ("float", "int8")
     with pytest.raises(ValueError, match=r"quantization is one of \['int8', .* got 'int4'"):
         loaded(folder, quantization="int4")
+
+
+def test_an_endpoint_and_the_page_are_quantized_by_the_environment(folder, monkeypatch):
+    from app import load_handler
+
+    monkeypatch.setenv("QUANTIZATION", "int8")
+    request = {"inputs": {"reviews": ["Good tea."]}}
+    endpoint, page = EndpointHandler(str(folder)), load_handler(str(folder), None, False)
+    assert endpoint.model.config.linear_weights == page.model.config.linear_weights == "int8"
+    assert endpoint(request) == page(request)
+    monkeypatch.setenv("QUANTIZATION", "int4")
+    with pytest.raises(ValueError, match="got 'int4'"):
+        EndpointHandler(str(folder))
+    with pytest.raises(ValueError, match="int4"):
+        load_handler(str(folder), None, False)

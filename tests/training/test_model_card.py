@@ -74,13 +74,14 @@ def write(tmp_path, monkeypatch):
         towers=("mt5", "dinov2"),
         model_type="mmprofile",
         history=HISTORY,
+        config=None,
         **flags,
     ):
         output = tmp_path / "outputs" / "my-model"
         output.mkdir(parents=True, exist_ok=True)
         kinds = zip(("text_config", "vision_config"), towers, strict=True)
-        config = {tower: {"model_type": kind} for tower, kind in kinds} | {"model_type": model_type}
-        (output / "config.json").write_text(json.dumps(config))
+        saved = {tower: {"model_type": kind} for tower, kind in kinds} | {"model_type": model_type}
+        (output / "config.json").write_text(json.dumps(saved | (config or {})))
         arguments = JointTrainingArguments(**{"dataset": "org/reviews", "output_dir": str(output)} | flags)
         corpus, known = describe_corpus(arguments), trained != {}
         found = RESULTS | {"test_corpus": corpus | {"split": "test", "users": 400} | (tested or {})}
@@ -385,6 +386,11 @@ def test_results_without_the_models_row_are_refused(write):
 def test_the_language_is_the_one_that_the_flag_names(write):
     card = write(language="de")
     assert card.data.language == "de" and "Reviews in others than `de` were neither trained nor measured" in card.text
+
+
+def test_a_quantized_model_says_so(write):
+    assert "quantized to 8 bits" in write(config={"linear_weights": "int8"}).text
+    assert "quantized" not in write(config={"linear_weights": "float"}).text and "quantized" not in write().text
 
 
 def test_what_was_shortened_and_how_often_a_forged_profile_was_believed_are_stated(write):
