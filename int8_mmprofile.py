@@ -8,7 +8,7 @@ a CPU by oneDNN.
 
 import threading
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -64,7 +64,7 @@ class Int8Linear(nn.Module):
         weight = self.weight.t()
         parts = zip(integers.split(ROWS), steps.split(ROWS), result.split(ROWS), strict=True)
         for rows, step, outputs in parts:
-            torch.mul(torch._int_mm(rows, weight), step, out=outputs).mul_(self.scale)
+            torch.mul(torch.ops.aten._int_mm(rows, weight), step, out=outputs).mul_(self.scale)
             if self.bias is not None:
                 outputs.add_(self.bias)
         return result.view(*states.shape[:-1], self.out_features).to(states.dtype)
@@ -82,7 +82,8 @@ class _LastInput(threading.local):
     gated feed-forward layer."""
 
     def __init__(self):
-        self.states, self.version, self.found = None, 0, None
+        self.states: Callable | None = None  # a weak reference
+        self.version, self.found = 0, (torch.empty(0), torch.empty(0))
 
     def quantized(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Integers (rows, in_features), and what a step of each row is worth, (rows, 1)."""

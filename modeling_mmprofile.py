@@ -219,7 +219,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             self.config.float_linears = quantize_linears(self.float())
             self.config.linear_weights = chosen
         elif chosen == "bfloat16":
-            self.to(torch.bfloat16)
+            self.bfloat16()
         return self.eval()
 
     @staticmethod

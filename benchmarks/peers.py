@@ -9,6 +9,7 @@ photos ours is compared with itself, in 32 and in 8 bits.
 import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -75,14 +76,13 @@ def measure_peers(
 
 
 def _translators(text_model, tokenizer, folder: Path) -> dict[str, Any]:
-    import ctranslate2
-    from ctranslate2.converters import TransformersConverter
-
+    ctranslate2: Any = import_module("ctranslate2")
+    convert: Any = import_module("ctranslate2.converters").TransformersConverter
     text_model.save_pretrained(folder / "t5")
     tokenizer.save_pretrained(folder / "t5")
     found = {}
     for weights in WEIGHTS:
-        path = TransformersConverter(str(folder / "t5")).convert(str(folder / weights), quantization=weights)
+        path = convert(str(folder / "t5")).convert(str(folder / weights), quantization=weights)
         found[weights] = ctranslate2.Translator(
             path, device="cpu", compute_type=weights, inter_threads=1, intra_threads=torch.get_num_threads()
         )

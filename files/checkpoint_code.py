@@ -60,7 +60,7 @@ def load_model(name: str, revision: str | None, trusted: bool = False, dtype: to
         ValueError: if its weights or its code are not there or not whole, or not those of this package's model.
     """
     if dtype in ("int8", "fastest"):
-        return _quantized(load_model(name, revision, trusted), dtype)
+        return _quantized(load_model(name, revision, trusted), str(dtype))
     try:
         system = find_system(saved_system(name, revision))
         if trusted and system.name == DEFAULT_SYSTEM:
