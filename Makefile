@@ -40,7 +40,7 @@ test-slow: $(INSTALLED) $(SPARK) test-versions
 test-versions: $(OLDEST)
 	PYTHONPATH=$(OLDEST) $(RUN) -m pytest -q -m "not slow" tests/library/test_modeling_mmprofile.py \
 		tests/library/test_generation_mmprofile.py tests/library/test_auto_classes.py tests/library/test_handler.py \
-		tests/library/test_text_towers.py tests/library/test_vision_towers.py
+		tests/library/test_text_towers.py tests/library/test_vision_towers.py tests/library/test_int8_mmprofile.py
 
 $(OLDEST): $(INSTALLED) requirements.txt
 	$(RUN) -m pip install --quiet --no-deps --target $@ \
