@@ -63,6 +63,7 @@ def inference_parser(description: str | None) -> ArgumentParser:
     parser.add_argument("--users", type=int, default=64, help="of predict.py")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="of the handler, at once")
     parser.add_argument("--requests", type=int, default=1, help="of each client")
+    parser.add_argument("--only_peers", action="store_true", help="measure CTranslate2 beside, and nothing else")
     return parser
 
 

@@ -337,6 +337,8 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     for name in ("text_tokens", "repeats", "users", "requests"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} is at least 1, got {getattr(arguments, name)}")
+    if arguments.only_peers and not peers_are_there():
+        parser.error("--only_peers is of CTranslate2: pip install -r requirements-benchmarks.txt")
     if arguments.photos < 0 or min((arguments.batch_sizes or []) + arguments.clients) < 1:
         parser.error("--photos is at least 0, each of --batch_sizes and --clients at least 1")
     return arguments
@@ -380,6 +382,10 @@ def main(argv: list[str] | None = None) -> dict:
         model = model.eval().to(device)
         words = min(arguments.text_tokens, processor.max_text_tokens)
         users = random_users(max([*arguments.batch_sizes, arguments.users]), words, arguments.photos, rng)
+        of_peers = users[: max(arguments.batch_sizes)], arguments
+        if arguments.only_peers:
+            peers = measure_peers(folder, Path(work) / "peers", processor, encode, timed, *of_peers)
+            return write_results(arguments, peers | {"machine": machine(), "versions": versions()})
         batches = [
             measure_searches(model, processor, users[:size], arguments.repeats) for size in arguments.batch_sizes
         ]
@@ -388,8 +394,7 @@ def main(argv: list[str] | None = None) -> dict:
         del model
         peers = None
         if device.type == "cpu" and peers_are_there():
-            of_peers = users[: max(arguments.batch_sizes)]
-            peers = measure_peers(folder, Path(work) / "peers", processor, encode, timed, of_peers, arguments)
+            peers = measure_peers(folder, Path(work) / "peers", processor, encode, timed, *of_peers)
         flags = {"model": folder, "batch_size": max(arguments.batch_sizes), "dtype": arguments.dtype}
         predicted = measure_predict(flags, users[: arguments.users], Path(work) / "predict")
         by_one = None
@@ -416,9 +421,15 @@ def main(argv: list[str] | None = None) -> dict:
         "peers": peers and peers.pop("batches"),
         **(peers or {}),
     }
+    return write_results(arguments, results)
+
+
+def write_results(arguments: argparse.Namespace, results: dict) -> dict:
+    """Writes the JSON file, and prints the ratios."""
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
-    for name in ("constrained_beam_over_generate_profiles", "plain_beam_over_generate_profiles"):
-        print(name, json.dumps(results[name]))
+    for name, ratio in results.items():
+        if "_over_" in name:
+            print(name, json.dumps(ratio))
     return results
 
 

@@ -89,3 +89,10 @@ def test_numbers_that_do_not_fit_are_refused(words, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["--output", "unused.json", *words])
     assert words[0] in capsys.readouterr().err
+
+
+def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "peers_are_there", lambda: False)
+    with pytest.raises(SystemExit):
+        benchmark.main(["--output", "unused.json", "--only_peers"])
+    assert "requirements-benchmarks.txt" in capsys.readouterr().err
