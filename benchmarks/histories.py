@@ -4,7 +4,8 @@
     python benchmarks/histories.py --model outputs/quickstart --output histories.json
 
 A user has eight views of three reviews with a photo each; "one" is the newest view alone. Measured by turns on the
-same users: the views' product, as `predict.py` answers, and states that are joined for one decoder; in bfloat16 too.
+same users: the views' product, as `predict.py` answers, and states that are joined for one decoder; the product in
+bfloat16 and in int8 too.
 Without --model the weights are those of `benchmarks/inference.py`, of base size, and texts have --text_tokens tokens a
 view. The ratios are medians over the turns, whole history over one view in 32 bits.
 """
@@ -33,26 +34,28 @@ from files.checkpoint_code import load_model, load_processor
 from mmprofile import seen_by
 from prediction.linear import fast_linears
 
-METHODS = {  # name -> views a user, how they are combined, and the numbers' type
-    "one": (1, "product", torch.float32),
-    "product": (None, "product", torch.float32),
-    "states": (None, "states", torch.float32),
-    "one in bfloat16": (1, "product", torch.bfloat16),
-    "product in bfloat16": (None, "product", torch.bfloat16),
+METHODS = {  # name -> views a user, how they are combined, and the weights, as of `load_model`
+    "one": (1, "product", "float32"),
+    "product": (None, "product", "float32"),
+    "states": (None, "states", "float32"),
+    "one in bfloat16": (1, "product", "bfloat16"),
+    "product in bfloat16": (None, "product", "bfloat16"),
+    "one in int8": (1, "product", "int8"),
+    "product in int8": (None, "product", "int8"),
 }
 
 
 def measure(models: dict, processor, users: list[dict], views: int, repeats: int) -> dict:
     """Seconds a user of each method, of each turn: `encoder` and `search`."""
     found: dict[str, list] = {name: [] for name in METHODS}
-    sees = seen_by(models[torch.float32].config)
+    sees = seen_by(models["float32"].config)
     inputs = encode(processor, sees, users)
     newest = {name: tensor[::views] for name, tensor in inputs.items()}
     number = len(users) // views
     for _ in range(repeats):
-        for name, (some, combination, dtype) in METHODS.items():
-            rows, model = newest if some else inputs, models[dtype]
-            rows = {key: value.to(dtype) if value.is_floating_point() else value for key, value in rows.items()}
+        for name, (some, combination, weights) in METHODS.items():
+            rows, model = newest if some else inputs, models[weights]
+            rows = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in rows.items()}
             asked: dict[str, Any] = {"views": [some or views] * number, "combination": combination}
             asked |= {"tokenizer": processor.tokenizer, "num_return_profiles": 1}
             with torch.no_grad(), fast_linears(model.device):
@@ -70,7 +73,7 @@ def main(argv: list[str] | None = None) -> dict:
         if options.model is None:
             save_random_model(Path(folder), options.size, options.text_tokens, rng, torch.device("cpu"))
         processor, _ = load_processor(name, None)
-        models = {dtype: load_model(name, None, dtype=dtype).eval() for dtype in (torch.float32, torch.bfloat16)}
+        models = {weights: load_model(name, None, dtype=weights).eval() for weights in ("float32", "bfloat16", "int8")}
     views = random_users(options.users * options.views, options.text_tokens, 3, rng)
     seconds = measure(models, processor, views, options.views, options.repeats)
     totals = {n: statistics.median(t["encoder"] + t["search"] for t in turns) for n, turns in seconds.items()}
