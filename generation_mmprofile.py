@@ -41,8 +41,8 @@ EXPAND_ON_CPU_IN_VIEWS = 8  # a token costs as many times as much as a user has 
 WIDER_WITH_A_PROFILE = 4  # on a GPU: what a call then expands is needed for the proof rather than a guess
 # The default bound on a search's tokens, as so many profiles have. It is far: of 250 users of a trained model none
 # needs more than 18 for the proof, or 43 for half of the probability mass, and who needs few is not slowed by it.
-CACHED_WIDTH = 8192  # on a CPU: rows that search together, times the width of the feed-forward layers
 PROFILES_PER_SEARCH = 64
+CACHED_WIDTH = 8192  # on a CPU: rows that search together, times the width of the feed-forward layers
 
 
 class ProfileGenerationMixin:
@@ -206,31 +206,50 @@ class ProfileGenerationMixin:
         views: UserViews,
         weighed: bool = False,
     ) -> tuple[list[ProfilePrediction | None], NotFiniteError | None]:
-        """A prediction a user, None where the logits are not finite, and what says so. The search for the others
-        begins anew: it happens seldom."""
-        table = branch_table(trie, self.text_model.config.decoder_start_token_id)
-        predictions: list[ProfilePrediction | None] = [None] * views.users
+        """A prediction a user, None where the logits are not finite, and what says so."""
+        predictions: list[ProfilePrediction | None] = []
         failure = None
-        for left in views.parts(_rows_at_once(self.text_model)):
-            while len(left):
-                rows = slice(None) if len(left) == views.users else torch.from_numpy(views.rows_of(left))
-                some, of_rows = views.of(left), None if mask is None else mask[rows]
-                decoder = TreeDecoder(self.text_model, state[rows], of_rows, trie.longest, some)
-                search = ProfileSearch(table, limits, some)
-                try:
-                    while call := search.select():
-                        search.update(call, *decoder(search.prefixes, search.branches, call))
-                except NotFiniteError as error:
-                    left, failure = np.delete(left, error.users), error
-                    continue
-                for user, prediction in zip(left, search.predictions(), strict=True):
-                    predictions[user] = prediction
-                for user, weights in zip(left, view_weights(search) if weighed else [], strict=weighed):
-                    found: Any = predictions[user]
-                    found.view_weights = weights
-                break
+        for users in views.parts(_rows_at_once(self.text_model)):
+            rows = slice(None) if len(users) == views.users else torch.from_numpy(views.rows_of(users))
+            of_rows, some = None if mask is None else mask[rows], views.of(users)
+            found, error = self._search_together(trie, limits, state[rows], of_rows, some, weighed)
+            predictions += found
+            failure = error or failure
         failed = [user for user, prediction in enumerate(predictions) if prediction is None]
         return predictions, None if failure is None else NotFiniteError(failed, failure.dtype)
+
+    def _search_together(
+        self,
+        trie: ProfileTrie,
+        limits: SearchLimits,
+        state: torch.Tensor,
+        mask: torch.Tensor | None,
+        views: UserViews,
+        weighed: bool,
+    ) -> tuple[list[ProfilePrediction | None], NotFiniteError | None]:
+        """As `_search`, of users who share decoder calls. Where the logits of some are not finite, the search for the
+        others begins anew: it happens seldom."""
+        table = branch_table(trie, self.text_model.config.decoder_start_token_id)
+        predictions: list[ProfilePrediction | None] = [None] * views.users
+        left, failure = np.arange(views.users), None
+        while len(left):
+            rows = slice(None) if len(left) == views.users else torch.from_numpy(views.rows_of(left))
+            some, of_rows = views.of(left), None if mask is None else mask[rows]
+            decoder = TreeDecoder(self.text_model, state[rows], of_rows, trie.longest, some)
+            search = ProfileSearch(table, limits, some)
+            try:
+                while call := search.select():
+                    search.update(call, *decoder(search.prefixes, search.branches, call))
+            except NotFiniteError as error:
+                left, failure = np.delete(left, error.users), error
+                continue
+            for user, prediction in zip(left, search.predictions(), strict=True):
+                predictions[user] = prediction
+            for user, weights in zip(left, view_weights(search) if weighed else [], strict=weighed):
+                found: Any = predictions[user]
+                found.view_weights = weights
+            break
+        return predictions, failure
 
 
 def sum_target_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -127,6 +127,23 @@ def quantize_linears(model: nn.Module, kept: Collection[str] = ()) -> list[str]:
     return left
 
 
+def quantize_model(model: nn.Module, weights: str) -> list[str] | None:
+    """Any model of transformers for inference on a CPU.
+
+    Args:
+        weights: "int8", "bfloat16", or "fastest", what of these, or of 32 bits, `fastest_weights` tells.
+
+    Returns:
+        With 8 bits what `quantize_linears` returns, else None.
+    """
+    chosen = fastest_weights() if weights == "fastest" else weights
+    if chosen == "int8":
+        return quantize_linears(model.float())
+    if chosen == "bfloat16":
+        model.bfloat16()
+    return None
+
+
 def fastest_weights() -> str:
     """What this CPU computes fastest with: "int8" with AVX-512's VNNI, or AMX for it; else "bfloat16" with AVX-512 or
     AMX for that; else, as on others than x86, "float32"."""

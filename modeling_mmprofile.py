@@ -34,7 +34,7 @@ from transformers.utils.hub import cached_file
 from .configuration_mmprofile import MMProfileConfig
 from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion, MMProfileOutput, join_views
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
-from .int8_mmprofile import fastest_weights, quantize_linears
+from .int8_mmprofile import quantize_linears, quantize_model
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 from .texts_mmprofile import shown
 from .user_deletions_mmprofile import EncodedHistory
@@ -205,7 +205,7 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
 
         Args:
             weights: "int8", the linear layers' with 8 bits; "bfloat16"; or "fastest", what this CPU computes
-                fastest with, see `fastest_weights`.
+                fastest with, see `int8_mmprofile.fastest_weights`.
 
         Raises:
             ValueError: if there is no such quantization, or the model is quantized.
@@ -214,12 +214,9 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             raise ValueError(f"quantization is one of {list(QUANTIZATIONS)}, got {weights!r}")
         if self.config.linear_weights != "float":
             raise ValueError(f"the model is quantized: its linear_weights are {self.config.linear_weights}")
-        chosen = fastest_weights() if weights == "fastest" else weights
-        if chosen == "int8":
-            self.config.float_linears = quantize_linears(self.float())
-            self.config.linear_weights = chosen
-        elif chosen == "bfloat16":
-            self.bfloat16()
+        left = quantize_model(self, weights)
+        if left is not None:
+            self.config.linear_weights, self.config.float_linears = "int8", left
         return self.eval()
 
     @staticmethod

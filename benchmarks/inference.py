@@ -54,7 +54,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 import predict
 from benchmarks.machine import cpu_name
-from benchmarks.peers import measure_peers, peers_are_there
+from benchmarks.peers import BEAMS, measure_peers, peers_are_there
 from files.checkpoint_code import foreign_code
 from mmprofile import (
     AllowedTokens,
@@ -82,7 +82,6 @@ SIZES = {
     }),
     "tiny": (4000, {"image_size": 32, "d_model": 64, "d_kv": 16, "num_heads": 4, "d_ff": 64, "num_layers": 1}),
 }  # fmt: skip
-BEAMS = 5
 LETTERS = "etaoinshrdlucm"
 # Of the head's training: users, profiles of each, positions of a user's text that the decoder sees, steps.
 HEAD_USERS, HEAD_PROFILES, HEAD_TEXT, HEAD_STEPS = 4, 64, 64, 150
@@ -376,25 +375,22 @@ def main(argv: list[str] | None = None) -> dict:
         if not arguments.trust_remote_code and (foreign := foreign_code(folder, None)):
             raise ValueError(f"{folder!r}: {', '.join(foreign)} came with it, see --trust_remote_code")
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+        words = min(arguments.text_tokens, processor.max_text_tokens)
+        users = random_users(max([*arguments.batch_sizes, arguments.users]), words, arguments.photos, rng)
+        peers_of = partial(measure_peers, folder, Path(work) / "peers", processor, encode, timed, users, arguments)
+        if arguments.only_peers:
+            return write_results(arguments, peers_of() | {"machine": machine(), "versions": versions()})
         model = AutoModelForSeq2SeqLM.from_pretrained(
             folder, trust_remote_code=True, dtype=getattr(torch, arguments.dtype)
         )
         model = model.eval().to(device)
-        words = min(arguments.text_tokens, processor.max_text_tokens)
-        users = random_users(max([*arguments.batch_sizes, arguments.users]), words, arguments.photos, rng)
-        of_peers = users[: max(arguments.batch_sizes)], arguments
-        if arguments.only_peers:
-            peers = measure_peers(folder, Path(work) / "peers", processor, encode, timed, *of_peers)
-            return write_results(arguments, peers | {"machine": machine(), "versions": versions()})
         batches = [
             measure_searches(model, processor, users[:size], arguments.repeats) for size in arguments.batch_sizes
         ]
         weights = sum(parameter.numel() for parameter in model.parameters())
         tokens = profile_trie(model.config.profile_schema, processor.tokenizer).longest
         del model
-        peers = None
-        if device.type == "cpu" and peers_are_there():
-            peers = measure_peers(folder, Path(work) / "peers", processor, encode, timed, *of_peers)
+        peers = peers_of() if device.type == "cpu" and peers_are_there() else {}
         flags = {"model": folder, "batch_size": max(arguments.batch_sizes), "dtype": arguments.dtype}
         predicted = measure_predict(flags, users[: arguments.users], Path(work) / "predict")
         by_one = None
@@ -418,8 +414,8 @@ def main(argv: list[str] | None = None) -> dict:
         "predict": predicted,
         "predict_one_batch_at_a_time": by_one,
         "handler": served,
-        "peers": peers and peers.pop("batches"),
-        **(peers or {}),
+        "peers": peers.pop("batches", None),
+        **peers,
     }
     return write_results(arguments, results)
 

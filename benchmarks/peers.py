@@ -20,7 +20,7 @@ from files.checkpoint_code import load_model
 from mmprofile import profile_trie, seen_by
 from prediction.linear import fast_linears
 
-BEAMS = 5
+BEAMS = 5  # of every beam search that is measured
 WEIGHTS = ("float32", "int8")
 
 
@@ -38,7 +38,7 @@ def measure_peers(
         folder: of a checkpoint.
         work: where CTranslate2's copies of its T5 go.
         encode, timed: of `benchmarks/inference.py`.
-        users: with photos, as many as the largest batch.
+        users: with photos, at least as many as the largest batch.
         options: its arguments: `batch_sizes`, `repeats` and `photos`.
     """
     models = {weights: load_model(folder, None, dtype=weights).eval() for weights in WEIGHTS}

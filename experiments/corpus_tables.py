@@ -27,16 +27,19 @@ def corpus_tables(card: str) -> str:
 
 
 def keep_corpus_tables(dataset: str, folder: Path) -> None:
-    """Keeps a corpus's tables beside the results, if its card has them.
+    """Keeps a corpus's tables beside the results, if it has a card with them.
 
     Args:
         dataset: a folder, or a name on the Hub.
         folder: of the scale's results.
     """
     local = Path(dataset) / "README.md"
-    if Path(dataset).is_dir() and not local.is_file():
+    if Path(dataset).is_dir() and not local.is_file():  # whose name may be a dataset's of the Hub, too
         return
-    text = corpus_tables(DatasetCard.load(local if local.is_file() else dataset).content)
+    try:
+        text = corpus_tables(DatasetCard.load(local if local.is_file() else dataset).content)
+    except (OSError, ValueError):  # no card there, or a name that is no dataset's of the Hub
+        return
     if text:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / CORPUS_TABLES) as temporary:

@@ -57,12 +57,13 @@ def curve_of(runs: Sequence[Kept]) -> Curve | None:
 def draw_figure(table: Table, scored: Mapping[str, Scored], path: Path) -> None:
     """A figure's lines, with the 95 % intervals over users as bars; a panel for each thing that lies along one."""
     rows = [row for row in table.rows if row.name in scored]
-    panels = list(dict.fromkeys(row.panel or table.axis or "" for row in rows))
+    panel_of = {row.name: row.panel or table.axis or "" for row in rows}
+    panels = list(dict.fromkeys(panel_of.values()))
     lines = list(dict.fromkeys(row.line for row in rows))
     figure = Figure(figsize=(9, 5) if len(panels) == 1 else (5.5 * len(panels), 5), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
         for number, line in enumerate(lines):
-            points = [row for row in rows if row.line == line and (row.panel or table.axis or "") == panel]
+            points = [row for row in rows if row.line == line and panel_of[row.name] == panel]
             reach = [half_width(interval(scored[row.name].resampled)) for row in points]
             at: list[Any] = [row.at for row in points]
             means = [scored[row.name].mean(AVERAGE) for row in points]

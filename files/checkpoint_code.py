@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoProcessor, PreTr
 
 from baselines.table import DEFAULT_SYSTEM, find_system
 from files.checkpoint_files import checkpoint_folder
-from mmprofile import MMProfileConfig, MMProfileProcessor, fastest_weights, quantize_linears
+from mmprofile import MMProfileConfig, MMProfileProcessor, quantize_model
 
 ROOT = Path(__file__).parent.parent
 TYPE = MMProfileConfig.model_type
@@ -78,11 +78,8 @@ def load_model(name: str, revision: str | None, trusted: bool = False, dtype: to
 
 
 def _quantized(model, weights: str):
-    weights = fastest_weights() if weights == "fastest" else weights
-    if weights == "bfloat16":
-        return model.to(torch.bfloat16)
-    if weights == "int8" and getattr(model.config, "linear_weights", "float") != weights:
-        model.quantize() if hasattr(model, "quantize") else quantize_linears(model)
+    if getattr(model.config, "linear_weights", "float") == "float":
+        model.quantize(weights) if hasattr(model, "quantize") else quantize_model(model, weights)
     return model
 
 

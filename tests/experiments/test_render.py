@@ -100,3 +100,9 @@ def test_tables_1_and_6_are_those_of_the_corpus_card(results, tmp_path):
     assert "## Table 1: Statistics of the corpus\n\n| Statistics of the rows |" in text
     assert text.split("## Table 6")[1].splitlines()[4] == "| stars | 1 | 1 (0.0%) | 5 (5.0%) |"
     assert "Mood" not in text and "reviews a user 34.3" in text
+
+
+@pytest.mark.parametrize("dataset", ["org/no-card", "s3://bucket/corpus"])
+def test_a_corpus_whose_card_is_not_to_be_had_has_no_tables_and_ends_no_runs(dataset, tmp_path):
+    keep_corpus_tables(dataset, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
