@@ -22,7 +22,7 @@ from ibis.backends import BaseBackend
 from . import derivation
 from .corpus_config import MMProfileYelpConfig
 from .drawing import choose_photos, split_users
-from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, read_lines
+from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, add_stream, connect, keep, read_lines, stream
 from .photos import Album
 from .profile_rules import SCALE, Profile, Rule, decide, sum_columns, warn_of_constants
 from .raw_files import Ledger, RawFolder, plain_lines
@@ -203,11 +203,13 @@ class _Plan:
         return histories
 
     def _in_plain_dates(self, judged: ibis.Table) -> ibis.Table:
-        odd = derivation.odd_dates(judged).to_pyarrow().column("date").to_pylist()
-        if not odd:
+        if not any(_numbers(derivation.odd_dates(judged).limit(1).count())):
             return judged
-        spellings = pa.table({"date": odd, "plain": pa.array(map(_plain_date, odd), pa.string())})
-        return self._kept(derivation.respell_dates(judged, add_rows(self.backend, spellings)))
+        judged = self._kept(derivation.respell_common_dates(judged))
+        odd = (batch.column("date").to_pylist() for batch in stream(self.backend, derivation.odd_dates(judged)))
+        schema = pa.schema({"date": pa.string(), "plain": pa.string()})
+        spellings = (pa.record_batch([dates, list(map(_plain_date, dates))], schema) for dates in odd)
+        return self._kept(derivation.respell_dates(judged, add_stream(self.backend, spellings, schema, self.scratch)))
 
     def _keep_good(self, judged: ibis.Table, label: str) -> ibis.Table:
         """The records without a reason against them; counts the others."""

@@ -24,6 +24,11 @@ OWNERS = ("a review", "a user's visits of a business", "a user", "a business")
 _BLANKS = r"\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
 
 PLAIN_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
+# What most programs write instead: a T for the blank, no seconds, a fraction of one, a Z for UTC, the day alone.
+COMMON_DATE = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?Z?)?\z"
+)
 # Such a number may be the day of a date in its short form, 20231231.
 EIGHT_DIGITS = r"^[0-9]{8}\z"
 # Without 1d, 0x1p0 and 1_000, which one engine takes for numbers and another does not.
@@ -90,8 +95,19 @@ def _is_empty(column: ibis.expr.types.StringValue) -> ibis.expr.types.BooleanVal
 
 def odd_dates(judged: ibis.Table) -> ibis.Table:
     """The different dates that are not written `YYYY-MM-DD HH:MM:SS`, or name no day."""
-    is_plain = _.date.re_search(PLAIN_DATE) & (_.date >= "0001") & _.date.try_cast("timestamp").notnull()
-    return judged.filter(_.reason.isnull() & ~is_plain).select("date").distinct()
+    return judged.filter(_.reason.isnull() & ~_is_plain(_.date)).select("date").distinct()
+
+
+def _is_plain(date: Deferred) -> Deferred:
+    return date.re_search(PLAIN_DATE) & (date >= "0001") & date.try_cast("timestamp").notnull()
+
+
+def respell_common_dates(judged: ibis.Table) -> ibis.Table:
+    """Brings dates of a `COMMON_DATE` to the plain form, so that few are left for Python; those of no day stay."""
+    minute = ibis.ifelse(_.date.length() > 10, _.date.substr(11, 5), "00:00")
+    second = ibis.ifelse(_.date.substr(16, 1) == ":", _.date.substr(17, 2), "00")
+    plain = _.date.substr(0, 10) + " " + minute + ":" + second
+    return judged.mutate(date=ibis.ifelse(_.date.re_search(COMMON_DATE) & _is_plain(plain), plain, _.date))
 
 
 def respell_dates(judged: ibis.Table, spellings: ibis.Table) -> ibis.Table:

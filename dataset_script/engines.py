@@ -24,8 +24,9 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -33,6 +34,7 @@ import duckdb
 import ibis
 import ibis.backends.duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ SPARK = r"spark|yarn|local|local(-cluster)?\[[\d*, ]+\]|(spark|k8s|mesos)://.+"
 MAX_LINE_BYTES = 16 * 2**20
 TOO_LONG = f"{{}} has a line of more than {MAX_LINE_BYTES} bytes; an object a line is needed"
 LONG_LINE = re.compile(r'"maximum_object_size" of .* reading file "(.*?)"')  # DuckDB's words for it
+
+# Rows that pass between engine and Python at once.
+STREAMED_ROWS = 10_000
 
 TEXT = "string"
 ATTRIBUTES = "map<string, string>"
@@ -238,4 +243,31 @@ def add_rows(backend: BaseBackend, rows: pa.Table) -> ibis.Table:
         return backend.create_table(name, rows, temp=True)
     # Ibis gives an in-memory table to Spark when a query is fetched, but not when it is cached.
     _session(backend).createDataFrame(rows).createOrReplaceTempView(name)
+    return backend.table(name)
+
+
+def stream(backend: BaseBackend, table: ibis.Table) -> Iterator[pa.RecordBatch]:
+    """The table's rows, in its order, `STREAMED_ROWS` at a time; the engine runs no other query meanwhile."""
+    if backend.name == "duckdb":
+        yield from table.to_pyarrow_batches(chunk_size=STREAMED_ROWS)
+        return
+    # Ibis would gather Spark's table whole.
+    schema = table.schema().to_pyarrow()
+    rows = _session(backend).sql(ibis.to_sql(table, dialect="pyspark")).toLocalIterator()
+    while some := [row.asDict(recursive=True) for row in islice(rows, STREAMED_ROWS)]:
+        yield pa.RecordBatch.from_pylist(some, schema)
+
+
+def add_stream(
+    backend: BaseBackend, batches: Iterable[pa.RecordBatch], schema: pa.Schema, scratch: Path
+) -> ibis.Table:
+    """Any number of rows of Python's as a table of the engine: a file in `scratch`, written batch by batch."""
+    name = ibis.util.gen_name("rows")
+    path = scratch / f"{name}.parquet"
+    with pq.ParquetWriter(path, schema) as file:
+        for batch in batches:
+            file.write_batch(batch)
+    if backend.name == "duckdb":
+        return backend.read_parquet(str(path), table_name=name)
+    _session(backend).read.parquet(_spark_path(path)).createOrReplaceTempView(name)
     return backend.table(name)

@@ -6,7 +6,8 @@ import random
 import ibis
 import pytest
 
-from dataset_script.derivation import business_evidence, keep_one, newest, with_words
+from dataset_script.corpus import _plain_date
+from dataset_script.derivation import business_evidence, keep_one, newest, odd_dates, respell_common_dates, with_words
 from dataset_script.profile_rules import Rule
 
 BLANKS = [chr(code) for code in range(0x3001) if chr(code).isspace()]
@@ -51,6 +52,34 @@ def test_of_the_records_of_one_id_the_first_by_the_order_stays(backend):
         table = ibis.memtable({"id": ["x"] * 3 + ["y"], "value": [*order, 9]})
         kept = backend.to_pyarrow(keep_one(table, "id", ["value"]).order_by("id"))
         assert kept.to_pydict() == {"id": ["x", "y"], "value": [1, 9]}
+
+
+def spellings(rng, count):
+    """Dates in every common form, and such with a character or two that another takes the place of, or that go."""
+    for _ in range(count):
+        day = f"{rng.choice([1, 1999, 2000, 2023, 2024]):04}-{rng.randint(0, 13):02}-{rng.randint(0, 32):02}"
+        blank, zone = rng.choice(["T", " ", "t", ""]), rng.choice(["", "", "Z", "z", "+02:00", "-23:59"])
+        time = rng.choice(
+            ["", "23:59", "10", f"{rng.randint(0, 25):02}:{rng.randint(0, 61):02}:{rng.randint(0, 61):02}"]
+        )
+        fraction = rng.choice(["", "", ".5", ",123", ".", ".1234567890", "\n"])
+        date = list(day + rng.choice(["", blank + time + fraction + zone]))
+        for _ in range(rng.choice([0, 0, 0, 1, 2])):
+            date[rng.randrange(len(date))] = rng.choice(["", *"0129-:.,TWZ \n\u0661"])
+        yield "".join(date)
+
+
+def test_the_engine_spells_common_dates_as_python_does_and_leaves_it_the_others(backend):
+    dates = sorted(set(spellings(random.Random(0), 60_000)))
+    table = ibis.memtable({"n": range(len(dates)), "date": dates, "reason": [None] * len(dates)})
+    table = backend.create_table("dates", table.cast({"reason": "string"}))
+    spelt = respell_common_dates(table)
+    left = set(backend.to_pyarrow(odd_dates(spelt)).column("date").to_pylist())
+    result = dict(zip(dates, backend.to_pyarrow(spelt.order_by("n")).column("date").to_pylist(), strict=True))
+    by_engine = {date: plain for date, plain in result.items() if plain not in left}
+    assert {date: _plain_date(date) for date in by_engine} == by_engine
+    assert len(by_engine) > 2_000
+    assert all(result[date] == date for date in left) and len(left) > 2_000
 
 
 @pytest.mark.parametrize(
