@@ -8,7 +8,7 @@ import re
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,21 +128,24 @@ class _Plan:
         photos = self._proved(photos, histories, ties)
         shown, users = self._shown(histories, photos, ties)
         totals = derivation.user_totals(histories.semi_join(users, "user_id"), self._evidence(), self.rules)
-        complete = self._complete(totals.to_pyarrow().to_pylist())
-        medians = self._medians(complete.values())
-        drawn = split_users(complete, self.config.seed, self.config.split_sizes, self.config.all_users)
+        complete, number = self._complete(totals)
+        medians = self._medians(complete, number)
+        ids = (user for batch in stream(self.backend, complete.select("user_id")) for user in batch[0].to_pylist())
+        drawn = split_users(ids, self.config.seed, self.config.split_sizes, self.config.all_users)
         self.ledger.left["users drawn"] = sum(map(len, drawn.values()))
         users = [user for users in drawn.values() for user in users]
+        sums = complete.semi_join(add_rows(self.backend, pa.table({"user_id": users})), "user_id")
+        sums = {user["user_id"]: user for user in sums.to_pyarrow().to_pylist()}
         rows, with_photo = self._rows(histories, shown, photos, ties, users)
 
         def row_of(user: str) -> UserRow:
-            profile = cast(Profile, decide(self.rules, complete[user], medians))  # no None, for it is complete
+            profile = cast(Profile, decide(self.rules, sums[user], medians))  # no None, for it is complete
             return UserRow(user, tuple(rows[user]), profile)
 
         splits = {split: tuple(map(row_of, users)) for split, users in drawn.items()}
         profiles = [row.profile for rows in splits.values() for row in rows]
         self.ledger.notes += warn_of_constants(self.rules, profiles)
-        written = {user: (complete[user]["reviews"], with_photo[user]) for user in users}
+        written = {user: (sums[user]["reviews"], with_photo[user]) for user in users}
         return Corpus(
             self.rules, splits, self.album, medians, self.ledger, self.lines, self._dates(histories), written
         )
@@ -302,37 +305,35 @@ class _Plan:
                     self.ledger.notes.append(f"{rule.name}: no business has {', '.join(absent)} in {rule.of[0]}.")
         return evidence
 
-    def _complete(self, totals: Iterable[dict[str, int]]) -> dict[str, dict[str, int]]:
-        """The sums of the users with evidence for every attribute, by user."""
-        complete = {}
-        columns = list(zip(self.rules, sum_columns(self.rules), strict=True))
-        for user in totals:
-            missing = next(
-                (rule.key for rule, names in columns if not rule.has_evidence([user[name] for name in names])), None
-            )
-            if missing:
-                self.ledger.drop("users", f"no evidence for {missing}")
-            else:
-                complete[user["user_id"]] = user
-        self.ledger.left["users with evidence for every attribute"] = len(complete)
-        if len(complete) < len(self.config.split_sizes):
+    def _complete(self, totals: ibis.Table) -> tuple[ibis.Table, int]:
+        """The sums of the users with evidence for every attribute, and how many they are."""
+        judged = self._kept(totals.mutate(lacks=derivation.lacking(self.rules)))
+        counts = judged.group_by("lacks").agg(users=_.count()).to_pyarrow().to_pylist()
+        users = {count["lacks"]: count["users"] for count in counts}
+        complete = users.pop(None, 0)
+        for key, count in users.items():
+            self.ledger.drop("users", f"no evidence for {key}", count)
+        self.ledger.left["users with evidence for every attribute"] = complete
+        if complete < len(self.config.split_sizes):
             raise ValueError(
-                f"{len(self.config.split_sizes)} splits need a user each, but {self.raw.root} leaves {len(complete)}. "
+                f"{len(self.config.split_sizes)} splits need a user each, but {self.raw.root} leaves {complete}. "
                 f"Left: {self.ledger.left}. Dropped: {self._drops()}. {' '.join(self.ledger.notes)}"
             )
-        return complete
+        return judged.filter(_.lacks.isnull()).drop("lacks"), complete
 
     def _dates(self, histories: ibis.Table) -> tuple[str, str]:
         (dates,) = histories.aggregate(first=histories.date.min(), last=histories.date.max()).to_pyarrow().to_pylist()
         return dates["first"], dates["last"]
 
-    def _medians(self, complete: Collection[Mapping[str, int]]) -> dict[str, float]:
+    def _medians(self, complete: ibis.Table, users: int) -> dict[str, float]:
         """By attribute; over everyone who could be drawn, so that `default` and `full` agree on a user."""
-        return {
-            rule.key: statistics.median(user[columns[0]] / (SCALE * user[columns[1]]) for user in complete)
-            for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True)
-            if rule.kind == "above_median"
-        }
+        medians = {}
+        for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True):
+            if rule.kind == "above_median":
+                found = derivation.middle(complete, rule, columns, users).to_pyarrow().to_pylist()
+                # Divided as a label divides, so that one who is the median is not above it.
+                medians[rule.key] = statistics.median(user[columns[0]] / (SCALE * user[columns[1]]) for user in found)
+        return medians
 
     def _drops(self) -> str:
         dropped = sorted(self.ledger.dropped.items())

@@ -6,7 +6,7 @@ order of the lines nor the number of threads has a say.
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
-from operator import or_
+from operator import add, or_
 
 import ibis
 from ibis import Deferred, _
@@ -243,3 +243,22 @@ def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]
             told = _[total].fill_null(0) if rule.counts_unknown else _[total]
             sums |= {total: told.sum().fill_null(0), count: told.count()}
     return visits.group_by("user_id").agg(**sums)
+
+
+def lacking(rules: Sequence[Rule]) -> ibis.expr.types.StringValue | Deferred:
+    """Of `user_totals`: the key of the first rule without evidence, as `Rule.has_evidence` has it; null for none."""
+    lacks = []
+    for rule, columns in zip(rules, sum_columns(rules), strict=True):
+        if rule.kind == "top":
+            present = reduce(add, ((_[column] > 0).cast("int64") for column in columns))
+            lacks.append((present < rule.count, rule.key))
+        elif rule.is_share:
+            lacks.append((_[columns[1]] == 0, rule.key))
+    return ibis.cases(*lacks) if lacks else ibis.null("string")
+
+
+def middle(totals: ibis.Table, rule: Rule, columns: Sequence[str], users: int) -> ibis.Table:
+    """The sum and the count of the one user, or the two, in the middle by their means, for a rule `above_median`."""
+    total, count = columns
+    means = totals.select(total, count, mean=_[total] / (SCALE * _[count]))
+    return means.order_by("mean", total).limit(2 - users % 2, offset=(users - 1) // 2)

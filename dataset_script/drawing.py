@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from heapq import nsmallest
 
 
 def hash_order(*parts: str | int) -> bytes:
@@ -20,7 +21,7 @@ def split_users(
     """Draws the users of each split by a hash of (seed, user_id).
 
     Args:
-        user_ids: at least one a split.
+        user_ids: at least one a split, in any order; no more of them are held than are drawn.
         seed: another seed is another draw.
         sizes: users of each split, by name; the first takes what rounding leaves over. Where there are fewer users
             than their sum, or `all_users`, they are proportions.
@@ -29,12 +30,14 @@ def split_users(
     Raises:
         ValueError: if there are fewer users than splits.
     """
-    ordered = sorted(user_ids, key=lambda user_id: hash_order(seed, user_id))
+    total = sum(sizes.values())
+
+    def key(user_id: str) -> bytes:
+        return hash_order(seed, user_id)
+
+    ordered = sorted(user_ids, key=key) if all_users else nsmallest(total, user_ids, key=key)
     if len(ordered) < len(sizes):
         raise ValueError(f"{len(sizes)} splits need a user each, but {len(ordered)} users are left")
-    total = sum(sizes.values())
-    if not all_users:
-        ordered = ordered[:total]
     first, *others = sizes
     counts, left = {}, len(ordered)
     for name in others:

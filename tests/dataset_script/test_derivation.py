@@ -2,13 +2,23 @@
 
 import itertools
 import random
+import statistics
 
 import ibis
 import pytest
 
 from dataset_script.corpus import _plain_date
-from dataset_script.derivation import business_evidence, keep_one, newest, odd_dates, respell_common_dates, with_words
-from dataset_script.profile_rules import Rule
+from dataset_script.derivation import (
+    business_evidence,
+    keep_one,
+    lacking,
+    middle,
+    newest,
+    odd_dates,
+    respell_common_dates,
+    with_words,
+)
+from dataset_script.profile_rules import SCALE, Rule, sum_columns
 
 BLANKS = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 
@@ -52,6 +62,38 @@ def test_of_the_records_of_one_id_the_first_by_the_order_stays(backend):
         table = ibis.memtable({"id": ["x"] * 3 + ["y"], "value": [*order, 9]})
         kept = backend.to_pyarrow(keep_one(table, "id", ["value"]).order_by("id"))
         assert kept.to_pydict() == {"id": ["x", "y"], "value": [1, 9]}
+
+
+PRICES = Rule("Price", ("Low", "High"), "above_median", of=("price",), yes="High")
+
+
+@pytest.mark.parametrize("users", [1, 2, 3, 10, 11, 500, 501])
+def test_the_engine_finds_the_middle_users_whose_mean_of_means_is_pythons_median(backend, users):
+    rng = random.Random(users)
+    sums = [(rng.randint(-(10**7), 10**7), rng.randint(1, 300)) for _ in range(users)]
+    table = ibis.memtable([{"sum_0": total, "count_0": count} for total, count in sums])
+    found = backend.to_pyarrow(middle(table, PRICES, ["sum_0", "count_0"], users)).to_pylist()
+    median = statistics.median(user["sum_0"] / (SCALE * user["count_0"]) for user in found)
+    assert median == statistics.median(total / (SCALE * count) for total, count in sums)
+
+
+def test_the_engine_finds_who_lacks_evidence_as_a_rule_does(backend):
+    rules = [
+        Rule("Stars", ("1", "2"), "mean_rating"),
+        Rule("Favorite", ("a", "b", "c"), "top", count=2, of=("categories",)),
+        PRICES,
+    ]
+    rng, columns = random.Random(0), sum_columns(rules)
+    names = sorted({name for several in columns for name in several})
+    totals = [{name: rng.randint(0, 1) for name in names} for _ in range(200)]
+
+    def first_without(user):
+        pairs = zip(rules, columns, strict=True)
+        return next((rule.key for rule, several in pairs if not rule.has_evidence([user[n] for n in several])), None)
+
+    table = ibis.memtable([user | {"n": n} for n, user in enumerate(totals)])
+    found = backend.to_pyarrow(table.mutate(lacks=lacking(rules)).order_by("n")).column("lacks").to_pylist()
+    assert found == list(map(first_without, totals)) and set(found) == {None, "favorite", "price"}
 
 
 def spellings(rng, count):

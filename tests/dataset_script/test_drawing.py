@@ -41,6 +41,24 @@ def test_other_corpora_keep_the_proportions_and_no_split_is_empty(users, sizes, 
     assert [len(drawn) for drawn in splits.values()] == counts
 
 
+class Name(str):
+    """A user's id that tells how many such are held at once, and how many were at most."""
+
+    held = most = 0
+
+    def __init__(self, _):
+        Name.held += 1
+        Name.most = max(Name.most, Name.held)
+
+    def __del__(self):
+        Name.held -= 1
+
+
+def test_no_more_users_are_held_than_are_drawn():
+    splits = split_users((Name(f"user{n}") for n in range(5000)), 0, {"train": 20, "test": 10}, all_users=False)
+    assert [len(drawn) for drawn in splits.values()] == [20, 10] and 30 <= Name.most < 40
+
+
 def test_fewer_users_than_splits_are_refused():
     with pytest.raises(ValueError, match="3 splits need a user each, but 2"):
         split_users(["ann", "bob"], 0, SIZES, all_users=True)
