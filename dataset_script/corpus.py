@@ -1,18 +1,20 @@
 """From raw files to the rows of the corpus: the steps in their order, and who is left at the end.
 
 The engine reads review.json twice: first for the users who wrote enough lines, then for these users' reviews. Python
-sees the users who are left, and the reviews and photos of those who are drawn.
+sees the ids of the users who are left, and the reviews and photos of those who are drawn, some thousand at a time.
 """
 
+import json
 import re
 import statistics
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -21,45 +23,15 @@ from ibis.backends import BaseBackend
 
 from . import derivation
 from .corpus_config import MMProfileYelpConfig
-from .drawing import choose_photos, split_users
-from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, add_stream, connect, keep, read_lines, stream
+from .corpus_draw import Draw
+from .corpus_rows import Photo, Review, RowFolder, RowReview, Rows, Tally, UserRow
+from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_stream, connect, keep, read_lines, stream
 from .photos import Album
-from .profile_rules import SCALE, Profile, Rule, decide, sum_columns, warn_of_constants
+from .profile_rules import SCALE, Rule, decide, sum_columns, warn_of_constants
 from .raw_files import Ledger, RawFolder, plain_lines
 
 # 2023-12-31, 20231231 or 2023-W52-7, and a time after it or none.
 DATE_FORMS = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}(?:-?[0-9])?)(?:[T ][0-9].*)?"
-
-
-class Review(NamedTuple):
-    """A review of a row; `date` is `YYYY-MM-DD HH:MM:SS`."""
-
-    review_id: str
-    user_id: str
-    business_id: str
-    date: str
-    stars: float
-    text: str
-
-
-class Photo(NamedTuple):
-    photo_id: str
-    caption: str
-
-
-class RowReview(NamedTuple):
-    """A review of a row, with its photos in the order of the row."""
-
-    review: Review
-    photos: tuple[Photo, ...]
-
-
-class UserRow(NamedTuple):
-    """A row of the dataset, its photos not yet read."""
-
-    user_id: str
-    reviews: tuple[RowReview, ...]
-    profile: Profile
 
 
 @dataclass
@@ -67,22 +39,21 @@ class Corpus:
     """The rows of each split and their photos, and what a card tells of them.
 
     Args:
-        medians: by attribute, above which a label is high.
+        medians: by attribute, above which a label is high; over all users who could be drawn by the photos listed,
+            whether these decode or not.
         ledger: what was dropped.
         lines: of the raw files, by what they list; blank ones are none.
         dates: of the first and the last review that a label comes from, `YYYY-MM-DD HH:MM:SS`.
-        written: of the users of the rows, how many reviews of a fitting length each wrote, and how many of these have
-            a photo, before the newest were taken.
     """
 
     rules: tuple[Rule, ...]
-    splits: dict[str, tuple[UserRow, ...]]
+    splits: Mapping[str, Rows | Sequence[UserRow]]
     album: Album
     medians: dict[str, float]
     ledger: Ledger
     lines: dict[str, int]
     dates: tuple[str, str]
-    written: dict[str, tuple[int, int]]
+    tally: Tally
 
 
 def plan_corpus(
@@ -125,30 +96,18 @@ class _Plan:
                 self.ledger.notes.append(f"{rule.name} is {rule.schema_name} in a model's profiles.")
         photos, ties = self._photos()
         histories = self._histories(photos, ties)
-        photos = self._proved(photos, histories, ties)
-        shown, users = self._shown(histories, photos, ties)
+        users = self._with_photos(histories, photos, ties)
         totals = derivation.user_totals(histories.semi_join(users, "user_id"), self._evidence(), self.rules)
         complete, number = self._complete(totals)
         medians = self._medians(complete, number)
-        ids = (user for batch in stream(self.backend, complete.select("user_id")) for user in batch[0].to_pylist())
-        drawn = split_users(ids, self.config.seed, self.config.split_sizes, self.config.all_users)
-        self.ledger.left["users drawn"] = sum(map(len, drawn.values()))
-        users = [user for users in drawn.values() for user in users]
-        sums = complete.semi_join(add_rows(self.backend, pa.table({"user_id": users})), "user_id")
-        sums = {user["user_id"]: user for user in sums.to_pyarrow().to_pylist()}
-        rows, with_photo = self._rows(histories, shown, photos, ties, users)
-
-        def row_of(user: str) -> UserRow:
-            profile = cast(Profile, decide(self.rules, sums[user], medians))  # no None, for it is complete
-            return UserRow(user, tuple(rows[user]), profile)
-
-        splits = {split: tuple(map(row_of, users)) for split, users in drawn.items()}
-        profiles = [row.profile for rows in splits.values() for row in rows]
-        self.ledger.notes += warn_of_constants(self.rules, profiles)
-        written = {user: (sums[user]["reviews"], with_photo[user]) for user in users}
-        return Corpus(
-            self.rules, splits, self.album, medians, self.ledger, self.lines, self._dates(histories), written
-        )
+        ids = complete.select("user_id")
+        draw = Draw(self.backend, self.config, self.album, self.ledger, self.scratch, histories, photos, ties, ids)
+        sizes, drawn, chosen = draw.draw()
+        self.ledger.left["users drawn"] = sum(sizes.values())
+        profiles = self._profiles(complete.join(drawn, "user_id"), medians)
+        splits, tally = self._rows(histories, chosen, profiles, sizes)
+        self.ledger.notes += warn_of_constants(self.rules, tally.values, tally.users)
+        return Corpus(self.rules, splits, self.album, medians, self.ledger, self.lines, self._dates(histories), tally)
 
     def _read(
         self,
@@ -241,34 +200,23 @@ class _Plan:
         counts = photos.group_by("tie").agg(photos=photos.count()).to_pyarrow().to_pydict()
         counts = dict(sorted(zip(*counts.values(), strict=True)))
         if not counts:
-            raise ValueError(f"{self.raw.photos} lists no photo that can be used. Dropped: {self._drops()}")
+            raise ValueError(f"{self.raw.photos} lists no photo that can be used. Dropped: {self.ledger.drops}")
         owners = ", ".join(f"{count:,} to {derivation.OWNERS[tie]}" for tie, count in counts.items())
         self.ledger.notes.append(f"Photos belong by their lines' ids: {owners}.")
         return photos, list(counts)
 
-    def _proved(self, photos: ibis.Table, histories: ibis.Table, ties: Sequence[int]) -> ibis.Table:
-        """The photos that decode of all that the histories could show."""
-        wanted = self._kept(derivation.tied_photos(photos, histories, ties))
-        wanted_ids = wanted.photo_id.to_pyarrow().to_pylist()
-        (listed,) = _numbers(photos.count())
-        self.ledger.drop("photos", "belongs to no review that is left", listed - len(wanted_ids))
-        bad = self.album.prove(wanted_ids, self.config.workers, self.ledger)
-        if bad:
-            unusable = add_rows(self.backend, pa.table({"photo_id": bad}))
-            wanted = self._kept(wanted.anti_join(unusable, "photo_id"))
-        return wanted
-
-    def _shown(self, histories: ibis.Table, photos: ibis.Table, ties: Sequence[int]) -> tuple[ibis.Table, ibis.Table]:
-        """Each row's reviews, without their texts, and the users who have enough."""
+    def _with_photos(self, histories: ibis.Table, photos: ibis.Table, ties: Sequence[int]) -> ibis.Table:
+        """The users who have enough reviews with a photo, by the photos listed."""
+        listed, tied = _numbers(photos.count(), derivation.tied_photos(photos, histories, ties).count())
+        self.ledger.drop("photos", "belongs to no review that is left", listed - tied)
         least = self.config.min_photo_reviews
-        tied = derivation.with_tied(histories.drop("text"), photos, ties)
-        shown = self._kept(derivation.newest(tied.filter(_.tied).drop("tied"), self.config.max_reviews))
+        shown = derivation.with_tied(histories.drop("text"), photos, ties).filter(_.tied)
         users = self._kept(derivation.with_at_least(shown, least))
         before = next(reversed(self.ledger.left.values()))
         self._count_users(
             before, users, f"at least {least} reviews with a photo", f"fewer than {least} reviews with a photo"
         )
-        return shown, users
+        return users
 
     def _count_users(self, before: int, users: ibis.Table, left: str, dropped: str) -> None:
         (after,) = _numbers(users.count())
@@ -287,11 +235,8 @@ class _Plan:
         self.ledger.drop("business", "duplicate business_id", kept - different)
         told = {}
         for rule in (rule for rule in self.rules if rule.is_share):
-            texts = good.select(**derivation.attribute_texts(rule)).distinct().to_pyarrow()
-            numbers = [rule.evidence(row) for row in zip(*texts.to_pydict().values(), strict=True)]
-            rows = texts.append_column("told", pa.array(numbers, pa.int64()))
-            told[rule.key] = add_rows(self.backend, rows)
-            if not any(number is not None for number in numbers):
+            told[rule.key] = self._told(rule, good.select(**derivation.attribute_texts(rule)).distinct())
+            if not any(_numbers(told[rule.key].told.count())):
                 said = "a number that counts" if rule.kind == "above_median" else "true or false"
                 self.ledger.notes.append(f"{rule.name}: no business has {said} in {' or '.join(rule.of)}.")
         evidence = derivation.business_evidence(good, self.rules, told)
@@ -305,6 +250,17 @@ class _Plan:
                     self.ledger.notes.append(f"{rule.name}: no business has {', '.join(absent)} in {rule.of[0]}.")
         return evidence
 
+    def _told(self, rule: Rule, texts: ibis.Table) -> ibis.Table:
+        """What a business with each of these texts tells, beside them."""
+        schema = texts.schema().to_pyarrow().append(pa.field("told", pa.int64()))
+
+        def parsed() -> Iterator[pa.RecordBatch]:
+            for batch in stream(self.backend, texts):
+                numbers = [rule.evidence(row) for row in zip(*batch.to_pydict().values(), strict=True)]
+                yield pa.record_batch([*batch.columns, pa.array(numbers, pa.int64())], schema)
+
+        return add_stream(self.backend, parsed(), schema, self.scratch)
+
     def _complete(self, totals: ibis.Table) -> tuple[ibis.Table, int]:
         """The sums of the users with evidence for every attribute, and how many they are."""
         judged = self._kept(totals.mutate(lacks=derivation.lacking(self.rules)))
@@ -317,7 +273,7 @@ class _Plan:
         if complete < len(self.config.split_sizes):
             raise ValueError(
                 f"{len(self.config.split_sizes)} splits need a user each, but {self.raw.root} leaves {complete}. "
-                f"Left: {self.ledger.left}. Dropped: {self._drops()}. {' '.join(self.ledger.notes)}"
+                f"{self.ledger}"
             )
         return judged.filter(_.lacks.isnull()).drop("lacks"), complete
 
@@ -335,40 +291,49 @@ class _Plan:
                 medians[rule.key] = statistics.median(user[columns[0]] / (SCALE * user[columns[1]]) for user in found)
         return medians
 
-    def _drops(self) -> str:
-        dropped = sorted(self.ledger.dropped.items())
-        return "; ".join(f"{where}: {reason} ({count})" for (where, reason), count in dropped) or "nothing"
+    def _profiles(self, totals: ibis.Table, medians: Mapping[str, float]) -> ibis.Table:
+        """Of each user drawn the place among them, the profile as JSON, and how many reviews were written."""
+        schema = pa.schema({"user_id": pa.string(), "place": pa.int64(), "profile": pa.string(), "wrote": pa.int64()})
+
+        def decided() -> Iterator[pa.RecordBatch]:
+            for batch in stream(self.backend, totals):
+                users = batch.to_pylist()
+                profiles = [json.dumps(decide(self.rules, user, medians)) for user in users]
+                columns = ([user[name] for user in users] for name in ("user_id", "place", "reviews"))
+                user_ids, places, wrote = columns
+                yield pa.record_batch([user_ids, places, profiles, wrote], schema)
+
+        return add_stream(self.backend, decided(), schema, self.scratch)
 
     def _rows(
-        self, histories: ibis.Table, shown: ibis.Table, photos: ibis.Table, ties: Sequence[int], users: Sequence[str]
-    ) -> tuple[dict[str, list[RowReview]], dict[str, int]]:
-        """The reviews of the users drawn, newest first, each with its photos; and how many they have with a photo."""
-        drawn = add_rows(self.backend, pa.table({"user_id": users}))
-        drawn = shown.semi_join(drawn, "user_id").select("review_id", "rank", "of")
-        reviews = self._kept(histories.join(drawn, "review_id"))
-        owned = defaultdict(list)
-        for photo in derivation.tied_photos(photos, reviews, ties).to_pyarrow().to_pylist():
-            owner = tuple(photo[key] for key in derivation.TIES[photo["tie"]])
-            owned[photo["tie"], owner].append(Photo(photo["photo_id"], photo["caption"].strip()))
-        rows, with_photo = defaultdict(list), {}
-        table = (
-            reviews.select(*Review._fields, "rank", "of")
-            .to_pyarrow()
-            .sort_by([("user_id", "ascending"), ("rank", "ascending")])
-        )
-        for *values, _rank, of in zip(*table.to_pydict().values(), strict=True):
-            review = Review(*values)
-            rows[review.user_id].append(RowReview(review, self._choose(review, owned, ties)))
-            with_photo[review.user_id] = of
-        return rows, with_photo
+        self, histories: ibis.Table, chosen: ibis.Table, profiles: ibis.Table, sizes: Mapping[str, int]
+    ) -> tuple[dict[str, Rows], Tally]:
+        """Writes the rows, user after user as they were drawn, reviews from the newest to the oldest."""
+        reviews = histories.join(chosen.drop("user_id"), "review_id").join(profiles, "user_id")
+        others = ("place", "profile", "wrote", "of", "photo_ids", "captions")
+        reviews = reviews.select(*Review._fields, "rank", *others).order_by("place", "rank").drop("rank")
+        tally = Tally()
 
-    def _choose(
-        self, review: Review, owned: Mapping[tuple, Sequence[Photo]], ties: Iterable[int]
-    ) -> tuple[Photo, ...]:
-        owners = ((tie, tuple(getattr(review, key) for key in derivation.TIES[tie])) for tie in ties)
-        photos = {photo.photo_id: photo for owner in owners for photo in owned.get(owner, ())}
-        chosen = choose_photos(review.user_id, photos, self.config.max_images_per_review)
-        return tuple(photos[photo_id] for photo_id in chosen)
+        def rows() -> Iterator[UserRow]:
+            lines = (line for batch in stream(self.backend, reviews) for line in batch.to_pylist())
+            for _place, several in groupby(lines, itemgetter("place")):
+                shown = list(several)
+                first = shown[0]
+                row = UserRow(first["user_id"], tuple(map(_row_review, shown)), json.loads(first["profile"]))
+                tally.add(row, first["wrote"], first["of"])
+                yield row
+
+        folder, every = RowFolder(self.config.scratch), rows()
+        splits = {}
+        for split, size in sizes.items():
+            splits[split] = Rows(folder, split)
+            splits[split].write(islice(every, size))
+        return splits, tally
+
+
+def _row_review(line: Mapping[str, Any]) -> RowReview:
+    photos = map(Photo, line["photo_ids"], line["captions"])
+    return RowReview(Review(*(line[name] for name in Review._fields)), tuple(photos))
 
 
 def _numbers(*expressions: ibis.expr.types.IntegerScalar) -> list[int]:

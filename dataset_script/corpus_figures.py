@@ -1,6 +1,5 @@
 """The figures of a corpus: its attributes beside the paper's, how long and how many, and a sheet of its photos."""
 
-import heapq
 import io
 import warnings
 from collections import Counter
@@ -15,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .corpus import Corpus, UserRow
-from .corpus_report import count_values, paper_counts, rows_of
-from .drawing import hash_order
+from .corpus import Corpus
+from .corpus_report import paper_counts
+from .corpus_rows import Tally
+from .drawing import first_by_hash
 from .photos import DECODING_ERRORS, PHOTO_FORMATS
 from .profile_rules import Rule
 
@@ -34,12 +34,11 @@ TILE, GAP, COLUMNS, LINES = 120, 6, 10, 5  # pixels and photos of the sheet
 
 def write_figures(folder: Path, config_name: str, corpus: Corpus) -> dict[str, str]:
     """Draws the PNGs of a configuration into `folder`/figures; returns what each shows, by its path in `folder`."""
-    rows = rows_of(corpus)
     name = f"{FOLDER}/{config_name}"
     (folder / FOLDER).mkdir(exist_ok=True)
-    plot_attributes(corpus.rules, rows, folder / f"{name}-attributes.png")
-    plot_lengths(rows, folder / f"{name}-lengths.png")
-    shown = draw_sheet(corpus, rows, folder / f"{name}-photos.png")
+    plot_attributes(corpus.rules, corpus.tally, folder / f"{name}-attributes.png")
+    plot_lengths(corpus.tally, folder / f"{name}-lengths.png")
+    shown = draw_sheet(corpus, folder / f"{name}-photos.png")
     beside = "; grey: the paper's Table 6" if any(map(paper_counts, corpus.rules)) else ""
     return {
         f"{name}-attributes.png": f"How often each value of each attribute occurs, in percent{beside}",
@@ -52,7 +51,7 @@ def write_figures(folder: Path, config_name: str, corpus: Corpus) -> dict[str, s
 # Attributes
 
 
-def plot_attributes(rules: Sequence[Rule], rows: Sequence[UserRow], path: Path) -> None:
+def plot_attributes(rules: Sequence[Rule], tally: Tally, path: Path) -> None:
     """Draws a PNG, a panel an attribute: the share of each value, beside the paper's where it has the attribute.
 
     All panels have one scale, from nothing to all.
@@ -66,7 +65,7 @@ def plot_attributes(rules: Sequence[Rule], rows: Sequence[UserRow], path: Path) 
     for axes in panels[len(rules) :]:
         axes.remove()
     for number, (axes, rule) in enumerate(zip(panels, rules, strict=False)):
-        _draw_attribute(axes, rule, rows)
+        _draw_attribute(axes, rule, tally)
         axes.set_ylim(bars[number // columns] - 0.5, -0.5)  # bars of one height, from the top
     label = "Percent of this corpus"
     if any(map(paper_counts, rules)):
@@ -75,8 +74,8 @@ def plot_attributes(rules: Sequence[Rule], rows: Sequence[UserRow], path: Path) 
     figure.savefig(path, format="png")
 
 
-def _draw_attribute(axes: Axes, rule: Rule, rows: Sequence[UserRow]) -> None:
-    own, paper = count_values(rule, rows), paper_counts(rule)
+def _draw_attribute(axes: Axes, rule: Rule, tally: Tally) -> None:
+    own, paper = tally.values.get(rule.key, Counter()), paper_counts(rule)
     values, title = list(rule.values), rule.name
     if len(values) > MAX_VALUES:
         values = [value for value in values if value in dict(own.most_common(MAX_VALUES))]
@@ -102,17 +101,14 @@ def _draw_attribute(axes: Axes, rule: Rule, rows: Sequence[UserRow]) -> None:
 # Lengths and counts
 
 
-def plot_lengths(rows: Sequence[UserRow], path: Path) -> None:
+def plot_lengths(tally: Tally, path: Path) -> None:
     """Draws a PNG of three histograms: words a review, reviews a user and photos a user, of what the rows show."""
-    words = Counter(len(shown.review.text.split()) for row in rows for shown in row.reviews)
-    reviews = Counter(len(row.reviews) for row in rows)
-    photos = Counter(sum(len(shown.photos) for shown in row.reviews) for row in rows)
     figure = Figure(figsize=(5.2 * PANELS, 4.0), dpi=110, layout="constrained")
     panels = figure.subplots(1, PANELS)
     told = {
-        "Words a review": (words, "reviews"),
-        "Reviews a user": (reviews, "users"),
-        "Photos a user": (photos, "users"),
+        "Words a review": (tally.words, "reviews"),
+        "Reviews a user": (tally.reviews, "users"),
+        "Photos a user": (tally.photos, "users"),
     }
     for axes, (title, (counts, unit)) in zip(panels, told.items(), strict=True):
         _draw_histogram(axes, title, counts, unit)
@@ -149,9 +145,10 @@ def _finish(axes: Axes, title: str) -> None:
 # Photos
 
 
-def draw_sheet(corpus: Corpus, rows: Sequence[UserRow], path: Path) -> int:
+def draw_sheet(corpus: Corpus, path: Path) -> int:
     """Draws a PNG of up to COLUMNS x LINES photos of the rows, and returns how many; one that fails is left out."""
-    photo_ids = {photo.photo_id for row in rows for shown in row.reviews for photo in shown.photos}
+    rows = (row for rows in corpus.splits.values() for row in rows)
+    photo_ids = (photo.photo_id for row in rows for shown in row.reviews for photo in shown.photos)
     tiles = list(islice(_tiles(corpus, photo_ids), COLUMNS * LINES))
     columns, lines = max(1, min(COLUMNS, len(tiles))), max(1, -(-len(tiles) // COLUMNS))
     sheet = PIL.Image.new("RGB", (columns * (TILE + GAP) + GAP, lines * (TILE + GAP) + GAP), "white")
@@ -165,8 +162,7 @@ def draw_sheet(corpus: Corpus, rows: Sequence[UserRow], path: Path) -> int:
 
 def _tiles(corpus: Corpus, photo_ids: Iterable[str]) -> Iterable[PIL.Image.Image]:
     # Twice as many as fit: enough, where a few cannot be drawn.
-    drawn = heapq.nsmallest(2 * COLUMNS * LINES, photo_ids, key=lambda photo_id: hash_order("sheet", photo_id))
-    for photo_id in drawn:
+    for photo_id in first_by_hash(photo_ids, 2 * COLUMNS * LINES, "sheet"):
         try:
             yield _tile(corpus.album.content(photo_id))
         except DECODING_ERRORS:

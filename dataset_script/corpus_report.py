@@ -1,9 +1,9 @@
 """The report of a build: what each step left and dropped, and the rows' figures beside the paper's Tables 1 and 6."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from .corpus import Corpus, UserRow
+from .corpus import Corpus
+from .corpus_rows import Tally
 from .profile_rules import Rule
 
 # The paper's Table 1, statistics of the dataset.
@@ -39,7 +39,6 @@ PAPER_DISTRIBUTION = {
 
 def render_report(config_name: str, corpus: Corpus, figures: Mapping[str, str] | None = None) -> str:
     """The report as Markdown, for the terminal and for the dataset card; `figures` are what each shows, by path."""
-    rows = rows_of(corpus)
     splits = ", ".join(f"{len(rows):,} {name}" for name, rows in corpus.splits.items())
     return "\n\n".join(
         [
@@ -49,8 +48,8 @@ def render_report(config_name: str, corpus: Corpus, figures: Mapping[str, str] |
             *(["\n".join(f"- {note}" for note in corpus.ledger.notes)] if corpus.ledger.notes else []),
             _table(("What is left", "Count"), _integers(corpus.ledger.left.items())),
             _table(("Where", "Dropped because", "Count"), _drops(corpus)),
-            _table(("Statistics of the rows", "Paper, Table 1", "This corpus"), _statistics(rows, corpus.written)),
-            _table(("Attribute", "Value", "Paper, Table 6", "This corpus"), _distribution(corpus.rules, rows)),
+            _table(("Statistics of the rows", "Paper, Table 1", "This corpus"), _statistics(corpus.tally)),
+            _table(("Attribute", "Value", "Paper, Table 6", "This corpus"), _distribution(corpus.rules, corpus.tally)),
         ]
     )
 
@@ -64,39 +63,30 @@ def _drops(corpus: Corpus) -> Iterable[tuple[str, ...]]:
     return [(where, reason, f"{count:,}") for (where, reason), count in drops] or [("-", "nothing was dropped", "0")]
 
 
-def _statistics(rows: Sequence[UserRow], written: Mapping[str, tuple[int, int]]) -> Iterable[tuple[str, ...]]:
-    reviews = [review for row in rows for review in row.reviews]
+def _statistics(tally: Tally) -> Iterable[tuple[str, ...]]:
     own = (
-        f"{len(rows):,}",
-        f"{len(reviews) / len(rows):.1f}",
-        f"{sum(len(review.review.text.split()) for review in reviews) / len(reviews):.1f}",
-        f"{sum(len(review.photos) for review in reviews) / len(rows):.1f}",
+        f"{tally.users:,}",
+        f"{_sum(tally.reviews) / tally.users:.1f}",
+        f"{_sum(tally.words) / tally.words.total():.1f}",
+        f"{_sum(tally.photos) / tally.users:.1f}",
     )
     for (name, paper), figure in zip(PAPER_STATISTICS.items(), own, strict=True):
-        if name == REVIEWS and written:
+        if name == REVIEWS and tally.written:
             # The paper's number has no limit, so that these, and not the rows' own, are its likes.
-            means = [sum(counts) / len(written) for counts in zip(*written.values(), strict=True)]
-            yield f"{name}: all of a fitting length", "-", f"{means[0]:.1f}"
-            yield f"{name}: of these with a photo", f"{paper:,}", f"{means[1]:.1f}"
+            yield f"{name}: all of a fitting length", "-", f"{tally.written / tally.users:.1f}"
+            yield f"{name}: of these with a photo", f"{paper:,}", f"{tally.with_photo / tally.users:.1f}"
             yield f"{name}: of these shown, `max_reviews` at most", "-", figure
         else:
             yield name, f"{paper:,}", figure
 
 
+def _sum(counts: Mapping[int, int]) -> int:
+    return sum(number * times for number, times in counts.items())
+
+
 def _medians(corpus: Corpus) -> Iterable[str]:
     rules = [rule for rule in corpus.rules if rule.key in corpus.medians]
     return (f"{r.name} is {r.yes} above {corpus.medians[r.key]:.3f}, the median of users' means." for r in rules)
-
-
-def rows_of(corpus: Corpus) -> list[UserRow]:
-    """The rows of all splits."""
-    return [row for rows in corpus.splits.values() for row in rows]
-
-
-def count_values(rule: Rule, rows: Iterable[UserRow]) -> Counter[str]:
-    """How often each value of an attribute occurs; of a user with two values, both count."""
-    labels = (row.profile[rule.key] for row in rows)
-    return Counter(value for label in labels for value in (label if isinstance(label, list) else [label]))
 
 
 def paper_counts(rule: Rule) -> Mapping[str, int] | None:
@@ -105,9 +95,9 @@ def paper_counts(rule: Rule) -> Mapping[str, int] | None:
     return counts if set(counts) == set(rule.values) else None
 
 
-def _distribution(rules: Sequence[Rule], rows: Sequence[UserRow]) -> Iterable[tuple[str, ...]]:
+def _distribution(rules: Sequence[Rule], tally: Tally) -> Iterable[tuple[str, ...]]:
     for rule in rules:
-        own, paper = count_values(rule, rows), paper_counts(rule)
+        own, paper = tally.values[rule.key], paper_counts(rule)
         for value in rule.values:
             theirs = _share(paper[value], sum(paper.values())) if paper else "-"
             yield rule.key, value, theirs, _share(own[value], own.total())

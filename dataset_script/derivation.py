@@ -213,6 +213,18 @@ def with_tied(reviews: ibis.Table, photos: ibis.Table, ties: Collection[int]) ->
     return reviews.select(*columns, tied=tied)
 
 
+def with_photos(reviews: ibis.Table, photos: ibis.Table, ties: Collection[int]) -> ibis.Table:
+    """The reviews with `photos_<tie>` for each tie: a list of the photos, ids and captions, or null."""
+    photos = tied_photos(photos, reviews, ties)
+    for tie in ties:
+        keys = {f"tie_{key}": key for key in TIES[tie]}
+        photo = ibis.struct({"photo_id": _.photo_id, "caption": _.caption})
+        owners = photos.filter(_.tie == tie).group_by(**{name: _[key] for name, key in keys.items()})
+        owners = owners.agg(**{f"photos_{tie}": photo.collect()})
+        reviews = reviews.left_join(owners, [reviews[key] == owners[name] for name, key in keys.items()]).drop(*keys)
+    return reviews
+
+
 def with_at_least(records: ibis.Table, minimum: int) -> ibis.Table:
     """The users who have so many records: `user_id`."""
     return records.group_by("user_id").agg(records=_.count()).filter(_.records >= minimum).select("user_id")

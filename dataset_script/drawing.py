@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from hashlib import blake2b
 from heapq import nsmallest
+from operator import itemgetter
 
 
 def hash_order(*parts: str | int) -> bytes:
@@ -50,3 +51,17 @@ def split_users(
         splits[name] = tuple(ordered[start : start + count])
         start += count
     return splits
+
+
+def first_by_hash(ids: Iterable[str], number: int, seed: str) -> list[str]:
+    """The first of the different ids by a hash of (seed, id), in its order; twice as many are held at most."""
+    first: dict[str, bytes] = {}
+    last = None
+    for id_ in ids:
+        key = hash_order(seed, id_)
+        if last is None or key < last:
+            first[id_] = key
+        if len(first) == 2 * number:
+            first = dict(sorted(first.items(), key=itemgetter(1))[:number])
+            last = max(first.values())
+    return sorted(first, key=first.__getitem__)[:number]

@@ -236,16 +236,6 @@ def keep(backend: BaseBackend, table: ibis.Table) -> ibis.Table:
     return table.cache()
 
 
-def add_rows(backend: BaseBackend, rows: pa.Table) -> ibis.Table:
-    """A few rows of Python's as a table of the engine, for it to join."""
-    name = ibis.util.gen_name("rows")
-    if backend.name == "duckdb":
-        return backend.create_table(name, rows, temp=True)
-    # Ibis gives an in-memory table to Spark when a query is fetched, but not when it is cached.
-    _session(backend).createDataFrame(rows).createOrReplaceTempView(name)
-    return backend.table(name)
-
-
 def stream(backend: BaseBackend, table: ibis.Table) -> Iterator[pa.RecordBatch]:
     """The table's rows, in its order, `STREAMED_ROWS` at a time; the engine runs no other query meanwhile."""
     if backend.name == "duckdb":

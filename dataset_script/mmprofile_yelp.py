@@ -34,6 +34,7 @@ if __name__ == "__main__":
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from heapq import nlargest
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,12 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.utils.file_utils import cached_path
 
 from .build_folder import BuildFolder, build_folder
-from .corpus import Corpus, Photo, Review, UserRow, plan_corpus
+from .corpus import Corpus, plan_corpus
 from .corpus_card import CARD, write_card
 from .corpus_config import MMProfileYelpConfig
+from .corpus_draw import Draw
 from .corpus_report import render_report
+from .corpus_rows import Photo, Review, Rows, UserRow
 from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
@@ -124,7 +127,7 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
             for name, rows in self.corpus.splits.items()
         ]
 
-    def _generate_examples(self, rows: tuple[UserRow, ...], album: Album) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, rows: Rows, album: Album) -> Iterator[tuple[str, dict]]:
         for row in rows:
             reviews = [self._review(review, photos, album) for review, photos in row.reviews]
             yield row.user_id, {"user_id": row.user_id, "reviews": reviews, "profile": row.profile}
@@ -151,8 +154,8 @@ def _batch_rows(corpus: Corpus) -> int:
         for rows in corpus.splits.values()
         for row in rows
     )
-    fitting = sum(total <= BATCH_BYTES for total in accumulate(sorted(sizes, reverse=True)))
-    return max(1, min(BATCH_ROWS, fitting))
+    fitting = sum(total <= BATCH_BYTES for total in accumulate(nlargest(BATCH_ROWS, sizes)))
+    return max(1, fitting)
 
 
 def build(

@@ -4,9 +4,10 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from itertools import islice
 
 import datasets
 import numpy as np
@@ -18,6 +19,9 @@ from .raw_files import Ledger, RawFolder
 
 # Formats whose decoders are Pillow's own; others start programs (EPS) or need plug-ins on the reader's machine.
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+
+# Photos that wait for a thread at most.
+PROVED_TOGETHER = 10_000
 
 # What Pillow's decoders raise on damaged bytes.
 DECODING_ERRORS = (
@@ -103,26 +107,38 @@ class Album:
     def __init__(self, raw: RawFolder, max_bytes: int, max_pixels: int, side: int = 0) -> None:
         """`side` 0 keeps the files' own bytes; else see `shrink`."""
         self._raw, self._max_bytes, self._max_pixels, self._side = raw, max_bytes, max_pixels, side
-        self._proofs: dict[str, tuple[int, bytes]] = {}
+        self._proofs: dict[str, tuple[int, bytes] | Rejected] = {}
 
     @property
     def usable(self) -> list[str]:
         """The photos that are proved."""
-        return list(self._proofs)
+        return [photo_id for photo_id, proof in self._proofs.items() if not isinstance(proof, Rejected)]
 
-    def prove(self, photo_ids: Sequence[str], threads: int, ledger: Ledger) -> list[str]:
-        """Opens and decodes each photo in `threads`; counts those that cannot be used, and returns their ids."""
-        bad = []
+    def prove(self, photo_ids: Iterable[str], number: int, threads: int, ledger: Ledger) -> list[str]:
+        """Opens and decodes each photo, unless it has been, in `threads`; counts those that cannot be used, and
+        returns their ids.
+
+        Args:
+            photo_ids: of so many photos as `number` says, each once.
+        """
+        bad, photo_ids = [], iter(photo_ids)
         # Pillow decodes without the lock of the interpreter. Warnings are the process's own, hence silenced out here.
-        with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+        with (
+            warnings.catch_warnings(),
+            ThreadPoolExecutor(threads) as pool,
+            tqdm(desc="photos", total=number, unit=" photos") as bar,
+        ):
             warnings.simplefilter("ignore")
-            proofs = pool.map(self._proof, photo_ids)
-            for photo_id, proof in zip(photo_ids, tqdm(proofs, "photos", len(photo_ids), unit=" photos"), strict=True):
-                if isinstance(proof, Rejected):
-                    ledger.drop("photos", str(proof))
-                    bad.append(photo_id)
-                else:
+            while some := list(islice(photo_ids, PROVED_TOGETHER)):
+                new = [photo_id for photo_id in some if photo_id not in self._proofs]
+                bar.update(len(some) - len(new))
+                for photo_id, proof in zip(new, pool.map(self._proof, new), strict=True):
                     self._proofs[photo_id] = proof
+                    bar.update()
+                for photo_id in some:
+                    if isinstance(proof := self._proofs[photo_id], Rejected):
+                        ledger.drop("photos", str(proof))
+                        bad.append(photo_id)
         return bad
 
     def _proof(self, photo_id: str) -> tuple[int, bytes] | Rejected:
@@ -135,7 +151,9 @@ class Album:
 
     def size(self, photo_id: str) -> int:
         """The bytes of the file of a proved photo."""
-        return self._proofs[photo_id][0]
+        proof = self._proofs[photo_id]
+        assert not isinstance(proof, Rejected)
+        return proof[0]
 
     def content(self, photo_id: str) -> bytes:
         """The bytes of a photo of a row, from the same file that was proved to decode.

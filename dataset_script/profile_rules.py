@@ -295,15 +295,17 @@ def decide(
     return profile
 
 
-def warn_of_constants(rules: Sequence[Rule], profiles: Sequence[Profile]) -> list[str]:
-    """A sentence for each attribute of which a value is in over `MAX_SHARE` of the profiles: what to change."""
+def warn_of_constants(rules: Sequence[Rule], values: Mapping[str, Counter[str]], users: int) -> list[str]:
+    """A sentence for each attribute of which a value is in over `MAX_SHARE` of the profiles: what to change.
+
+    Args:
+        values: by attribute, how often each value occurs.
+    """
     sentences = []
     for rule in rules:
-        labels = (profile[rule.key] for profile in profiles)
-        counts = Counter(value for label in labels for value in ([label] if isinstance(label, str) else label))
-        value, count = counts.most_common(1)[0]
-        if count > MAX_SHARE * len(profiles):
-            share = f"{100 * count / len(profiles):.1f} %"
+        value, count = values[rule.key].most_common(1)[0]
+        if count > MAX_SHARE * users:
+            share = f"{100 * count / users:.1f} %"
             sentences.append(f"Warning: {rule.name} is {value} for {share} of the users. {_remedy(rule)}")
     return sentences
 

@@ -53,6 +53,14 @@ class Ledger:
         if count:
             self.dropped[where, reason] += count
 
+    @property
+    def drops(self) -> str:
+        """What was dropped, in a line."""
+        return "; ".join(f"{where}: {why} ({n})" for (where, why), n in sorted(self.dropped.items())) or "nothing"
+
+    def __str__(self) -> str:
+        return f"Left: {self.left}. Dropped: {self.drops}. {' '.join(self.notes)}"
+
 
 @dataclass(frozen=True)
 class RawFolder:

@@ -77,13 +77,13 @@ def test_a_business_without_a_line_counts_as_a_no(tmp_path):
 
 @pytest.mark.parametrize(("rare", "warned"), [(0, True), (4, True), (5, False)])
 def test_a_value_of_more_than_95_percent_is_told_of(rare, warned):
-    profiles = [{SERVICE.key: "False" if n < rare else "True"} for n in range(100)]
-    assert bool(warn_of_constants([SERVICE], profiles)) == warned
+    values = {SERVICE.key: Counter({"False": rare, "True": 100 - rare})}
+    assert bool(warn_of_constants([SERVICE], values, 100)) == warned
 
 
 def test_of_several_values_one_that_nearly_everybody_has_is_told_of():
     categories = RULES[1]
-    profiles = [{categories.key: ["Shopping", categories.values[n % 2 * 3]]} for n in range(10)]
-    (warning,) = warn_of_constants([categories], profiles)
+    values = {categories.key: Counter({"Shopping": 10, categories.values[0]: 5, categories.values[3]: 5})}
+    (warning,) = warn_of_constants([categories], values, 10)
     assert "Favorite Category is Shopping for 100.0 % of the users." in warning
     assert "a smaller `count` than 2, or other `values`" in warning

@@ -7,8 +7,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from dataset_script import corpus_figures
-from dataset_script.corpus import Corpus, Photo, Review, RowReview, UserRow
+from dataset_script.corpus import Corpus
 from dataset_script.corpus_figures import draw_sheet, plot_attributes, plot_lengths, write_figures
+from dataset_script.corpus_rows import Photo, Review, RowReview, Tally, UserRow
 from dataset_script.photos import Rejected
 from dataset_script.profile_rules import Rule, read_rules
 from dataset_script.raw_files import Ledger
@@ -44,13 +45,14 @@ def corpus_of(photos, rules=(), profiles=({},), words=5):
     shown = tuple(Photo(photo_id, "") for photo_id in photos)
     review = Review("r", "u", "b", "2020-01-01 00:00:00", 5.0, " ".join(["word"] * words))
     rows = tuple(UserRow(f"u{n}", (RowReview(review, shown),), profile) for n, profile in enumerate(profiles))
-    return Corpus(tuple(rules), {"train": rows}, Shoebox(photos), {}, Ledger(), {}, ("2012-01-01", "2021-12-31"), {})
+    dates = ("2012-01-01", "2021-12-31")
+    return Corpus(tuple(rules), {"train": rows}, Shoebox(photos), {}, Ledger(), {}, dates, Tally.of(rows))
 
 
 def sheet(tmp_path, photos):
     """The sheet, an array (height, width, 3), and how many photos are in it."""
     corpus = corpus_of(photos)
-    number = draw_sheet(corpus, corpus.splits["train"], tmp_path / "sheet.png")
+    number = draw_sheet(corpus, tmp_path / "sheet.png")
     return np.asarray(Image.open(tmp_path / "sheet.png")), number
 
 
@@ -59,11 +61,11 @@ def size(path):
         return image.size
 
 
-def bars(monkeypatch, tmp_path, rules, rows):
+def bars(monkeypatch, tmp_path, rules, tally):
     """What `plot_attributes` draws: title -> (names of the values, percents of this corpus, percents of the paper)."""
     figures = []
     monkeypatch.setattr(corpus_figures.Figure, "savefig", lambda figure, *path, **options: figures.append(figure))
-    plot_attributes(rules, rows, tmp_path / "attributes.png")
+    plot_attributes(rules, tally, tmp_path / "attributes.png")
     found = {}
     for axes in figures[0].axes:
         shares = [[round(float(bar.get_width()), 1) for bar in container] for container in axes.containers]
@@ -85,9 +87,7 @@ def test_a_build_gets_three_figures_a_configuration(tmp_path):
 
 def test_attributes_stand_beside_the_papers(monkeypatch, tmp_path):
     corpus = plan(hand_written().write(tmp_path / "raw"))
-    drawn = bars(
-        monkeypatch, tmp_path, RULES, corpus.splits["train"] + corpus.splits["validation"] + corpus.splits["test"]
-    )
+    drawn = bars(monkeypatch, tmp_path, RULES, corpus.tally)
     names, own, paper = drawn["Stars"]
     assert (names, own) == (["1", "2", "3", "4", "5"], [12.5, 12.5, 25.0, 25.0, 25.0])
     assert paper == [0.0, 1.9, 16.1, 74.7, 7.3]
@@ -97,10 +97,10 @@ def test_attributes_stand_beside_the_papers(monkeypatch, tmp_path):
 
 
 def test_a_percent_is_as_long_in_every_panel(monkeypatch, tmp_path):
-    rows = plan(hand_written().write(tmp_path / "raw")).splits["train"]
+    tally = plan(hand_written().write(tmp_path / "raw")).tally
     figures = []
     monkeypatch.setattr(corpus_figures.Figure, "savefig", lambda figure, *path, **options: figures.append(figure))
-    plot_attributes(RULES, rows, tmp_path / "attributes.png")
+    plot_attributes(RULES, tally, tmp_path / "attributes.png")
     figures[0].draw_without_rendering()
     pixels = [np.diff(axes.transData.transform([(0, 0), (1, 0)])[:, 0]).item() for axes in figures[0].axes]
     assert len(pixels) == len(RULES)
@@ -109,11 +109,11 @@ def test_a_percent_is_as_long_in_every_panel(monkeypatch, tmp_path):
 
 def test_attributes_that_the_paper_has_not_stand_alone(monkeypatch, tmp_path):
     profile = {"score": "7", "genre": "Drama", "length": "Long", "company": "Alone"}
-    drawn = bars(monkeypatch, tmp_path, FILM_RULES, corpus_of({}, FILM_RULES, [profile]).splits["train"])
+    drawn = bars(monkeypatch, tmp_path, FILM_RULES, corpus_of({}, FILM_RULES, [profile]).tally)
     assert drawn["Genre"] == (["Drama", "Comedy", "Horror"], [100.0, 0.0, 0.0], None)
     meals = Rule("Preferred Meal", ("Breakfast", "Supper"), "majority", of=("supper",), yes="Supper")
-    rows = corpus_of({}, [meals], [{"preferred_meal": "Supper"}]).splits["train"]
-    assert bars(monkeypatch, tmp_path, [meals], rows)["Preferred Meal"] == (
+    tally = corpus_of({}, [meals], [{"preferred_meal": "Supper"}]).tally
+    assert bars(monkeypatch, tmp_path, [meals], tally)["Preferred Meal"] == (
         ["Breakfast", "Supper"],
         [0.0, 100.0],
         None,
@@ -124,10 +124,10 @@ def test_values_are_no_mathematics_and_long_or_many_ones_are_cut(tmp_path, monke
     prices = Rule("Price $_{", ("$", "$$^"), "majority", of=("price",), yes="$")
     names = Rule("Word", ("a " * 199 + "a", "b" * 200, *map(str, range(40))), "top", of=("words",))
     profiles = [{"price_$_{": "$", "word": "39"}, {"price_$_{": "$$^", "word": "b" * 200}]
-    rows = corpus_of({}, [prices, names], profiles).splits["train"]
-    plot_attributes([prices, names], rows, tmp_path / "attributes.png")
+    tally = corpus_of({}, [prices, names], profiles).tally
+    plot_attributes([prices, names], tally, tmp_path / "attributes.png")
     assert size(tmp_path / "attributes.png")[0] < 2000
-    drawn = bars(monkeypatch, tmp_path, [prices, names], rows)
+    drawn = bars(monkeypatch, tmp_path, [prices, names], tally)
     values, own, _ = drawn["Word (the 2 most frequent of 42 values)"]
     assert (values, own) == (["b" * (corpus_figures.MAX_NAME - 3) + "...", "39"], [50.0, 50.0])
 
@@ -135,7 +135,7 @@ def test_values_are_no_mathematics_and_long_or_many_ones_are_cut(tmp_path, monke
 @pytest.mark.parametrize(("words", "photos"), [(1, 1), (300, 3), (1000, 200)])
 def test_lengths_are_drawn_of_the_least_and_the_most(tmp_path, words, photos):
     corpus = corpus_of(dict.fromkeys(map(str, range(photos))), words=words)
-    plot_lengths(corpus.splits["train"], tmp_path / "lengths.png")
+    plot_lengths(corpus.tally, tmp_path / "lengths.png")
     assert size(tmp_path / "lengths.png") == (1716, 440)
 
 
@@ -184,7 +184,7 @@ def test_the_sheet_is_drawn_by_a_hash_and_opens_no_more_than_it_shows(tmp_path):
     photos = {f"{n:03}": jpeg((n, 0, 0)) for n in range(200)}
     corpora = [corpus_of(photos), corpus_of(dict(reversed(photos.items())))]
     for corpus in corpora:
-        assert draw_sheet(corpus, corpus.splits["train"], tmp_path / "sheet.png") == 50
+        assert draw_sheet(corpus, tmp_path / "sheet.png") == 50
     first, second = (corpus.album.opened for corpus in corpora)
     assert first == second and len(first) == 50 and first != sorted(first)
     assert size(tmp_path / "sheet.png") == (10 * (TILE + GAP) + GAP, 5 * (TILE + GAP) + GAP)
