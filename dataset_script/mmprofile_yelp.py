@@ -32,15 +32,14 @@ if __name__ == "__main__":
     argument_parser(__doc__).parse_known_args()
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from heapq import nlargest
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets.exceptions import DatasetGenerationError
 from datasets.utils.file_utils import cached_path
 
 from .build_folder import BuildFolder, build_folder
@@ -50,6 +49,7 @@ from .corpus_config import MMProfileYelpConfig
 from .corpus_draw import Draw
 from .corpus_report import render_report
 from .corpus_rows import Photo, Review, Rows, UserRow
+from .corpus_shards import BATCH_BYTES, BATCH_ROWS, row_bytes, write_split
 from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
@@ -61,9 +61,6 @@ from .raw_files import find_raw_files
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
 MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch"}
-# Rows are written in batches, each a row group: so many rows, or fewer where their photos may have more bytes. Only
-# after a batch does `datasets` look whether a shard is full, and a batch of over 2 GiB has no place in Arrow's lists.
-BATCH_ROWS, BATCH_BYTES = 100, 128 * 2**20
 
 
 def _features(rules: Sequence[Rule]) -> datasets.Features:
@@ -103,6 +100,7 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
     ]
     DEFAULT_CONFIG_NAME = "default"
     config: MMProfileYelpConfig
+    album: Album | None = None  # that of a build, whose configurations open each photo once
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
@@ -116,21 +114,30 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
         # Loaded as a script, this file is a copy, and the YAML stands where the script came from.
         return beside if beside.exists() else cached_path(f"{self.base_path}/{YELP_SCHEMA}")
 
-    def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
+    def plan(self) -> Corpus:
+        """Derives the rows, and prints the report of them."""
         if self.config.data_dir is None:
             raise ValueError("data_dir must name the folder with the raw files, got None")
-        self.corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config, self.rules)
-        print(render_report(self.config.name, self.corpus))
-        self._writer_batch_size = _batch_rows(self.corpus)
+        corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config, self.rules, self.album)
+        print(render_report(self.config.name, corpus))
+        return corpus
+
+    def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
+        corpus = self.plan()
+        self._writer_batch_size = _batch_rows(corpus)
         return [
-            datasets.SplitGenerator(name=name, gen_kwargs={"rows": rows, "album": self.corpus.album})
-            for name, rows in self.corpus.splits.items()
+            datasets.SplitGenerator(name=name, gen_kwargs={"rows": rows, "album": corpus.album})
+            for name, rows in corpus.splits.items()
         ]
 
     def _generate_examples(self, rows: Rows, album: Album) -> Iterator[tuple[str, dict]]:
         for row in rows:
-            reviews = [self._review(review, photos, album) for review, photos in row.reviews]
-            yield row.user_id, {"user_id": row.user_id, "reviews": reviews, "profile": row.profile}
+            yield row.user_id, self.example(row, album)
+
+    def example(self, row: UserRow, album: Album) -> dict:
+        """The row with its photos."""
+        reviews = [self._review(review, photos, album) for review, photos in row.reviews]
+        return {"user_id": row.user_id, "reviews": reviews, "profile": row.profile}
 
     def _review(self, review: Review, photos: Sequence[Photo], album: Album) -> dict:
         written = self.config.captions == "photo_captions"
@@ -149,11 +156,7 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
 
 def _batch_rows(corpus: Corpus) -> int:
     """How many rows, whichever, have photos of at most `BATCH_BYTES` together; at least 1."""
-    sizes = (
-        sum(corpus.album.size(photo.photo_id) for _, photos in row.reviews for photo in photos)
-        for rows in corpus.splits.values()
-        for row in rows
-    )
+    sizes = (row_bytes(row, corpus.album) for rows in corpus.splits.values() for row in rows)
     fitting = sum(total <= BATCH_BYTES for total in accumulate(nlargest(BATCH_ROWS, sizes)))
     return max(1, fitting)
 
@@ -179,7 +182,7 @@ def build(
         thresholds: fields of `MMProfileYelpConfig`, over the named config's own.
 
     Returns:
-        By config, the rows and what was dropped.
+        By config, what was dropped and what a report tells; the rows stand in `output` alone.
 
     Raises:
         ValueError: if `output` is there, an argument is none, a raw file is missing or ambiguous, or too few users
@@ -203,8 +206,10 @@ def build(
     with build_folder(output) as place:
         _check_output(output, overwrite)
         options_here = thresholds | {"scratch": thresholds.get("scratch") or str(place.scratch)}
-        builders = {name: _write_shards(name, data_dir, place, options_here) for name in names}
-        corpora = {name: builder.corpus for name, builder in builders.items()}
+        builders = {name: _builder(name, data_dir, place, options_here) for name in names}
+        chosen = builders[names[0]].config
+        album = Album(find_raw_files(data_dir), chosen.max_photo_bytes, chosen.max_photo_pixels, chosen.image_size)
+        corpora = {name: _write_shards(builder, album, place) for name, builder in builders.items()}
         figures = {name: write_figures(place.corpus, name, corpus) for name, corpus in corpora.items()}
         infos = {name: builder.info for name, builder in builders.items()}
         source = _source(data_dir, thresholds)
@@ -241,26 +246,28 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise ValueError(f"overwrite replaces an earlier build with {CARD} and data/, {output} is none")
 
 
-def _write_shards(name: str, data_dir: str | Path, place: BuildFolder, thresholds: dict) -> MMProfileYelp:
-    """Writes `data/<config>/<split>*.parquet`, without what the builder writes beside its shards."""
-    work, shards = place.scratch / "shards", place.corpus / "data" / name
+def _builder(name: str, data_dir: str | Path, place: BuildFolder, thresholds: dict) -> MMProfileYelp:
     # The dataset's name, because the module is called __main__ where this file runs as a program.
-    builder = MMProfileYelp(
+    work = place.scratch / "builders"
+    return MMProfileYelp(
         config_name=name, data_dir=str(data_dir), cache_dir=str(work), dataset_name=NAME, **thresholds
     )
-    # Unlike `Dataset.to_parquet`, this puts the photos' bytes into the shards, not their paths.
-    try:
-        builder.download_and_prepare(str(work / name), file_format="parquet")
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, ValueError | OSError):  # a file changed meanwhile; the disk is full
-            raise error.__cause__ from None
-        raise
-    shards.mkdir(parents=True)
-    for shard in (work / name).glob("*.parquet"):
-        shard.rename(shards / shard.name.removeprefix(f"{NAME}-"))
-    builder.info.download_size = sum(shard.stat().st_size for shard in shards.iterdir())
-    shutil.rmtree(work)
-    return builder
+
+
+def _write_shards(builder: MMProfileYelp, album: Album, place: BuildFolder) -> Corpus:
+    """Writes `data/<config>/<split>*.parquet`."""
+    builder.album = album
+    corpus = builder.plan()
+    folder, info = place.corpus / "data" / builder.config.name, builder.info
+    folder.mkdir(parents=True)
+    info.splits = datasets.splits.SplitDict(dataset_name=NAME)
+    for split, rows in corpus.splits.items():
+        assert isinstance(rows, Rows) and info.features is not None
+        size, example = partial(row_bytes, album=album), partial(builder.example, album=album)
+        info.splits.add(write_split(folder, split, rows, size, example, info.features, builder.config.workers))
+    info.dataset_size = sum(split.num_bytes for split in info.splits.values())
+    info.download_size = sum(shard.stat().st_size for shard in folder.iterdir())
+    return corpus
 
 
 def main(argv: Sequence[str] | None = None) -> int:
