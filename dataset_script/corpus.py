@@ -214,7 +214,7 @@ class _Plan:
         users = self._kept(derivation.with_at_least(shown, least))
         before = next(reversed(self.ledger.left.values()))
         self._count_users(
-            before, users, f"at least {least} reviews with a photo", f"fewer than {least} reviews with a photo"
+            before, users, f"at least {least} reviews with a listed photo", f"fewer than {least} reviews with a photo"
         )
         return users
 

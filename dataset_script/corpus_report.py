@@ -74,7 +74,7 @@ def _statistics(tally: Tally) -> Iterable[tuple[str, ...]]:
         if name == REVIEWS and tally.written:
             # The paper's number has no limit, so that these, and not the rows' own, are its likes.
             yield f"{name}: all of a fitting length", "-", f"{tally.written / tally.users:.1f}"
-            yield f"{name}: of these with a photo", f"{paper:,}", f"{tally.with_photo / tally.users:.1f}"
+            yield f"{name}: of these with a listed photo", f"{paper:,}", f"{tally.with_photo / tally.users:.1f}"
             yield f"{name}: of these shown, `max_reviews` at most", "-", figure
         else:
             yield name, f"{paper:,}", figure

@@ -150,8 +150,8 @@ class Tally:
         reviews: users by their number of reviews.
         photos: users by their number of photos.
         written: reviews of a fitting length that the users wrote.
-        with_photo: of these, those with a photo, before the newest were taken; also one that turns out not to decode,
-            unless it stood in a row's way.
+        with_photo: of these, those with a listed photo, before the newest were taken; without photos that were known
+            not to decode when the user's row was settled.
     """
 
     users: int = 0

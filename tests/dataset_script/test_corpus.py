@@ -192,7 +192,7 @@ def test_the_report_stands_beside_the_papers_tables(corpus):
     assert "| users | no evidence for preferred_meal | 1 |" in report
     # All wrote 30; with a photo cat has 15, dan 20, eve 25, kim 3, lou 25, the others all. Rows show 24, kim's 3.
     assert "| Avg. reviews per user: all of a fitting length | - | 30.0 |" in report
-    assert "| Avg. reviews per user: of these with a photo | 24.3 | 22.2 |" in report
+    assert "| Avg. reviews per user: of these with a listed photo | 24.3 | 22.2 |" in report
     assert "| Avg. reviews per user: of these shown, `max_reviews` at most | - | 19.8 |" in report
     assert [sum(PAPER_DISTRIBUTION[rule.key].values()) for rule in RULES] == [4000, 8000, 4000, 4000, 4000, 4000]
     assert all(name in report for name in PAPER_STATISTICS)

@@ -51,7 +51,7 @@ def test_a_user_who_falls_short_is_counted_and_gives_way(tmp_path):
     folder = raw.write(tmp_path / "raw")
     everybody = plan(folder, min_photo_reviews=12, all_users=True)
     # By the list hal, jon and kim have too few; dan by the files.
-    assert everybody.ledger.left["users with at least 12 reviews with a photo"] == 8
+    assert everybody.ledger.left["users with at least 12 reviews with a listed photo"] == 8
     assert everybody.ledger.dropped["users", "fewer than 12 reviews with a photo"] == 4
     assert everybody.ledger.left["users drawn"] == len(rows(everybody)) == 6
     short = {user for seed in range(9) for user in rows(plan(folder, min_photo_reviews=12, seed=seed, **SIZES))}
