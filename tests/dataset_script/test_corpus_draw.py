@@ -58,6 +58,16 @@ def test_a_user_who_falls_short_is_counted_and_gives_way(tmp_path):
     assert short == rows(everybody).keys()
 
 
+@pytest.mark.slow
+def test_spark_draws_again_as_duckdb_does(tmp_path):
+    pytest.importorskip("pyspark")
+    raw = hand_written()
+    raw.files |= dict.fromkeys(BROKEN, b"no photo")
+    folder, options = raw.write(tmp_path / "raw"), SIZES | {"min_photo_reviews": 12}
+    spark, duck = plan(folder, engine="local[2]", **options), plan(folder, **options)
+    assert spark.splits == duck.splits and spark.ledger == duck.ledger
+
+
 def test_too_few_users_whose_photos_decode_say_where_the_others_went(tmp_path):
     raw = hand_written()
     raw.files = dict.fromkeys(raw.files, b"no photo")
