@@ -103,7 +103,7 @@ def test_exactly_half_is_no_majority_and_nothing_known_is_none():
 
 
 def test_the_median_itself_is_not_above():
-    assert [BUDGET.share_label(total, 2, 2.5) for total in (5000, 5001)] == ["Low", "High"]
+    assert [BUDGET.share_label(total, 2, (2.5,)) for total in (5000, 5001)] == ["Low", "High"]
 
 
 def test_the_mean_rating_rounds_a_half_up():
@@ -143,14 +143,17 @@ MAJORITY = "name: A, values: [x, y], rule: majority, of: f, 'yes': x"
         ("attributes: [{name: A, values: [x, y], rule: majority, of: f, 'yes': z}]", "`yes`, one of them, got 'z'"),
         ("attributes: [{name: A, values: [x, y], rule: top, of: f, count: 3}]", "a count of 1 to 2, got 3"),
         ("attributes: [{name: A, values: [1, 2], rule: mean_rating}]", "in quotes where YAML sees none"),
-        ("attributes: [{name: A, values: ['1', '3'], rule: mean_rating}]", "must be ratings like '1', '2', '3'"),
+        ("attributes: [{name: A, values: ['1', '2', '4'], rule: mean_rating}]", "must be ratings like '1', '2', '3'"),
         (
             f"attributes: [{{{MAJORITY}, unknown: no}}]",
             r'"no", in quotes, got False \(YAML reads a bare no as false\)',
         ),
         (f"attributes: [{{{MAJORITY}, unknown: 'yes'}}]", "\"no\", in quotes, got 'yes'"),
         (f"attributes: [{{{MAJORITY}, against: g, unknown: 'no'}}]", "fits a majority without `against`, got it for"),
-        ("attributes: [{name: A, values: [x], rule: top, of: f, unknown: 'no'}]", "fits a majority without `against`"),
+        (
+            "attributes: [{name: A, values: [x], rule: top, of: f, unknown: 'no'}]",
+            "`unknown` does nothing for attribute 'A'; rule top",
+        ),
     ],
 )
 def test_a_schema_that_is_none_is_refused(tmp_path, text, message):
