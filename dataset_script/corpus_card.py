@@ -16,7 +16,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from .corpus import Corpus
 from .corpus_options import options as corpus_options
 from .corpus_report import render_report
-from .profile_rules import SCALE, Rule
+from .literals import SCALE
+from .profile_rules import Rule
 from .provenance import Source
 
 CARD = "README.md"

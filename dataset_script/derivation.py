@@ -11,7 +11,8 @@ from operator import or_
 import ibis
 from ibis import Deferred, _
 
-from .profile_rules import SCALE, Rule, sum_columns
+from .literals import SCALE
+from .profile_rules import Rule, sum_columns
 
 REVIEW_FIELDS = ("review_id", "user_id", "business_id", "date", "stars", "text")
 PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")

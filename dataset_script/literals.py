@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 # Yelp's longest attribute value has some 200 characters. The bound keeps a hostile one from the parser.
 MAX_LITERAL_CHARACTERS = 2000
 
+SCALE = 1000  # what numbers are multiplied by, to be summed up as whole ones
 # A number beyond, infinity and NaN are no measure of a business.
 LARGEST = 1e12
 

@@ -55,7 +55,7 @@ from .photos import Album
 from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
 from .raw_files import find_raw_files
-from .rule_checks import check_rule
+from .schema_rule import SchemaRule
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.

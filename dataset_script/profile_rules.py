@@ -5,10 +5,8 @@ whole thousandths, so that a sum is the same in whatever order an engine adds; m
 """
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +14,10 @@ from string import capwords
 
 import yaml
 
-from .literals import LARGEST, one_text, parse_literal, parse_text, several_texts, spelling, value_at
-from .rule_checks import INSIDE, UNKNOWN_IS_NO, check_rule
+from .literals import LARGEST, SCALE, one_text, parse_literal, parse_text, several_texts, spelling, value_at
+from .schema_rule import INSIDE, UNKNOWN_IS_NO, SchemaRule
 
-SCALE = 1000
 HALF = Fraction(1, 2)
-RATING = r"-?[0-9]+(\.[0-9]{1,3})?"  # whole thousandths, as ratings are summed up
 
 # A value in a larger share of the profiles is told of: a model that always says it is hardly ever wrong.
 MAX_SHARE = 0.95
@@ -29,29 +25,8 @@ MAX_SHARE = 0.95
 Profile = dict[str, str | list[str]]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One attribute of the profile and how it is derived; see `yelp_schema.yaml`.
-
-    Raises:
-        ValueError: if the rule is none, or lacks what its kind needs.
-    """
-
-    name: str
-    values: tuple[str, ...]
-    kind: str
-    count: int = 1
-    of: tuple[str, ...] = ()
-    against: str | None = None
-    yes: str | None = None
-    between: tuple[float, float] | None = None
-    unknown: str | None = None
-    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
-    bounds: tuple[float, ...] = ()
-    quantiles: tuple[float, ...] | bool = False
-
-    def __post_init__(self) -> None:
-        check_rule(self)
+class Rule(SchemaRule):
+    """One attribute of the profile and how it is derived; see `yelp_schema.yaml`."""
 
     @cached_property
     def key(self) -> str:
@@ -62,26 +37,6 @@ class Rule:
     def schema_name(self) -> str:
         """What a model calls it: a dataset knows the column alone, and `ProfileSchema` makes the name of it."""
         return capwords(self.key.replace("_", " "))
-
-    @cached_property
-    def is_share(self) -> bool:
-        """Whether a business tells one number, of which a user has a sum and a count."""
-        return self.kind in ("majority", "above_median", "mean_cut")
-
-    @cached_property
-    def counts_values(self) -> bool:
-        """Whether a business tells some of the values, of which a user has a count each."""
-        return self.kind in ("top", "mode")
-
-    @cached_property
-    def is_of_field(self) -> bool:
-        """Whether the values stand in a field of the business, where the engine finds them."""
-        return self.kind == "top" and not self.of[0].startswith(INSIDE)
-
-    @cached_property
-    def reads_texts(self) -> bool:
-        """Whether values stand in the business' attributes, where Python finds them."""
-        return self.counts_values and not self.is_of_field
 
     @property
     def counts_unknown(self) -> bool:
@@ -104,16 +59,6 @@ class Rule:
         """By `spelling`, the value that a text tells."""
         told = {**{value: value for value in self.values}, **self.texts}
         return {spelling(text): value for text, value in told.items()}
-
-    @cached_property
-    def grid(self) -> range:
-        """The ratings in thousandths; empty if the values are none, equally far apart and the lowest first."""
-        if not all(re.fullmatch(RATING, value) for value in self.values):
-            return range(0)
-        numbers = [int(SCALE * Fraction(value)) for value in self.values]
-        step = numbers[1] - numbers[0] if len(numbers) > 1 else SCALE
-        are_even = step > 0 and numbers == [numbers[0] + step * n for n in range(len(numbers))]
-        return range(numbers[0], numbers[-1] + 1, step) if are_even else range(0)
 
     @cached_property
     def rising(self) -> tuple[str, ...]:
@@ -243,7 +188,7 @@ def _rule(entry: object) -> Rule:
         hint = " (YAML reads yes as true: write it in quotes)" if True in unknown else ""
         raise ValueError(f"attribute {entry['name']!r} has no {[*unknown]}{hint}; it may have {['rule', *known]}")
     for several in ("between", "bounds", "quantiles"):
-        if fields.get(several) is not None and (several, fields[several]) != ("quantiles", True):
+        if fields.get(several) is not None and not (several == "quantiles" and isinstance(fields[several], bool)):
             fields[several] = _several(fields[several])
     try:
         return Rule(**fields)

@@ -1,12 +1,12 @@
-"""What a rule of a schema must have: each fault is a `ValueError` with what was given and what fits."""
+"""A rule as a schema file writes it, and what it must have: an error says what was given and what fits."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
 
-from .literals import LARGEST, spelling
-
-if TYPE_CHECKING:
-    from .profile_rules import Rule
+from .literals import LARGEST, SCALE, spelling
 
 # Kind -> what it may have beside a name and values; `yelp_schema.yaml` explains both.
 OPTIONS = {
@@ -21,9 +21,65 @@ OPTIONS = {
 FOR_MORE = {"majority": "mode", "above_median": "mean_cut"}
 UNKNOWN_IS_NO = "no"
 INSIDE = "attributes."  # how a path into the business' attributes begins where others are fields of the business
+RATING = r"-?[0-9]+(\.[0-9]{1,3})?"  # whole thousandths, as ratings are summed up
 
 
-def check_rule(rule: "Rule") -> None:
+@dataclass(frozen=True)
+class SchemaRule:
+    """One attribute of the profile, of which `profile_rules.Rule` knows how it is derived.
+
+    Raises:
+        ValueError: if the rule is none, or lacks what its kind needs.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    kind: str
+    count: int = 1
+    of: tuple[str, ...] = ()
+    against: str | None = None
+    yes: str | None = None
+    between: tuple[float, float] | None = None
+    unknown: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    bounds: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] | bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def is_share(self) -> bool:
+        """Whether a business tells one number, of which a user has a sum and a count."""
+        return self.kind in ("majority", "above_median", "mean_cut")
+
+    @cached_property
+    def counts_values(self) -> bool:
+        """Whether a business tells some of the values, of which a user has a count each."""
+        return self.kind in ("top", "mode")
+
+    @cached_property
+    def is_of_field(self) -> bool:
+        """Whether the values stand in a field of the business, where the engine finds them."""
+        return self.kind == "top" and not self.of[0].startswith(INSIDE)
+
+    @cached_property
+    def reads_texts(self) -> bool:
+        """Whether values stand in the business' attributes, where Python finds them."""
+        return self.counts_values and not self.is_of_field
+
+    @cached_property
+    def grid(self) -> range:
+        """The ratings in thousandths; empty if the values are none, equally far apart and the lowest first."""
+        if not all(re.fullmatch(RATING, value) for value in self.values):
+            return range(0)
+        numbers = [int(SCALE * Fraction(value)) for value in self.values]
+        step = numbers[1] - numbers[0] if len(numbers) > 1 else SCALE
+        are_even = step > 0 and numbers == [numbers[0] + step * n for n in range(len(numbers))]
+        return range(numbers[0], numbers[-1] + 1, step) if are_even else range(0)
+
+
+def _check(rule: SchemaRule) -> None:
     where = f"attribute {rule.name!r}"
     _check_words(rule, where)
     if rule.kind not in OPTIONS:
@@ -48,7 +104,7 @@ def check_rule(rule: "Rule") -> None:
     _check_spellings(rule, where)
 
 
-def _check_words(rule: "Rule", where: str) -> None:
+def _check_words(rule: SchemaRule, where: str) -> None:
     """A name and values as `ProfileSchema` takes them, which a loading script cannot import; `of` as texts."""
     if not rule.values or not all(isinstance(value, str) and value for value in rule.values):
         raise ValueError(f"{where} needs values, each a text (in quotes where YAML sees none), got {rule.values}")
@@ -66,16 +122,20 @@ def _check_words(rule: "Rule", where: str) -> None:
         raise ValueError(f"`of` and `against` of {where} must be texts, got {sources}")
 
 
-def _check_count(rule: "Rule", where: str) -> None:
+def _check_count(rule: SchemaRule, where: str) -> None:
     if type(rule.count) is not int:
         raise ValueError(f"count of {where} must be a whole number, got {rule.count!r}")
     if rule.kind == "top" and not (0 < rule.count <= len(rule.values) and len(rule.of) == 1):
         raise ValueError(f"{where} needs one field `of` and a count of 1 to {len(rule.values)}, got {rule.count}")
+    if rule.kind == "top" and rule.of[0] in (INSIDE, INSIDE.rstrip(".")):
+        raise ValueError(
+            f"`of` of {where} must name what is inside the attributes (`{INSIDE}...`), got {rule.of[0]!r}"
+        )
     if rule.kind != "top" and rule.count != 1:
         raise ValueError(f"{where} takes one value, got count {rule.count}")
 
 
-def _check_options(rule: "Rule", where: str) -> None:
+def _check_options(rule: SchemaRule, where: str) -> None:
     """An option that the kind does not look at would be believed to do something."""
     nothing = {"count": 1, "of": (), "texts": {}, "bounds": (), "quantiles": False}
     fitting, given = OPTIONS[rule.kind], vars(rule)
@@ -85,7 +145,7 @@ def _check_options(rule: "Rule", where: str) -> None:
             raise ValueError(f"`{option}` does nothing for {where}; rule {rule.kind} takes {takes} beside `values`")
 
 
-def _check_two(rule: "Rule", where: str) -> None:
+def _check_two(rule: SchemaRule, where: str) -> None:
     count = len(rule.values)
     if count > 2:
         article, other = ("an" if rule.kind[0] in "aeiou" else "a"), FOR_MORE[rule.kind]
@@ -98,7 +158,7 @@ def _check_two(rule: "Rule", where: str) -> None:
         raise ValueError(f"`against` fits a majority of one attribute, got it for {where}")
 
 
-def _check_cuts(rule: "Rule", where: str, cuts: int) -> None:
+def _check_cuts(rule: SchemaRule, where: str, cuts: int) -> None:
     if not cuts:
         raise ValueError(f"{where} has one value; a mean_cut takes two or more")
     if bool(rule.bounds) == bool(rule.quantiles):
@@ -119,7 +179,7 @@ def _rise(numbers: Sequence[object], or_equal: bool = False) -> bool:
     return len(plain) == len(numbers) and all(low < high or (or_equal and low == high) for low, high in pairs)
 
 
-def _check_unknown(rule: "Rule", where: str) -> None:
+def _check_unknown(rule: SchemaRule, where: str) -> None:
     hint = " (YAML reads a bare no as false)" if rule.unknown is False else ""
     if rule.kind == "mode":
         if rule.unknown not in rule.values:
@@ -130,7 +190,7 @@ def _check_unknown(rule: "Rule", where: str) -> None:
         raise ValueError(f"`unknown` fits a majority without `against`, got it for {where}")
 
 
-def _check_spellings(rule: "Rule", where: str) -> None:
+def _check_spellings(rule: SchemaRule, where: str) -> None:
     """No text may tell two values."""
     if not isinstance(rule.texts, Mapping):
         raise ValueError(f"texts of {where} must be a mapping of texts to values, got {rule.texts!r}")
