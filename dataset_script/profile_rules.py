@@ -238,7 +238,9 @@ def quantile_cuts(rules: Sequence[Rule], users: Collection[Mapping[str, int]]) -
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
         if rule.levels:
             total, count = columns
-            means = sorted(Fraction(user[total], SCALE * user[count]) for user in users)
+            sums = Counter((user[total], user[count]) for user in users)  # few, and fractions cost time
+            means = sorted((Fraction(told, SCALE * number), times) for (told, number), times in sums.items())
+            means = [mean for mean, times in means for _ in range(times)]
             cuts[rule.key] = tuple(_quantile(means, level) for level in rule.levels)
     return cuts
 
