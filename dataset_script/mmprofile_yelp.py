@@ -50,10 +50,12 @@ from .corpus_report import render_report
 from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
+from .literals import parse_literal
 from .photos import Album
 from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
 from .raw_files import find_raw_files
+from .schema_rule import SchemaRule
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
