@@ -53,11 +53,12 @@ from .engines import connect
 from .photos import Album
 from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
-from .raw_files import find_raw_files
+from .raw_files import RawFolder, find_raw_files
+from .raw_folder import ALLOW_LINKS
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
-MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch"}
+MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
 # Rows are written in batches, each a row group: so many rows, or fewer where their photos may have more bytes. Only
 # after a batch does `datasets` look whether a shard is full, and a batch of over 2 GiB has no place in Arrow's lists.
 BATCH_ROWS, BATCH_BYTES = 100, 128 * 2**20
@@ -116,7 +117,8 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         if self.config.data_dir is None:
             raise ValueError("data_dir must name the folder with the raw files, got None")
-        self.corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config, self.rules)
+        self.raw = find_raw_files(self.config.data_dir, self.config.allow_links)
+        self.corpus = plan_corpus(self.raw, self.config, self.rules)
         print(render_report(self.config.name, self.corpus))
         self._writer_batch_size = _batch_rows(self.corpus)
         return [
@@ -204,7 +206,7 @@ def build(
         corpora = {name: builder.corpus for name, builder in builders.items()}
         figures = {name: write_figures(place.corpus, name, corpus) for name, corpus in corpora.items()}
         infos = {name: builder.info for name, builder in builders.items()}
-        source = _source(data_dir, thresholds)
+        source = _source(builders[names[0]].raw, thresholds)
         write_card(place.corpus / CARD, corpora, infos, figures, _chosen(thresholds), source)
         place.publish()
     return corpora
@@ -220,8 +222,7 @@ def _chosen(thresholds: dict) -> dict[str, int | bool | str]:
     return chosen | {"schema": Path(chosen["schema"]).name} if "schema" in chosen else chosen
 
 
-def _source(data_dir: str | Path, thresholds: dict) -> Source:
-    raw = find_raw_files(data_dir)
+def _source(raw: RawFolder, thresholds: dict) -> Source:
     files = raw_files(raw)
     arguments = synthetic_arguments(raw, files)
     if arguments is not None:
@@ -287,7 +288,7 @@ def _build_and_push(name: str, private: bool | None, data_dir: str, output: str,
     if Path(output, CARD).exists() and not others.get("overwrite"):
         command = push_command(output, name, private)
         raise ValueError(f"output {output} is there. What it holds is pushed by\n\n    {command}\n")
-    synthetic = synthetic_arguments(find_raw_files(data_dir)) is not None
+    synthetic = synthetic_arguments(find_raw_files(data_dir, others.get("allow_links", False))) is not None
     check_repository(name, is_private(private, synthetic))
     build(data_dir, output, **others)
     push(output, name, private)

@@ -1,7 +1,8 @@
 """A raw folder: where its files are, and what a build finds wrong in them.
 
 Nothing in a raw folder is trusted. A file that is missing or ambiguous is a `ValueError`; no path outside the folder
-is opened, not even through a symbolic link. What cannot be used is dropped and counted by its reason in a `Ledger`.
+is opened, but by a link that whoever builds allows. What cannot be used is dropped and counted by its reason in a
+`Ledger`.
 """
 
 import gzip
@@ -13,9 +14,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
+
+from .raw_folder import find_file, find_folder, unpack_command
 
 FILE_PATTERNS = {
     "business": ("*business.json",),
@@ -56,45 +58,30 @@ class Ledger:
 
 @dataclass(frozen=True)
 class RawFolder:
-    """Where the raw files are: three files of JSON lines, plain or .gz, and the folder of photos."""
+    """Where the raw files are: three files of JSON lines, plain or .gz, and the folder of photos.
+
+    Args:
+        allow_links: whether files and photos may lie outside of `root`, behind a symbolic link.
+    """
 
     root: Path
     business: Path
     review: Path
     photos: Path
     photo_folder: Path
+    allow_links: bool = False
 
 
-def find_raw_files(data_dir: str | Path) -> RawFolder:
+def find_raw_files(data_dir: str | Path, allow_links: bool = False) -> RawFolder:
     """Finds the raw files in `data_dir`; a file missing, present twice or outside the folder is a `ValueError`."""
     root = Path(data_dir).resolve()
     if not root.is_dir():
-        raise ValueError(f"data_dir must be a folder with the raw files, got {str(data_dir)!r}")
-    files = {role: _find_one(root, patterns) for role, patterns in FILE_PATTERNS.items()}
-    photo_folder = root / PHOTO_FOLDER
-    if not photo_folder.is_dir():
-        raise ValueError(f"{root} holds no folder {PHOTO_FOLDER!r} with <photo_id>.jpg files")
-    return RawFolder(root, **files, photo_folder=_inside(root, photo_folder))
-
-
-def _find_one(root: Path, patterns: tuple[str, ...]) -> Path:
-    accepted = [pattern + ending for pattern in patterns for ending in ("", ".gz")]
-    found = sorted(
-        path
-        for path in root.iterdir()
-        if not path.name.startswith(".") and path.is_file() and any(fnmatchcase(path.name, a) for a in accepted)
-    )
-    if len(found) != 1:
-        given = ", ".join(path.name for path in found) or "none"
-        raise ValueError(f"{root} must hold exactly one file named {' or '.join(accepted)}, found {given}")
-    return _inside(root, found[0])
-
-
-def _inside(root: Path, path: Path) -> Path:
-    resolved = path.resolve()
-    if not resolved.is_relative_to(root):
-        raise ValueError(f"{path} leads to {resolved}, outside the raw folder {root}")
-    return path
+        command = unpack_command(Path(data_dir), Path(data_dir).parent) if root.is_file() else None
+        hint = f"; this unpacks the archive:\n\n    {command}\n" if command else ""
+        raise ValueError(f"data_dir must be a folder with the raw files, got {str(data_dir)!r}{hint}")
+    files = {role: find_file(root, names, allow_links, PHOTO_FOLDER) for role, names in FILE_PATTERNS.items()}
+    photo_folder = find_folder(root, PHOTO_FOLDER, allow_links, "<photo_id>.jpg files")
+    return RawFolder(root, **files, photo_folder=photo_folder, allow_links=allow_links)
 
 
 def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied: bool = False) -> Path:
