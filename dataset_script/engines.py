@@ -48,6 +48,7 @@ LONG_LINE = re.compile(r'"maximum_object_size" of .* reading file "(.*?)"')  # D
 
 TEXT = "string"
 ATTRIBUTES = "map<string, string>"
+ANYTHING = "json"
 
 
 @contextmanager
@@ -126,10 +127,11 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> i
 
     Args:
         fields: name -> `TEXT` or `ATTRIBUTES`. A value of another type is its JSON text, or null for `ATTRIBUTES`.
+            DuckDB has `ANYTHING` as well, the value as it is.
     """
     name = f"lines_{path.name.partition('.')[0]}"
     if backend.name == "duckdb":
-        types = {TEXT: "VARCHAR", ATTRIBUTES: "MAP(VARCHAR, VARCHAR)"}
+        types = {TEXT: "VARCHAR", ATTRIBUTES: "MAP(VARCHAR, VARCHAR)", ANYTHING: "JSON"}
         return backend.read_json(
             str(path),
             table_name=name,

@@ -47,6 +47,7 @@ from .corpus import Corpus, Photo, Review, UserRow, plan_corpus
 from .corpus_card import CARD, write_card
 from .corpus_config import MMProfileYelpConfig
 from .corpus_report import render_report
+from .csv_lines import csv_lines
 from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
@@ -55,6 +56,9 @@ from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
 from .raw_files import RawFolder, find_raw_files
 from .raw_folder import ALLOW_LINKS
+from .raw_records import RawRecords
+from .source_lines import source_records
+from .sources import read_sources
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
@@ -104,7 +108,9 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
-        self.rules = read_rules(self._schema())
+        schema = self._schema()
+        self.rules = read_rules(schema)
+        self.sources = read_sources(schema, self.rules)
         return datasets.DatasetInfo(description=self.config.description or "", features=_features(self.rules))
 
     def _schema(self) -> str | Path:
@@ -117,7 +123,7 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         if self.config.data_dir is None:
             raise ValueError("data_dir must name the folder with the raw files, got None")
-        self.raw = find_raw_files(self.config.data_dir, self.config.allow_links)
+        self.raw = find_raw_files(self.config.data_dir, self.sources, self.config.allow_links)
         self.corpus = plan_corpus(self.raw, self.config, self.rules)
         print(render_report(self.config.name, self.corpus))
         self._writer_batch_size = _batch_rows(self.corpus)
@@ -288,7 +294,10 @@ def _build_and_push(name: str, private: bool | None, data_dir: str, output: str,
     if Path(output, CARD).exists() and not others.get("overwrite"):
         command = push_command(output, name, private)
         raise ValueError(f"output {output} is there. What it holds is pushed by\n\n    {command}\n")
-    synthetic = synthetic_arguments(find_raw_files(data_dir, others.get("allow_links", False))) is not None
+    given = others.get("schema", YELP_SCHEMA)
+    schema = Path(__file__).with_name(YELP_SCHEMA) if given == YELP_SCHEMA else given
+    sources = read_sources(schema, read_rules(schema))
+    synthetic = synthetic_arguments(find_raw_files(data_dir, sources, others.get("allow_links", False))) is not None
     check_repository(name, is_private(private, synthetic))
     build(data_dir, output, **others)
     push(output, name, private)

@@ -45,7 +45,7 @@ def read_photo(raw: RawFolder, photo_id: str, max_bytes: int) -> bytes:
     """Returns the file's own bytes; raises `Rejected` where there is no such file inside the raw folder, or behind a
     link out of it that is allowed."""
     try:
-        path = (raw.photo_folder / f"{photo_id}.jpg").resolve()
+        path = (raw.photo_folder / f"{photo_id}{raw.extension}").resolve()
         if not raw.allow_links and not path.is_relative_to(raw.root):
             raise Rejected(f"photo leads outside the raw folder; {ALLOW_LINKS}")
         if not path.is_file():

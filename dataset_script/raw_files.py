@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import IO
 
 from .raw_folder import find_file, find_folder, unpack_command
+from .sources import EXTENSION, RoleSource, Sources
 
 FILE_PATTERNS = {
     "business": ("*business.json",),
     "review": ("*review.json",),
     "photos": ("*photos.json", "*photo.json"),
 }
-PHOTO_FOLDER = "photos"
 # How files begin: an array of objects, and one object around such an array.
 ARRAY, LIST_WITHIN = re.compile(rb"\s*\[\s*\{"), re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*\{')
 BEGINNING = 2**16  # bytes, by which a file is judged
@@ -38,6 +38,7 @@ OTHER_FORMS = {
     b"\0": "UTF-16 or no text",
 }
 NEEDED = "an object a line is needed"
+CUT_SHORT = "compressed file is cut short or broken from here on"
 BLANKS = b"\t\n\x0b\x0c\r "
 NO_RECORD = b"0\n"
 
@@ -61,6 +62,8 @@ class RawFolder:
     """Where the raw files are: three files of JSON lines, plain or .gz, and the folder of photos.
 
     Args:
+        extension: of the photos' files, behind the `photo_id`.
+        sources: how a role's file is read, where it is not one of the four-file form.
         allow_links: whether files and photos may lie outside of `root`, behind a symbolic link.
     """
 
@@ -69,19 +72,53 @@ class RawFolder:
     review: Path
     photos: Path
     photo_folder: Path
+    extension: str = EXTENSION
+    sources: Sources = field(default_factory=dict)
     allow_links: bool = False
 
+    def file(self, role: str) -> Path:
+        """The file that has the role's records."""
+        return {"business": self.business, "review": self.review, "photos": self.photos}[role]
 
-def find_raw_files(data_dir: str | Path, allow_links: bool = False) -> RawFolder:
+    def form(self, role: str) -> str:
+        """Of the role's file: one of `sources.FORMS`."""
+        return self._holder(role).form
+
+    def delimiter(self, role: str) -> str:
+        """Of a CSV."""
+        return self._holder(role).delimiter
+
+    def _holder(self, role: str) -> RoleSource:
+        listed_in = self.sources.get(role, RoleSource(role)).listed_in or role
+        return self.sources.get(listed_in, RoleSource(listed_in))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """By role; photos that are listed in another role's records have no file."""
+        return {role: self.file(role) for role in FILE_PATTERNS if self._holder(role).role == role}
+
+
+def find_raw_files(data_dir: str | Path, sources: Sources | None = None, allow_links: bool = False) -> RawFolder:
     """Finds the raw files in `data_dir`; a file missing, present twice or outside the folder is a `ValueError`."""
     root = Path(data_dir).resolve()
     if not root.is_dir():
         command = unpack_command(Path(data_dir), Path(data_dir).parent) if root.is_file() else None
         hint = f"; this unpacks the archive:\n\n    {command}\n" if command else ""
         raise ValueError(f"data_dir must be a folder with the raw files, got {str(data_dir)!r}{hint}")
-    files = {role: find_file(root, names, allow_links, PHOTO_FOLDER) for role, names in FILE_PATTERNS.items()}
-    photo_folder = find_folder(root, PHOTO_FOLDER, allow_links, "<photo_id>.jpg files")
-    return RawFolder(root, **files, photo_folder=photo_folder, allow_links=allow_links)
+    sources = sources or {}
+    photos = sources.get("photos", RoleSource("photos"))
+    files = {}
+    for role, patterns in FILE_PATTERNS.items():
+        source = sources.get(role, RoleSource(role))
+        if source.listed_in is None:
+            patterns = (source.file,) if source.file else patterns
+            files[role] = find_file(root, patterns, allow_links, photos.folder)
+        else:
+            files[role] = files[source.listed_in]
+    photo_folder = find_folder(root, photos.folder, allow_links, f"<photo_id>{photos.extension} files")
+    return RawFolder(
+        root, **files, photo_folder=photo_folder, extension=photos.extension, sources=sources, allow_links=allow_links
+    )
 
 
 def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied: bool = False) -> Path:
@@ -101,7 +138,7 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied:
             array, objects take several lines or share one, there is none, or it is no text in UTF-8.
     """
     packed = path.suffix == ".gz"
-    start = _beginning(path, packed)
+    start = beginning(path)
     _check_beginning(path.name, start.removeprefix(BOM_UTF8))
     if not packed and not copied and not start.startswith(BOM_UTF8):
         return path
@@ -118,17 +155,25 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied:
     return plain
 
 
-def _beginning(path: Path, packed: bool) -> bytes:
-    """Nothing of a .gz that is broken from the start."""
-    with gzip.open(path) if packed else path.open("rb") as file, suppress(gzip.BadGzipFile, EOFError, zlib.error):
+def beginning(path: Path) -> bytes:
+    """How the file begins; nothing of a .gz that is broken from the start."""
+    with (
+        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file,
+        suppress(gzip.BadGzipFile, EOFError, zlib.error),
+    ):
         return file.read(BEGINNING)
     return b""
 
 
-def _check_beginning(name: str, start: bytes) -> None:
+def check_text(name: str, start: bytes) -> None:
+    """Raises `ValueError` for a file that begins as no text in UTF-8 does."""
     for beginning, what in OTHER_FORMS.items():
         if start.startswith(beginning):
             raise ValueError(f"{name} is {what}; lines in UTF-8 are needed")
+
+
+def _check_beginning(name: str, start: bytes) -> None:
+    check_text(name, start)
     lines = [line.strip() for line in start.split(b"\n") if line.strip()]
     are_objects = [line.startswith(b"{") for line in lines]
     if ARRAY.match(start) or (start.lstrip().startswith(b"[") and not any(are_objects)):
@@ -207,7 +252,7 @@ def _bounded_lines(stream: gzip.GzipFile, label: str, longest: int, ledger: Ledg
         try:
             line = stream.readline(longest)
         except (OSError, EOFError, zlib.error):
-            ledger.drop(label, "compressed file is cut short or broken from here on")
+            ledger.drop(label, CUT_SHORT)
             return
         if not line:
             return

@@ -87,12 +87,12 @@ def _links(root: Path) -> str:
     return f"; {', '.join(names)} leads outside the raw folder: {ALLOW_LINKS}" if names else ""
 
 
-def _folders(root: Path, allow_links: bool = False, besides: str | None = None) -> list[Path]:
+def _folders(root: Path, allow_links: bool = False, besides: str = "") -> list[Path]:
     """The folders of `root` that are searched as well."""
     return [
         path
         for path in _entries(root)
-        if path.name not in (*NO_FOLDERS, besides)
+        if path.name not in (*NO_FOLDERS, besides.partition("/")[0])
         and path.is_dir()
         and (allow_links or path.resolve().is_relative_to(root))
         and os.access(path, os.R_OK | os.X_OK)
