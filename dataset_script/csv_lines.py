@@ -2,9 +2,10 @@
 
 A row may go over several lines within quotes, and a quote within quotes is two. A row that is none is dropped and
 counted: one with more or fewer values than the header has names, with a quote that is closed too early or not at all,
-or with a value of over 128 KiB. An empty value is null. The engines' own readers serve less: DuckDB's leaves out,
-without a word, what a last quote that is never closed holds, and ends where CRLF comes after LF; Spark's reads broken quotes
-otherwise.
+or with a value of over 128 KiB. An empty value is null.
+
+The engines' own readers serve less. DuckDB's leaves out what a last quote that is never closed holds, without a word,
+and ends where CRLF comes after LF; Spark's reads broken quotes otherwise.
 """
 
 import csv
