@@ -26,7 +26,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -139,7 +139,7 @@ def read_sources(path: str | Path, rules: Sequence[Rule]) -> Sources:
     return sources
 
 
-def _entry(role: str, given: object) -> dict:
+def _entry(role: str, given: object) -> dict[str, Any]:
     """What is said of a role; null says nothing."""
     entry = _check_names(f"sources: {role}", "keys", {} if given is None else given, KEYS[role])
     return {key: value for key, value in entry.items() if value is not None}
@@ -150,11 +150,11 @@ def business_fields(rules: Sequence[Rule]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["business_id", "attributes", *(r.of[0] for r in rules if r.kind == "top")]))
 
 
-def _source(role: str, given: dict, known: Collection[str], is_table: bool) -> RoleSource:
+def _source(role: str, given: dict[str, Any], known: Collection[str], is_table: bool) -> RoleSource:
     where = f"sources: {role}"
     fields = _check_names(f"{where}: fields", "fields", given.get("fields", {}), known)
     read = {name: _field(f"{where}: {name}", name, told, is_table) for name, told in fields.items()}
-    return RoleSource(role, **given | {"fields": read})
+    return RoleSource(role, fields=read, **{key: value for key, value in given.items() if key != "fields"})
 
 
 def _field(where: str, name: str, told: object, is_table: bool) -> Field:
@@ -183,7 +183,7 @@ def _place(where: str, path: object, is_table: bool) -> Place:
     return (path,) if is_table else tuple(path.split("."))
 
 
-def _check_names(where: str, what: str, given: object, known: Collection[str]) -> dict:
+def _check_names(where: str, what: str, given: object, known: Collection[str]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"{where} must have {what} like {', '.join(known)}, got {given!r}")
     if unknown := [name for name in given if name not in known]:

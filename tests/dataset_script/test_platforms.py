@@ -1,17 +1,11 @@
 """The worked examples of docs/corpus.md: each schema, taken out of the page, reads files of its platform's form.
 
-The files are made here, and what a corpus must hold is read from them anew, by plain Python.
+The files are made by `tests.platform_files`, and what a corpus of them must hold is read by plain Python.
 """
 
-import csv
-import gzip
 import hashlib
-import json
 import random
 import re
-from collections import Counter
-from datetime import UTC, datetime, timedelta
-from statistics import mean, median
 
 import datasets
 import pytest
@@ -22,11 +16,8 @@ from dataset_script.profile_rules import read_rules
 from dataset_script.raw_files import find_raw_files
 from dataset_script.sources import read_sources
 from tests import ROOT
-from tests.raw_corpus import config, jpeg
-
-USERS, REVIEWS = ["ann", "bob", "cat", "dan"], 6
-FLAGS = {"min_reviews": 5, "min_photo_reviews": 2, "max_reviews": 4, "threads": 1}
-WORDS = "good bad place thing never always, \"quoted\" naïve again's more; less".split()
+from tests.platform_files import FLAGS, PLATFORMS, expected, google
+from tests.raw_corpus import config
 
 
 def example(heading, folder):
@@ -35,179 +26,6 @@ def example(heading, folder):
     path = folder / "schema.yaml"
     path.write_text(re.search(rf"### {heading}\n.*?```yaml\n(.*?)```", page, re.DOTALL)[1], encoding="utf-8")
     return path
-
-
-def visits(rng, places):
-    """user, place, stars, moment and text of reviews; the last of each user is too short to count."""
-    for user in USERS:
-        for n in range(REVIEWS):
-            moment = datetime(2021, 1, 1, tzinfo=UTC) + timedelta(seconds=rng.randrange(10**8))
-            text = " ".join(rng.choices(WORDS, k=2 if n == REVIEWS - 1 else 8))
-            yield user, rng.choice(places), rng.randint(1, 5), moment, text.replace("more;", "more\nlines;")
-
-
-def write_lines(path, records):
-    content = "".join(json.dumps(record) + "\n" for record in records).encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
-def write_table(path, rows, delimiter=","):
-    with path.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_photos(folder, names):
-    folder.mkdir()
-    for n, name in enumerate(sorted(names)):
-        (folder / name).write_bytes(jpeg((n % 256, 90, 200)))
-
-
-def hashed(*values):
-    return hashlib.md5("".join(hashlib.md5(value.encode()).hexdigest() for value in values).encode()).hexdigest()
-
-
-def google(folder, rng):
-    kinds = ["Restaurant", "Coffee shop", "Grocery store", "Park", "Barber shop"]
-    places = [f"0x{n:x}:0xd1119cfbee0da6f3" for n in range(8)]
-    metas = {
-        place: {
-            "gmap_id": place,
-            "category": rng.sample(kinds, 3),
-            "num_of_reviews": rng.randrange(500),
-            "MISC": {"Service options": ["Takeout"]},
-            "price": "$$",
-        }
-        for place in places
-    }
-    write_lines(folder / "meta-Vermont.json.gz", [*metas.values(), {"gmap_id": "0x99:0x1", "category": None}])
-    records, reviews, photos = [], [], set()
-    for n, (user, place, stars, moment, text) in enumerate(visits(rng, places)):
-        names = [f"AF1Qip_{n}-{k}" for k in range(n % 4 if n % 4 < 3 else 1)]
-        time = int(moment.timestamp() * 1000) + 417
-        urls = [f"https://lh5.googleusercontent.com/p/{name}=w150-h150-k-no-p" for name in names]
-        pics = [{"url": [url]} for url in urls] if n % 8 else [{"url": urls}] if urls else None
-        record = {"user_id": user, "name": user, "time": time, "rating": stars, "text": text, "pics": pics, "resp": None}
-        records.append(record | {"gmap_id": place})
-        review = {"review_id": hashed(user, place, str(time)), "photos": names, "place": place}
-        reviews.append(review | {"user": user, "stars": stars, "date": moment, "text": text})
-        photos.update(f"{name}.jpg" for name in names)
-    write_lines(folder / "review-Vermont_10.json.gz", records)
-    write_photos(folder / "photos", photos)
-    described = {place: {"kinds": meta["category"], "number": meta["num_of_reviews"]} for place, meta in metas.items()}
-    return reviews, described
-
-
-def amazon(folder, rng):
-    kinds = ["Skin Care", "Hair Care", "Makeup", "Beauty & Personal Care"]
-    things = [f"B00YQ6X8E{n}" for n in range(8)]
-    metas = {
-        thing: {
-            "main_category": "All Beauty",
-            "parent_asin": thing,
-            "categories": ["Beauty & Personal Care", rng.choice(kinds[:3])],
-            "price": None if n == 3 else round(rng.uniform(1, 90), 2),
-            "details": {"UPC": "617390882781"},
-            "images": [{"thumb": "https://m.media-amazon.com/images/I/x.jpg"}],
-        }
-        for n, thing in enumerate(things)
-    }
-    write_lines(folder / "meta_All_Beauty.jsonl", metas.values())
-    records, reviews, photos = [], [], set()
-    for n, (user, thing, stars, moment, text) in enumerate(visits(rng, things)):
-        names = [f"81FN4c0VHzL{n}{k}._SL1600_" for k in range(n % 3)]
-        time = int(moment.timestamp() * 1000)
-        address = "https://images-na.ssl-images-amazon.com/images/I/"
-        images = [
-            {"large_image_url": f"{address}{name}.jpg", "small_image_url": f"{address}{name}s.jpg"} for name in names
-        ]
-        record = {"rating": float(stars), "title": "Nice", "text": text, "images": images, "asin": "B0"}
-        records.append(record | {"parent_asin": thing, "user_id": user, "timestamp": time})
-        review = {"review_id": hashed(user, thing, str(time)), "photos": names, "place": thing}
-        reviews.append(review | {"user": user, "stars": stars, "date": moment, "text": text})
-        photos.update(f"{name}.jpg" for name in names)
-    records.append(records[0])  # a few are there twice
-    write_lines(folder / "All_Beauty.jsonl", records)
-    write_photos(folder / "photos", photos)
-    described = {thing: {"kinds": meta["categories"], "number": meta["price"]} for thing, meta in metas.items()}
-    return reviews, described
-
-
-def tables(folder, rng):
-    kinds = ["Italian", "Japanese", "Mexican", "Pizza, Italian"]
-    places = [f"d{n}" for n in range(8)]
-    metas = [
-        {
-            "Restaurant ID": place,
-            "Name": f'{place}, "the" place\nof all',
-            "Cuisine.Types": rng.choice(kinds),
-            "Price Level": rng.choice(["", "1", "2", "3", "4"]) if n else "2",
-            "Takes Bookings": rng.choice(["True", "False"]),
-        }
-        for n, place in enumerate(places)
-    ]
-    write_table(folder / "restaurants.csv", metas)
-    photos = [
-        {"File": f"p{n}.{k}.png", "Restaurant ID": place, "Title": rng.choice(["", "a table, laid"])}
-        for n, place in enumerate(places[:6])
-        for k in range(n % 3 + 1)
-    ]
-    write_table(folder / "photos.csv", photos)
-    rows, reviews = [], []
-    for user, place, stars, moment, text in visits(rng, places):
-        date = moment.replace(hour=0, minute=0, second=0)
-        row = {"Author": user, "Restaurant ID": place, "Bubbles": stars, "Date of Visit": f"{date:%Y-%m-%d}"}
-        rows.append(row | {"Review": text})
-        review = {"review_id": hashed(user, place, f"{date:%Y-%m-%d}"), "place": place}
-        review["photos"] = [photo["File"][:-4] for photo in photos if photo["Restaurant ID"] == place]
-        reviews.append(review | {"user": user, "stars": stars, "date": date, "text": text})
-    write_table(folder / "reviews.csv", rows, ";")
-    write_photos(folder / "images", {photo["File"] for photo in photos})
-    described = {
-        meta["Restaurant ID"]: {
-            "kinds": meta["Cuisine.Types"].split(", "),
-            "number": int(meta["Price Level"]) if meta["Price Level"] else None,
-            "books": meta["Takes Bookings"] == "True",
-        }
-        for meta in metas
-    }
-    return reviews, described
-
-
-PLATFORMS = {"Google Local": google, "Amazon Reviews 2023": amazon, "TripAdvisor-like tables": tables}
-
-
-def expected(reviews, described, rules):
-    """Each user's labels, and the reviews that a row shows, newest first."""
-    counted = [review for review in {r["review_id"]: r for r in reviews}.values() if len(review["text"].split()) >= 5]
-    by_user = {user: [review for review in counted if review["user"] == user] for user in USERS}
-    visited = {user: [described[place] for place in {r["place"] for r in own}] for user, own in by_user.items()}
-    numbers = {
-        user: [place["number"] for place in own if place["number"] is not None] for user, own in visited.items()
-    }
-    middle = median(map(mean, numbers.values()))
-    rows = {}
-    for user, own in by_user.items():
-        labels = {}
-        for rule in rules:
-            if rule.kind == "mean_rating":
-                labels[rule.key] = str(int(mean(review["stars"] for review in own) + 0.5))
-            elif rule.kind == "top":
-                times = Counter(kind for place in visited[user] for kind in place["kinds"] if kind in rule.values)
-                top = sorted(times, key=lambda kind: (-times[kind], rule.values.index(kind)))[: rule.count]
-                labels[rule.key] = sorted(top, key=rule.values.index) if rule.count > 1 else top[0]
-            elif rule.kind == "above_median":
-                labels[rule.key] = rule.values[mean(numbers[user]) > middle]
-            else:
-                labels[rule.key] = str(mean(place["books"] for place in visited[user]) > 0.5)
-        shown = sorted((r for r in own if r["photos"]), key=lambda r: r["review_id"])
-        shown = sorted(shown, key=lambda r: r["date"], reverse=True)[: FLAGS["max_reviews"]]
-        rows[user] = labels, [
-            (r["review_id"], r["place"], f"{r['date']:%Y-%m-%d %H:%M:%S}", r["stars"], r["text"], set(r["photos"]))
-            for r in shown
-        ]
-    return rows
 
 
 def planned(folder, schema, **options):
@@ -254,14 +72,13 @@ def test_spark_gives_duckdbs_rows_of_a_platform(tmp_path, platform):
         assert getattr(ducks, name) == getattr(sparks, name)
 
 
-def test_the_program_builds_from_another_platforms_files(tmp_path, monkeypatch):
+def test_the_program_builds_from_another_platforms_files(tmp_path):
     schema, folder = example("Google Local", tmp_path), tmp_path / "raw"
     folder.mkdir()
     reviews, described = google(folder, random.Random(0))
     flags = [f"--{name}={value}" for name, value in FLAGS.items()]
     output = tmp_path / "corpus"
     assert main(["--data_dir", str(folder), "--output", str(output), "--schema", str(schema), *flags]) == 0
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     splits = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
     rows = {row["user_id"]: row for split in splits.values() for row in split}
     wanted = expected(reviews, described, read_rules(schema))
