@@ -20,7 +20,7 @@ def find_file(root: Path, patterns: Sequence[str], allow_links: bool, besides: s
     """The one file of a name that fits one of `patterns`, plain or .gz; a pattern may begin with a folder of `root`.
 
     Args:
-        besides: the folder of photos, which is not searched.
+        besides: the folder of photos, which holds too many to be searched.
 
     Raises:
         ValueError: if there is none, or are several, or it is outside of `root`.
@@ -92,7 +92,7 @@ def _folders(root: Path, allow_links: bool = False, besides: str = "") -> list[P
     return [
         path
         for path in _entries(root)
-        if path.name not in (*NO_FOLDERS, besides.partition("/")[0])
+        if path.name not in (*NO_FOLDERS, besides)
         and path.is_dir()
         and (allow_links or path.resolve().is_relative_to(root))
         and os.access(path, os.R_OK | os.X_OK)

@@ -55,6 +55,8 @@ def source_records(
         read["photo_id"] = _file_name(read["photo_id"], source.extension)
     table = _view(ducks, f"{role}_records", f"SELECT {_aliased(read)} FROM {_name(lines)}")
     _check_fields(table, plain, source, places, ledger)
+    if isinstance(date := places.get("date"), Value) and DATE_UNITS[date.unit]:
+        _check_moments(table, date.unit, ledger)
     return table
 
 
@@ -176,8 +178,21 @@ def _check_fields(
         said = f"No record of {plain.name} has {where}, which `sources` has for {name} of {source.role}"
         if name in needed:
             raise ValueError(f"{said}. The first record has {', '.join(_first_keys(plain)) or 'nothing'}")
-        if f"{said}." not in ledger.notes:  # of a file that is read again
-            ledger.notes.append(f"{said}.")
+        _note(ledger, f"{said}.")
+
+
+def _check_moments(table: ibis.Table, unit: str, ledger: Ledger) -> None:
+    """Seconds that are said to be milliseconds are all of January 1970."""
+    moments = table.filter(_.date != NO_MOMENT).limit(LOOKED_AT)
+    (found,) = moments.aggregate(first=moments.date.min(), last=moments.date.max()).to_pyarrow().to_pylist()
+    if found["last"] and found["first"] >= "1970" and found["last"] < "1971":
+        _note(ledger, f"Warning: dates of review are all of 1970, as {unit}; is another unit theirs?")
+
+
+def _note(ledger: Ledger, said: str) -> None:
+    """Once, also where a file is read again."""
+    if said not in ledger.notes:
+        ledger.notes.append(said)
 
 
 def _first_keys(plain: Path) -> list[str]:
