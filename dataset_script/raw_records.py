@@ -32,8 +32,8 @@ class RawRecords:
         """
         plain = self._lines(role, copied)
         if role not in self._raw.sources:
-            return read_lines(self._backend, plain, fields)
-        described = (plain, role, self._raw.sources, fields, self._ledger)
+            return read_lines(self._backend, plain, fields, role)
+        described = (plain, self._raw.file(role).name, role, self._raw.sources, fields, self._ledger)
         if self._backend.name == "duckdb":
             return source_records(self._backend, *described)
         # DuckDB does it for any other engine too, so that the rows are the same.
@@ -41,7 +41,7 @@ class RawRecords:
         place.mkdir(exist_ok=True)
         with connect("duckdb", self._memory_limit, self._threads, place) as ducks:
             copy_records(ducks, source_records(ducks, *described), place / f"{role}.json")
-        return read_lines(self._backend, place / f"{role}.json", fields)
+        return read_lines(self._backend, place / f"{role}.json", fields, role)
 
     def may_lack(self, role: str) -> bool:
         """Whether a broken line may have taken others with it, as DuckDB reads lines that were not copied."""
@@ -55,6 +55,8 @@ class RawRecords:
         return self._plain[path, copied]
 
     def _unpacked(self, role: str, path: Path, copied: bool) -> Path:
+        place = self._scratch / f"raw_{len(self._plain)}"  # files of several folders may have one name
+        place.mkdir()
         if self._raw.form(role) == "csv":
-            return csv_lines(path, self._raw.delimiter(role), self._scratch, MAX_LINE_BYTES, self._ledger)
-        return plain_lines(path, self._scratch, MAX_LINE_BYTES, self._ledger, copied)
+            return csv_lines(path, self._raw.delimiter(role), place, MAX_LINE_BYTES, self._ledger)
+        return plain_lines(path, place, MAX_LINE_BYTES, self._ledger, copied)

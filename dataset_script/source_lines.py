@@ -26,13 +26,20 @@ LOOKED_AT = 10_000
 
 
 def source_records(
-    ducks: BaseBackend, plain: Path, role: str, sources: Sources, fields: Mapping[str, str], ledger: Ledger
+    ducks: BaseBackend,
+    plain: Path,
+    file: str,
+    role: str,
+    sources: Sources,
+    fields: Mapping[str, str],
+    ledger: Ledger,
 ) -> ibis.Table:
     """The records of a role, with the fields of the four-file form; a line that is no record is a row of nulls.
 
     Args:
         ducks: DuckDB.
         plain: JSON lines.
+        file: the name of what they were made of.
         fields: as `read_lines` takes them.
 
     Raises:
@@ -46,7 +53,7 @@ def source_records(
         owner = f"{source.listed_in}_id"
         places = dict.fromkeys(fields) | {"photo_id": places["photo_id"], owner: holder.field(owner)}
     columns = _columns(places, fields, is_listed=source.listed_in is not None)
-    lines = read_lines(ducks, plain, columns).get_name()
+    lines = read_lines(ducks, plain, columns, role).get_name()
     read = {name: _expression(name, place, columns, fields[name]) for name, place in places.items()}
     if source.listed_in:
         lines = _listed(ducks, lines, places["photo_id"], columns, is_text=holder.form == "csv")
@@ -54,7 +61,7 @@ def source_records(
     if role == "photos":
         read["photo_id"] = _file_name(read["photo_id"], source.extension)
     table = _view(ducks, f"{role}_records", f"SELECT {_aliased(read)} FROM {_name(lines)}")
-    _check_fields(table, plain, source, places, ledger)
+    _check_fields(table, plain, file, source, places, ledger)
     if isinstance(date := places.get("date"), Value) and DATE_UNITS[date.unit]:
         _check_moments(table, date.unit, ledger)
     return table
@@ -163,7 +170,7 @@ def _file_name(text: str, extension: str) -> str:
 
 
 def _check_fields(
-    table: ibis.Table, plain: Path, source: RoleSource, places: Mapping[str, Field], ledger: Ledger
+    table: ibis.Table, plain: Path, file: str, source: RoleSource, places: Mapping[str, Field], ledger: Ledger
 ) -> None:
     """Raises `ValueError` where no record has what is needed; notes what else of the `sources` no record has."""
     needed = REQUIRED[source.role]
@@ -175,7 +182,7 @@ def _check_fields(
     (found,) = table.aggregate(counts).to_pyarrow().to_pylist()
     for name in (name for name in looked_for if not found[name]):
         where = " or ".join(".".join(keys) for keys in _places(places[name])) or "null"
-        said = f"No record of {plain.name} has {where}, which `sources` has for {name} of {source.role}"
+        said = f"No record of {file} has {where}, which `sources` has for {name} of {source.role}"
         if name in needed:
             raise ValueError(f"{said}. The first record has {', '.join(_first_keys(plain)) or 'nothing'}")
         _note(ledger, f"{said}.")

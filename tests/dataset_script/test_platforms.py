@@ -3,7 +3,9 @@
 The files are made by `tests.platform_files`, and what a corpus of them must hold is read by plain Python.
 """
 
+import csv
 import hashlib
+import json
 import random
 import re
 
@@ -16,7 +18,7 @@ from dataset_script.profile_rules import read_rules
 from dataset_script.raw_files import find_raw_files
 from dataset_script.sources import read_sources
 from tests import ROOT
-from tests.platform_files import FLAGS, PLATFORMS, expected, google
+from tests.platform_files import FLAGS, PLATFORMS, expected, google, write_table
 from tests.raw_corpus import config
 
 
@@ -90,3 +92,45 @@ def test_the_program_builds_from_another_platforms_files(tmp_path):
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         assert card.count(digest) == 1
     assert "the raw files' terms" in card
+
+
+@pytest.mark.parametrize(("field", "column"), [("stars", "Bubbles"), ("user_id", "Author")])
+def test_a_column_that_a_table_lacks_is_told_with_those_it_has(tmp_path, field, column):
+    schema, folder = example("TripAdvisor-like tables", tmp_path), tmp_path / "raw"
+    folder.mkdir()
+    PLATFORMS["TripAdvisor-like tables"](folder, random.Random(0))
+    schema.write_text(schema.read_text().replace(f"{field}: {column}", f"{field}: Rated"))
+    columns = "Author, Restaurant ID, Bubbles, Date of Visit, Review"
+    message = f"^No record of reviews.csv has Rated, .* for {field} of review. The first record has {columns}$"
+    with pytest.raises(ValueError, match=message):
+        planned(folder, schema)
+
+
+def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path):
+    schema, folder = example("TripAdvisor-like tables", tmp_path), tmp_path / "raw"
+    folder.mkdir()
+    reviews, described = PLATFORMS["TripAdvisor-like tables"](folder, random.Random(0))
+    text = schema.read_text()
+    for name in ("restaurants", "reviews", "photos"):
+        (folder / name).mkdir()
+        (folder / f"{name}.csv").rename(folder / name / "data.csv")
+        text = text.replace(f"{name}.csv", f"{name}/data.csv")
+    schema.write_text(text)
+    assert told(planned(folder, schema)) == expected(reviews, described, read_rules(schema))
+
+
+def test_photos_may_be_listed_in_a_column(tmp_path):
+    schema, folder = example("TripAdvisor-like tables", tmp_path), tmp_path / "raw"
+    folder.mkdir()
+    reviews, described = PLATFORMS["TripAdvisor-like tables"](folder, random.Random(0))
+    rows = list(csv.DictReader((folder / "restaurants.csv").open(newline="", encoding="utf-8-sig")))
+    photos = list(csv.DictReader((folder / "photos.csv").open(newline="", encoding="utf-8-sig")))
+    for row in rows:
+        own = [photo["File"] for photo in photos if photo["Restaurant ID"] == row["Restaurant ID"]]
+        row["Media.All"] = own[0] if len(own) == 1 else json.dumps(own)
+    write_table(folder / "restaurants.csv", rows)
+    (folder / "photos.csv").unlink()
+    text = schema.read_text().split("  photos:\n")[0]
+    text += "  photos: {listed_in: business, fields: {photo_id: Media.All}, folder: images, extension: .png}\n"
+    schema.write_text(text)
+    assert told(planned(folder, schema)) == expected(reviews, described, read_rules(schema))
