@@ -16,7 +16,7 @@ RAW holds three files of JSON, plain or .gz, an object a line, and the photos, w
     photos/p1.jpg
 
 Which attributes a profile has, and what of a business tells them, is written in `yelp_schema.yaml`, or in another such
-file, --schema.
+file, --schema, which may also say where files of another form have all this (`sources.py`).
 
 The folder holds Parquet shards with the photos' own bytes, figures, and a dataset card. Where `datasets` is older than
 4, this file also loads as a script: `load_dataset("mmprofile_yelp.py", data_dir="RAW", trust_remote_code=True)`. That
@@ -177,7 +177,8 @@ def build(
     one removes what it has left.
 
     Args:
-        data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`.
+        data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`; or with
+            the files that the schema's `sources` name.
         output: where the folder shall be.
         config: `default`, `full`, or both.
         overwrite: replace an earlier build at `output`.

@@ -62,6 +62,8 @@ def source_records(
         read["photo_id"] = _file_name(read["photo_id"], source.extension)
     table = _view(ducks, f"{role}_records", f"SELECT {_aliased(read)} FROM {_name(lines)}")
     _check_fields(table, plain, file, source, places, ledger)
+    if isinstance(made := places.get("review_id"), Hash) and role == "review":
+        _note(ledger, f"A review's id is a hash of its {', '.join('.'.join(keys) for keys in made.places)}.")
     if isinstance(date := places.get("date"), Value) and DATE_UNITS[date.unit]:
         _check_moments(table, date.unit, ledger)
     return table
@@ -116,8 +118,6 @@ def _value(keys: Place, columns: Mapping[str, str]) -> str:
     column = _name(keys[0])
     if columns[keys[0]] == TEXT:
         return column
-    if columns[keys[0]] == ATTRIBUTES:
-        return f"CAST(to_json({column}) AS VARCHAR)"
     return f"json_extract_string({column}, {_pointer(keys[1:])})"
 
 

@@ -91,7 +91,7 @@ def test_the_program_builds_from_another_platforms_files(tmp_path):
     for name in ("meta-Vermont.json.gz", "review-Vermont_10.json.gz"):
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         assert card.count(digest) == 1
-    assert "the raw files' terms" in card
+    assert "the raw files' terms" in card and "- A review's id is a hash of its user_id, gmap_id, time.\n" in card
 
 
 @pytest.mark.parametrize(("field", "column"), [("stars", "Bubbles"), ("user_id", "Author")])

@@ -2,6 +2,8 @@
 
 import gzip
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -138,8 +140,8 @@ def records(folder, sources, role, names):
     schema = folder.parent / "schema.yaml"
     schema.write_text(yaml.safe_dump({"sources": sources}), encoding="utf-8")
     raw = find_raw_files(folder, read_sources(schema, RULES))
-    with connect("duckdb", "1GB", 1, folder.parent) as backend:
-        reader = RawRecords(raw, backend, "1GB", 1, folder.parent, Ledger())
+    with TemporaryDirectory() as scratch, connect("duckdb", "1GB", 1, Path(scratch)) as backend:
+        reader = RawRecords(raw, backend, "1GB", 1, Path(scratch), Ledger())
         return reader.read(role, dict.fromkeys(names, TEXT), False).to_pyarrow().to_pylist()
 
 
