@@ -106,20 +106,7 @@ def test_a_column_that_a_table_lacks_is_told_with_those_it_has(tmp_path, field, 
         planned(folder, schema)
 
 
-def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path):
-    schema, folder = example("TripAdvisor-like tables", tmp_path), tmp_path / "raw"
-    folder.mkdir()
-    reviews, described = PLATFORMS["TripAdvisor-like tables"](folder, random.Random(0))
-    text = schema.read_text()
-    for name in ("restaurants", "reviews", "photos"):
-        (folder / name).mkdir()
-        (folder / f"{name}.csv").rename(folder / name / "data.csv")
-        text = text.replace(f"{name}.csv", f"{name}/data.csv")
-    schema.write_text(text)
-    assert told(planned(folder, schema)) == expected(reviews, described, read_rules(schema))
-
-
-def test_photos_may_be_listed_in_a_column(tmp_path):
+def test_photos_may_be_listed_in_a_column_of_a_file_whose_name_another_has(tmp_path):
     schema, folder = example("TripAdvisor-like tables", tmp_path), tmp_path / "raw"
     folder.mkdir()
     reviews, described = PLATFORMS["TripAdvisor-like tables"](folder, random.Random(0))
@@ -131,6 +118,10 @@ def test_photos_may_be_listed_in_a_column(tmp_path):
     write_table(folder / "restaurants.csv", rows)
     (folder / "photos.csv").unlink()
     text = schema.read_text().split("  photos:\n")[0]
+    for name in ("restaurants", "reviews"):
+        (folder / name).mkdir()
+        (folder / f"{name}.csv").rename(folder / name / "data.csv")
+        text = text.replace(f"{name}.csv", f"{name}/data.csv")
     text += "  photos: {listed_in: business, fields: {photo_id: Media.All}, folder: images, extension: .png}\n"
     schema.write_text(text)
     assert told(planned(folder, schema)) == expected(reviews, described, read_rules(schema))
