@@ -43,7 +43,7 @@ def source_records(
         fields: as `read_lines` takes them.
 
     Raises:
-        ValueError: if no record has a field that is needed.
+        ValueError: if no record has a field that is needed, or two keys are too much alike for DuckDB.
     """
     source = sources[role]
     holder = sources.get(source.listed_in, RoleSource(source.listed_in)) if source.listed_in else source
@@ -83,6 +83,10 @@ def _columns(places: Mapping[str, Field], fields: Mapping[str, str], is_listed: 
             kind = ATTRIBUTES if is_object else TEXT
             kind = ANYTHING if keys[1:] or (is_listed and name == "photo_id") else kind
             columns[keys[0]] = kind if columns.get(keys[0], kind) == kind else ANYTHING
+    by_letters = {key.lower(): key for key in columns}
+    if alike := [key for key in columns if by_letters[key.lower()] != key]:
+        both = f"{alike[0]} and {by_letters[alike[0].lower()]}"
+        raise ValueError(f"`sources` names {both}: two keys of a record must differ by more than capitals")
     return columns
 
 

@@ -306,6 +306,14 @@ def test_a_place_that_no_record_has_is_refused_where_it_is_needed(tmp_path, sour
         planned(hand_written().write(tmp_path / "raw"), sources)
 
 
+def test_keys_that_differ_by_capitals_alone_are_refused(tmp_path):
+    folder = hand_written().write(tmp_path / "raw")
+    with pytest.raises(
+        ValueError, match="`sources` names USER_ID and user_id: two keys of a record must differ by mo"
+    ):
+        planned(folder, {"review": {"fields": {"review_id": ["USER_ID", "date"]}}})
+
+
 def test_any_other_place_that_no_record_has_is_told(tmp_path):
     folder = hand_written().write(tmp_path / "raw")
     sources = {"photos": {"fields": {"caption": "title", "user_id": None}}}
