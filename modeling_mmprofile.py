@@ -49,6 +49,9 @@ AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToTe
 # What `forward` hands on to T5, of what transformers' own programs give any model.
 HANDED_ON = {*TransformersKwargs.__annotations__, "cache_position", "return_dict"}
 QUANTIZATIONS = ("int8", "bfloat16", "fastest")
+# On a CPU: tokens, or patches, that go through a tower together, times the width of its feed-forward layers. What
+# stands between the layers then stays in the cache, and needs no new memory each time.
+CACHED_STATES = 2**21
 COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, beside weights and imported code
 
 
@@ -151,6 +154,11 @@ def _lay_out_biases(text_model: Any) -> None:
     attention = text_model.encoder.block[0].layer[0].SelfAttention
     if text_model.config.model_type != "umt5":  # each of whose layers has its own
         attention.register_forward_hook(contiguous)
+
+
+def _in_parts(inputs: torch.Tensor) -> bool:
+    """Whether a tower takes what a batch has little by little."""
+    return inputs.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_exporting()
 
 
 def _refuse_unknown(arguments: Collection[str]) -> None:
@@ -286,6 +294,23 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
         )
 
+    def _read_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> BaseModelOutput:
+        """`text_features` of few rows at a time without the padding around them, which is 0."""
+        config, seq = self.config.text_config, input_ids.shape[1]
+        together = max(1, CACHED_STATES // (seq * config.d_ff))
+        states = None
+        for start in range(0, len(input_ids), together):
+            rows = slice(start, start + together)
+            there = attention_mask[rows].bool().any(dim=0).nonzero()
+            columns = slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(seq)
+            part: Any = self.text_features(input_ids[rows, columns], attention_mask[rows, columns]).last_hidden_state
+            if part.shape[:2] == input_ids.shape:
+                return BaseModelOutput(last_hidden_state=part)
+            if states is None:
+                states = part.new_zeros(*input_ids.shape, part.shape[2])
+            states[rows, columns] = part
+        return BaseModelOutput(last_hidden_state=states)
+
     def photo_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
         """H_img of Eq. 2, projected. The vision tower runs on the photos that are there, never on padding.
 
@@ -309,7 +334,11 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         if not len(photos):
             patches = () if self.config.vision_feature == "cls" else (self._patches(photos),)
             return photos.new_zeros(*image_mask.shape, *patches, self.config.text_config.d_model)
-        return self.project_states(self.photo_states(photos), image_mask)
+        together = len(photos)
+        if _in_parts(photos):
+            width = self._patches(photos) * 4 * self.config.vision_config.hidden_size
+            together = max(1, CACHED_STATES // width)
+        return self.project_states(torch.cat([self.photo_states(few) for few in photos.split(together)]), image_mask)
 
     def photo_states(self, photos: torch.Tensor) -> torch.Tensor:
         """What of the vision tower's output the model looks at.
@@ -411,7 +440,11 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         """Text and photos to H_fused; arguments and errors as in `forward`. What `output_fusion` tells is of the rows,
         joined or not."""
         kwargs.pop("return_dict", None)
-        text = self.text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
+        is_plain = inputs_embeds is None and not any(kwargs.values())
+        if is_plain and input_ids is not None and attention_mask is not None and _in_parts(input_ids):
+            text = self._read_texts(input_ids, attention_mask)
+        else:
+            text = self.text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
         states, features = text.last_hidden_state, None
         assert states is not None
         if pixel_values is not None:

@@ -5,12 +5,12 @@ sees the users who are left, and the reviews and photos of those who are drawn.
 """
 
 import re
-import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -24,7 +24,7 @@ from .corpus_config import MMProfileYelpConfig
 from .drawing import choose_photos, split_users
 from .engines import ATTRIBUTES, TEXT, add_rows, connect, keep
 from .photos import Album
-from .profile_rules import SCALE, Profile, Rule, decide, sum_columns, warn_of_constants
+from .profile_rules import Profile, Rule, decide, quantile_cuts, sum_columns, told_columns, warn_of_constants
 from .raw_files import Ledger, RawFolder
 from .raw_records import RawRecords
 
@@ -68,7 +68,7 @@ class Corpus:
     """The rows of each split and their photos, and what a card tells of them.
 
     Args:
-        medians: by attribute, above which a label is high.
+        cuts: by attribute, the quantiles of users' means that part its values.
         ledger: what was dropped.
         lines: of the raw files, by what they list; blank ones are none.
         dates: of the first and the last review that a label comes from, `YYYY-MM-DD HH:MM:SS`.
@@ -79,7 +79,7 @@ class Corpus:
     rules: tuple[Rule, ...]
     splits: dict[str, tuple[UserRow, ...]]
     album: Album
-    medians: dict[str, float]
+    cuts: dict[str, tuple[Fraction, ...]]
     ledger: Ledger
     lines: dict[str, int]
     dates: tuple[str, str]
@@ -131,23 +131,22 @@ class _Plan:
         shown, users = self._shown(histories, photos, ties)
         totals = derivation.user_totals(histories.semi_join(users, "user_id"), self._evidence(), self.rules)
         complete = self._complete(totals.to_pyarrow().to_pylist())
-        medians = self._medians(complete.values())
+        # Over everyone who could be drawn, so that `default` and `full` agree on a user.
+        cuts = quantile_cuts(self.rules, complete.values())
         drawn = split_users(complete, self.config.seed, self.config.split_sizes, self.config.all_users)
         self.ledger.left["users drawn"] = sum(map(len, drawn.values()))
         users = [user for users in drawn.values() for user in users]
         rows, with_photo = self._rows(histories, shown, photos, ties, users)
 
         def row_of(user: str) -> UserRow:
-            profile = cast(Profile, decide(self.rules, complete[user], medians))  # no None, for it is complete
+            profile = cast(Profile, decide(self.rules, complete[user], cuts))  # no None, for it is complete
             return UserRow(user, tuple(rows[user]), profile)
 
         splits = {split: tuple(map(row_of, users)) for split, users in drawn.items()}
         profiles = [row.profile for rows in splits.values() for row in rows]
         self.ledger.notes += warn_of_constants(self.rules, profiles)
         written = {user: (complete[user]["reviews"], with_photo[user]) for user in users}
-        return Corpus(
-            self.rules, splits, self.album, medians, self.ledger, self.lines, self._dates(histories), written
-        )
+        return Corpus(self.rules, splits, self.album, cuts, self.ledger, self.lines, self._dates(histories), written)
 
     def _read(
         self,
@@ -188,7 +187,7 @@ class _Plan:
         self.ledger.drop("review", "malformed JSON, or user_id is missing, null or empty", read - with_id)
         self.ledger.drop("review", f"of a user with fewer than {least} lines", with_id - of_active)
 
-        ratings = next((rule.rating_range for rule in self.rules if rule.kind == "mean_rating"), range(0))
+        ratings = next((rule.values for rule in self.rules if rule.kind == "mean_rating"), ())
         words = (config.min_words, config.max_words)
         judged = self._kept(derivation.judge_reviews(lines, active, photos, ties, ratings, *words))
         judged = self._in_plain_dates(judged)
@@ -272,32 +271,38 @@ class _Plan:
     def _evidence(self) -> ibis.Table:
         """What each business tells. Python parses each different text of an attribute once."""
         fields = {"business_id": TEXT, "attributes": ATTRIBUTES}
-        fields |= {rule.of[0]: TEXT for rule in self.rules if rule.kind == "top"}
+        fields |= {rule.of[0]: TEXT for rule in self.rules if rule.is_of_field}
         _lines, lines = self._read("business", fields, lambda lines: lines, _.business_id.isnull())
         good = lines.filter(_.business_id.fill_null("") != "")
         read, kept, different = _numbers(lines.count(), good.count(), good.business_id.nunique())
         self.lines["business"] = read
         self.ledger.drop("business", "malformed JSON, or business_id is missing, null or empty", read - kept)
         self.ledger.drop("business", "duplicate business_id", kept - different)
-        told = {}
-        for rule in (rule for rule in self.rules if rule.is_share):
-            texts = good.select(**derivation.attribute_texts(rule)).distinct().to_pyarrow()
-            numbers = [rule.evidence(row) for row in zip(*texts.to_pydict().values(), strict=True)]
-            rows = texts.append_column("told", pa.array(numbers, pa.int64()))
-            told[rule.key] = add_rows(self.backend, rows)
-            if not any(number is not None for number in numbers):
-                said = "a number that counts" if rule.kind == "above_median" else "true or false"
-                self.ledger.notes.append(f"{rule.name}: no business has {said} in {' or '.join(rule.of)}.")
-        evidence = derivation.business_evidence(good, self.rules, told)
+        evidence = derivation.business_evidence(good, self.rules, self._told(good))
         evidence = self._kept(evidence if kept == different else derivation.one_a_business(evidence))
         for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True):
-            if rule.kind == "top":
+            if rule.counts_values:
                 sums = evidence.aggregate([_[column].sum().name(column) for column in columns])
                 (found,) = sums.to_pyarrow().to_pylist()
-                absent = [value for value, column in zip(rule.values, columns, strict=True) if not found[column]]
+                counts = zip(rule.values, map(found.get, columns), strict=True)
+                absent = [value for value, count in counts if not count and value != rule.unknown]
                 if absent:
                     self.ledger.notes.append(f"{rule.name}: no business has {', '.join(absent)} in {rule.of[0]}.")
         return evidence
+
+    def _told(self, businesses: ibis.Table) -> dict[str, ibis.Table]:
+        """By the key of a rule, what the different texts of its attributes tell."""
+        told, columns = {}, told_columns(self.rules)
+        for rule in (rule for rule in self.rules if rule.key in columns):
+            rows = businesses.select(**derivation.attribute_texts(rule)).distinct().to_pyarrow()
+            numbers = [rule.told(texts) for texts in zip(*rows.to_pydict().values(), strict=True)]
+            for place, column in enumerate(columns[rule.key]):
+                rows = rows.append_column(column, pa.array([row[place] for row in numbers], pa.int64()))
+            told[rule.key] = add_rows(self.backend, rows)
+            if rule.is_share and not any(number is not None for (number,) in numbers):
+                said = "true or false" if rule.kind == "majority" else "a number that counts"
+                self.ledger.notes.append(f"{rule.name}: no business has {said} in {' or '.join(rule.of)}.")
+        return told
 
     def _complete(self, totals: Iterable[dict[str, int]]) -> dict[str, dict[str, int]]:
         """The sums of the users with evidence for every attribute, by user."""
@@ -322,14 +327,6 @@ class _Plan:
     def _dates(self, histories: ibis.Table) -> tuple[str, str]:
         (dates,) = histories.aggregate(first=histories.date.min(), last=histories.date.max()).to_pyarrow().to_pylist()
         return dates["first"], dates["last"]
-
-    def _medians(self, complete: Collection[Mapping[str, int]]) -> dict[str, float]:
-        """By attribute; over everyone who could be drawn, so that `default` and `full` agree on a user."""
-        return {
-            rule.key: statistics.median(user[columns[0]] / (SCALE * user[columns[1]]) for user in complete)
-            for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True)
-            if rule.kind == "above_median"
-        }
 
     def _drops(self) -> str:
         dropped = sorted(self.ledger.dropped.items())

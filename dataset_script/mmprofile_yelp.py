@@ -51,12 +51,14 @@ from .csv_lines import csv_lines
 from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
+from .literals import parse_literal
 from .photos import Album
 from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
 from .raw_files import RawFolder, find_raw_files
 from .raw_folder import ALLOW_LINKS
 from .raw_records import RawRecords
+from .schema_rule import SchemaRule
 from .source_lines import source_records
 from .sources import read_sources
 

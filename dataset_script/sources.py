@@ -147,7 +147,7 @@ def _entry(role: str, given: object) -> dict[str, Any]:
 
 def business_fields(rules: Sequence[Rule]) -> tuple[str, ...]:
     """The fields of a business that a build reads."""
-    return tuple(dict.fromkeys(["business_id", "attributes", *(r.of[0] for r in rules if r.kind == "top")]))
+    return tuple(dict.fromkeys(["business_id", "attributes", *(r.of[0] for r in rules if r.is_of_field)]))
 
 
 def _source(role: str, given: dict[str, Any], known: Collection[str], is_table: bool) -> RoleSource:

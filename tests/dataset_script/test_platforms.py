@@ -70,7 +70,7 @@ def test_spark_gives_duckdbs_rows_of_a_platform(tmp_path, platform):
     folder.mkdir()
     PLATFORMS[platform](folder, random.Random(2))
     ducks, sparks = planned(folder, schema), planned(folder, schema, engine="local[1]")
-    for name in ("ledger", "splits", "lines", "dates", "written", "medians"):
+    for name in ("ledger", "splits", "lines", "dates", "written", "cuts"):
         assert getattr(ducks, name) == getattr(sparks, name)
 
 
