@@ -22,10 +22,11 @@ from ibis.backends import BaseBackend
 from . import derivation
 from .corpus_config import MMProfileYelpConfig
 from .drawing import choose_photos, split_users
-from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_rows, connect, keep, read_lines
+from .engines import ATTRIBUTES, TEXT, add_rows, connect, keep
 from .photos import Album
 from .profile_rules import Profile, Rule, decide, quantile_cuts, sum_columns, told_columns, warn_of_constants
-from .raw_files import Ledger, RawFolder, plain_lines
+from .raw_files import Ledger, RawFolder
+from .raw_records import RawRecords
 
 # 2023-12-31, 20231231 or 2023-W52-7, and a time after it or none.
 DATE_FORMS = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}(?:-?[0-9])?)(?:[T ][0-9].*)?"
@@ -117,6 +118,7 @@ class _Plan:
     ) -> None:
         self.raw, self.config, self.rules, self.backend, self.scratch = raw, config, rules, backend, scratch
         self.ledger, self.lines = Ledger(), {}
+        self.records = RawRecords(raw, backend, config.memory_limit, config.threads, scratch, self.ledger)
         self.album = album or Album(raw, config.max_photo_bytes, config.max_photo_pixels, config.image_size)
 
     def corpus(self) -> Corpus:
@@ -148,26 +150,25 @@ class _Plan:
 
     def _read(
         self,
-        path: Path,
+        role: str,
         fields: Mapping[str, str],
         made_of: Callable[[ibis.Table], ibis.Table],
         is_none: Deferred,
     ) -> tuple[ibis.Table, ibis.Table]:
-        """A file's lines, and what is made of them, kept.
+        """The records of a role, and what is made of them, kept.
 
         Args:
             is_none: of what is made, which rows are of lines that may be no records.
         """
 
         def read(copied: bool) -> tuple[ibis.Table, ibis.Table]:
-            plain = plain_lines(path, self.scratch, MAX_LINE_BYTES, self.ledger, copied)
-            lines = read_lines(self.backend, plain, fields)
+            lines = self.records.read(role, fields, copied)
             return lines, self._kept(made_of(lines))
 
         lines, made = read(copied=False)
-        # One such line may have taken others with it. To copy each file costs more than all else.
-        may_lack = self.backend.name == "duckdb" and path.suffix != ".gz"
-        return read(copied=True) if may_lack and any(_numbers(made.filter(is_none).count())) else (lines, made)
+        # To copy each file costs more than all else.
+        lacks = self.records.may_lack(role) and any(_numbers(made.filter(is_none).count()))
+        return read(copied=True) if lacks else (lines, made)
 
     def _kept(self, table: ibis.Table) -> ibis.Table:
         return keep(self.backend, table)
@@ -176,9 +177,7 @@ class _Plan:
         """The reviews of a fitting length, of the users who wrote enough of them; texts only where photos are tied."""
         config, least = self.config, self.config.min_reviews
         fields: dict[str, str] = dict.fromkeys(derivation.REVIEW_FIELDS, TEXT)
-        lines, counts = self._read(
-            self.raw.review, fields, lambda lines: derivation.count_lines(lines, least), ~_.has_user
-        )
+        lines, counts = self._read("review", fields, lambda lines: derivation.count_lines(lines, least), ~_.has_user)
         active = counts.filter(_.user_id.notnull()).select("user_id", "lines")
         users = counts.filter(_.has_user)
         read, with_id, of_active = (_total(table, "lines") for table in (counts, users, active))
@@ -229,7 +228,7 @@ class _Plan:
     def _photos(self) -> tuple[ibis.Table, list[int]]:
         """The photos that are listed well, and which ties there are."""
         fields: dict[str, str] = dict.fromkeys(derivation.PHOTO_FIELDS, TEXT)
-        _lines, judged = self._read(self.raw.photos, fields, derivation.judge_photos, _.photo_id == "")
+        _lines, judged = self._read("photos", fields, derivation.judge_photos, _.photo_id == "")
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
         (self.lines["photos"],) = _numbers(judged.count())
         counts = photos.group_by("tie").agg(photos=photos.count()).to_pyarrow().to_pydict()
@@ -273,7 +272,7 @@ class _Plan:
         """What each business tells. Python parses each different text of an attribute once."""
         fields = {"business_id": TEXT, "attributes": ATTRIBUTES}
         fields |= {rule.of[0]: TEXT for rule in self.rules if rule.is_of_field}
-        _lines, lines = self._read(self.raw.business, fields, lambda lines: lines, _.business_id.isnull())
+        _lines, lines = self._read("business", fields, lambda lines: lines, _.business_id.isnull())
         good = lines.filter(_.business_id.fill_null("") != "")
         read, kept, different = _numbers(lines.count(), good.count(), good.business_id.nunique())
         self.lines["business"] = read

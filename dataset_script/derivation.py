@@ -25,6 +25,8 @@ OWNERS = ("a review", "a user's visits of a business", "a user", "a business")
 _BLANKS = r"\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
 
 PLAIN_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]) ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
+# In place of a date that is no number of the unit that it has by a schema's `sources`, or one of no such year.
+NO_MOMENT = "no moment"
 # Such a number may be the day of a date in its short form, 20231231.
 EIGHT_DIGITS = r"^[0-9]{8}\z"
 # Without 1d, 0x1p0 and 1_000, which one engine takes for numbers and another does not.
@@ -77,6 +79,7 @@ def judge_reviews(
         (_.stars.isnull(), "stars is missing, null or not a number"),
         (~_.stars.between(float(low), float(high)), f"stars is outside {low} to {high}"),
         (_.date.isnull(), "date is missing or null"),
+        (_.date == NO_MOMENT, "date is no number of its unit in `sources`, of a year from 1000 to 9999"),
         (_.date.re_search(PLAIN_NUMBER) & ~_.date.re_search(EIGHT_DIGITS), "date is a number, such as milliseconds"),
         (_.text.isnull(), "text is missing or null"),
         (is_structure, "text is not a string"),

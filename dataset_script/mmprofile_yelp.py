@@ -16,7 +16,7 @@ RAW holds three files of JSON, plain or .gz, an object a line, and the photos, w
     photos/p1.jpg
 
 Which attributes a profile has, and what of a business tells them, is written in `yelp_schema.yaml`, or in another such
-file, --schema.
+file, --schema, which may also say where files of another form have all this (`sources.py`).
 
 The folder holds Parquet shards with the photos' own bytes, figures, and a dataset card. Where `datasets` is older than
 4, this file also loads as a script: `load_dataset("mmprofile_yelp.py", data_dir="RAW", trust_remote_code=True)`. That
@@ -47,6 +47,7 @@ from .corpus import Corpus, Photo, Review, UserRow, plan_corpus
 from .corpus_card import CARD, write_card
 from .corpus_config import MMProfileYelpConfig
 from .corpus_report import render_report
+from .csv_lines import csv_lines
 from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
@@ -54,12 +55,16 @@ from .literals import parse_literal
 from .photos import Album
 from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
-from .raw_files import find_raw_files
+from .raw_files import RawFolder, find_raw_files
+from .raw_folder import ALLOW_LINKS
+from .raw_records import RawRecords
 from .schema_rule import SchemaRule
+from .source_lines import source_records
+from .sources import read_sources
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
-MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch"}
+MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
 # Rows are written in batches, each a row group: so many rows, or fewer where their photos may have more bytes. Only
 # after a batch does `datasets` look whether a shard is full, and a batch of over 2 GiB has no place in Arrow's lists.
 BATCH_ROWS, BATCH_BYTES = 100, 128 * 2**20
@@ -105,7 +110,9 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
-        self.rules = read_rules(self._schema())
+        schema = self._schema()
+        self.rules = read_rules(schema)
+        self.sources = read_sources(schema, self.rules)
         return datasets.DatasetInfo(description=self.config.description or "", features=_features(self.rules))
 
     def _schema(self) -> str | Path:
@@ -118,7 +125,8 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         if self.config.data_dir is None:
             raise ValueError("data_dir must name the folder with the raw files, got None")
-        self.corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config, self.rules)
+        self.raw = find_raw_files(self.config.data_dir, self.sources, self.config.allow_links)
+        self.corpus = plan_corpus(self.raw, self.config, self.rules)
         print(render_report(self.config.name, self.corpus))
         self._writer_batch_size = _batch_rows(self.corpus)
         return [
@@ -171,7 +179,8 @@ def build(
     one removes what it has left.
 
     Args:
-        data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`.
+        data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`; or with
+            the files that the schema's `sources` name.
         output: where the folder shall be.
         config: `default`, `full`, or both.
         overwrite: replace an earlier build at `output`.
@@ -206,7 +215,7 @@ def build(
         corpora = {name: builder.corpus for name, builder in builders.items()}
         figures = {name: write_figures(place.corpus, name, corpus) for name, corpus in corpora.items()}
         infos = {name: builder.info for name, builder in builders.items()}
-        source = _source(data_dir, thresholds)
+        source = _source(builders[names[0]].raw, thresholds)
         write_card(place.corpus / CARD, corpora, infos, figures, _chosen(thresholds), source)
         place.publish()
     return corpora
@@ -222,8 +231,7 @@ def _chosen(thresholds: dict) -> dict[str, int | bool | str]:
     return chosen | {"schema": Path(chosen["schema"]).name} if "schema" in chosen else chosen
 
 
-def _source(data_dir: str | Path, thresholds: dict) -> Source:
-    raw = find_raw_files(data_dir)
+def _source(raw: RawFolder, thresholds: dict) -> Source:
     files = raw_files(raw)
     arguments = synthetic_arguments(raw, files)
     if arguments is not None:
@@ -289,7 +297,10 @@ def _build_and_push(name: str, private: bool | None, data_dir: str, output: str,
     if Path(output, CARD).exists() and not others.get("overwrite"):
         command = push_command(output, name, private)
         raise ValueError(f"output {output} is there. What it holds is pushed by\n\n    {command}\n")
-    synthetic = synthetic_arguments(find_raw_files(data_dir)) is not None
+    given = others.get("schema", YELP_SCHEMA)
+    schema = Path(__file__).with_name(YELP_SCHEMA) if given == YELP_SCHEMA else given
+    sources = read_sources(schema, read_rules(schema))
+    synthetic = synthetic_arguments(find_raw_files(data_dir, sources, others.get("allow_links", False))) is not None
     check_repository(name, is_private(private, synthetic))
     build(data_dir, output, **others)
     push(output, name, private)

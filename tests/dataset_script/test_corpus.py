@@ -145,8 +145,8 @@ CHANGED = {
 }
 
 
-# These say how a corpus is made, and change nothing in it: see test_engines.py.
-MACHINE = {"engine", "memory_limit", "threads", "scratch"}
+# These say how a corpus is made, and change nothing in it: see test_engines.py, and test_raw_folder.py of links.
+MACHINE = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
 
 
 @pytest.mark.parametrize("name", CHANGED)
