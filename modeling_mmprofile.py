@@ -34,7 +34,7 @@ from transformers.utils.hub import cached_file
 from .configuration_mmprofile import MMProfileConfig
 from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion, MMProfileOutput, join_views
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
-from .int8_mmprofile import quantize_linears, quantize_model
+from .int8_mmprofile import ATTENTION, attention_beside_int8, quantize_linears, quantize_model
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 from .texts_mmprofile import shown
 from .user_deletions_mmprofile import EncodedHistory
@@ -144,16 +144,20 @@ def _check_views(views: torch.Tensor, rows: int) -> None:
 
 
 def _lay_out_biases(text_model: Any) -> None:
-    """Has the first layer of T5's encoder hand on the biases of distances in the order in which attention reads them,
-    else each layer copies them: at base size and 600 tokens 17 MB."""
+    """Has the first layer of T5's encoder be given the biases of distances in the order, and the type, in which
+    attention reads them, else each layer copies them: at base size and 600 tokens 17 MB."""
 
-    def contiguous(module, arguments, outputs):
-        states, bias, *others = outputs
-        return (states, bias.contiguous(), *others)
+    def contiguous(attention, arguments, options):
+        if options.get("position_bias") is None:
+            length = arguments[0].shape[1]
+            bias = attention.compute_bias(length, length, device=arguments[0].device)
+            has_16_bits = attention.config._attn_implementation == ATTENTION
+            options["position_bias"] = (bias.bfloat16() if has_16_bits else bias).contiguous()
+        return arguments, options
 
     attention = text_model.encoder.block[0].layer[0].SelfAttention
     if text_model.config.model_type != "umt5":  # each of whose layers has its own
-        attention.register_forward_hook(contiguous)
+        attention.register_forward_pre_hook(contiguous, with_kwargs=True)
 
 
 def _in_parts(inputs: torch.Tensor) -> bool:
@@ -189,6 +193,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         if config.linear_weights == "int8":
             quantize_linears(self, config.float_linears or ())
         self.post_init()
+        if config.linear_weights == "int8":
+            self._attend_beside_int8()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization: str | None = None, **kwargs):
@@ -225,7 +231,14 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         left = quantize_model(self, weights)
         if left is not None:
             self.config.linear_weights, self.config.float_linears = "int8", left
+            self._attend_beside_int8()
         return self.eval()
+
+    def _attend_beside_int8(self) -> None:
+        """Unless another attention than PyTorch's was asked for."""
+        for tower in (self.text_model, self.vision_model):
+            if tower.config._attn_implementation == "sdpa":
+                tower.set_attn_implementation(attention_beside_int8())
 
     @staticmethod
     def fusion_class(config: MMProfileConfig) -> type[Fusion]:

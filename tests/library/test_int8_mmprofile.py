@@ -174,6 +174,30 @@ def test_a_head_of_its_own_is_quantized_too_and_loaded_as_it_is(folder, tmp_path
     assert torch.equal(again.text_model.shared.weight, model.text_model.shared.weight)
 
 
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_attention_is_of_16_bits_where_these_are_fast_and_another_was_not_asked_for(folder, monkeypatch, has_amx):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_amx}, raising=False)
+    beside = {"sdpa": "sdpa_bfloat16" if has_amx else "sdpa", "eager": "eager"}
+    for asked, expected in beside.items():
+        model = loaded(folder, quantization="int8", attn_implementation=asked)
+        found = [model.text_model.decoder.config, model.text_model.encoder.config, model.vision_model.config]
+        assert [config._attn_implementation for config in found] == [expected] * 3
+    with torch.no_grad():
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+        photos = torch.rand(2, 1, 3, *[processor.image_processor.size["height"]] * 2)
+        batch = processor.pad_users(
+            [processor.encode_user(model.config.sees, reviews=[text]) for text in ("Tea.", "No.")]
+        )
+        states = [one.encode(**batch, pixel_values=photos).last_hidden_state for one in (model, loaded(folder))]
+        model.set_attn_implementation("sdpa")
+        model._attend_beside_int8()
+        states.append(model.encode(**batch, pixel_values=photos).last_hidden_state)
+    for state in states[1:]:
+        assert torch.cosine_similarity(states[0], state, dim=-1).min() > 0.99
+    one, other = (answers(each, folder)[0]["probabilities"]["mood"] for each in (model, loaded(folder)))
+    assert one == pytest.approx(other, abs=0.05)
+
+
 def test_pipelines_take_it_and_another_quantization_is_refused(folder):
     options = {"model": str(folder), "trust_remote_code": True}
     profiler = pipeline("user-profiling", model_kwargs={"quantization": "int8"}, **options)
