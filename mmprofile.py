@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # for editors, the same names once more; a test holds both li
     from images_mmprofile import is_address as is_address
     from images_mmprofile import load_rgb as load_rgb
     from images_mmprofile import shown_path as shown_path
+    from int8_mmprofile import Int8Linear as Int8Linear
     from int8_mmprofile import fastest_weights as fastest_weights
     from int8_mmprofile import quantize_model as quantize_model
     from modeling_mmprofile import COMPANIONS as COMPANIONS
@@ -119,7 +120,7 @@ _NAMES = {
     "fusion_mmprofile": ("FUSIONS", "FusedEncoderOutput", "Fusion", "join_views"),
     "generation_mmprofile": ("profile_users", "sum_target_losses", "target_losses", "write_profiles"),
     "images_mmprofile": ("Photo", "is_address", "load_rgb", "shown_path"),
-    "int8_mmprofile": ("fastest_weights", "quantize_model"),
+    "int8_mmprofile": ("Int8Linear", "fastest_weights", "quantize_model"),
     "modeling_mmprofile": ("COMPANIONS", "MMProfileForConditionalGeneration", "MMProfilePreTrainedModel"),
     "pipeline_mmprofile": ("UserProfilingPipeline",),
     "processing_mmprofile": ("MMProfileProcessor", "join_padded", "max_profile_tokens"),

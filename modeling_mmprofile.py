@@ -34,7 +34,7 @@ from transformers.utils.hub import cached_file
 from .configuration_mmprofile import MMProfileConfig
 from .fusion_mmprofile import FUSIONS, FusedEncoderOutput, FusingEncoder, Fusion, MMProfileOutput, join_views
 from .generation_mmprofile import ProfileGenerationMixin, checked_encoder_outputs
-from .int8_mmprofile import quantize_linears, quantize_model
+from .int8_mmprofile import ATTENTION, attention_beside_int8, quantize_linears, quantize_model
 from .pipeline_mmprofile import CUSTOM_PIPELINES  # imported here, its file travels with the model's
 from .texts_mmprofile import shown
 from .user_deletions_mmprofile import EncodedHistory
@@ -49,6 +49,9 @@ AUTO_CLASSES = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToTe
 # What `forward` hands on to T5, of what transformers' own programs give any model.
 HANDED_ON = {*TransformersKwargs.__annotations__, "cache_position", "return_dict"}
 QUANTIZATIONS = ("int8", "bfloat16", "fastest")
+# On a CPU: tokens, or patches, that go through a tower together, times the width of its feed-forward layers. What
+# stands between the layers then stays in the cache, and needs no new memory each time.
+CACHED_STATES = 2**21
 COMPANIONS = ("handler.py", "requirements.txt", "LICENSE")  # of a checkpoint, beside weights and imported code
 
 
@@ -141,16 +144,25 @@ def _check_views(views: torch.Tensor, rows: int) -> None:
 
 
 def _lay_out_biases(text_model: Any) -> None:
-    """Has the first layer of T5's encoder hand on the biases of distances in the order in which attention reads them,
-    else each layer copies them: at base size and 600 tokens 17 MB."""
+    """Has the first layer of T5's encoder be given the biases of distances in the order, and the type, in which
+    attention reads them, else each layer copies them: at base size and 600 tokens 17 MB."""
 
-    def contiguous(module, arguments, outputs):
-        states, bias, *others = outputs
-        return (states, bias.contiguous(), *others)
+    def contiguous(attention, arguments, options):
+        if options.get("position_bias") is None:
+            length = arguments[0].shape[1]
+            bias = attention.compute_bias(length, length, device=arguments[0].device)
+            has_16_bits = attention.config._attn_implementation == ATTENTION
+            options["position_bias"] = (bias.bfloat16() if has_16_bits else bias).contiguous()
+        return arguments, options
 
     attention = text_model.encoder.block[0].layer[0].SelfAttention
     if text_model.config.model_type != "umt5":  # each of whose layers has its own
-        attention.register_forward_hook(contiguous)
+        attention.register_forward_pre_hook(contiguous, with_kwargs=True)
+
+
+def _in_parts(inputs: torch.Tensor) -> bool:
+    """Whether a tower takes what a batch has little by little."""
+    return inputs.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_exporting()
 
 
 def _refuse_unknown(arguments: Collection[str]) -> None:
@@ -181,6 +193,8 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         if config.linear_weights == "int8":
             quantize_linears(self, config.float_linears or ())
         self.post_init()
+        if config.linear_weights == "int8":
+            self._attend_beside_int8()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization: str | None = None, **kwargs):
@@ -217,7 +231,14 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         left = quantize_model(self, weights)
         if left is not None:
             self.config.linear_weights, self.config.float_linears = "int8", left
+            self._attend_beside_int8()
         return self.eval()
+
+    def _attend_beside_int8(self) -> None:
+        """Unless another attention than PyTorch's was asked for."""
+        for tower in (self.text_model, self.vision_model):
+            if tower.config._attn_implementation == "sdpa":
+                tower.set_attn_implementation(attention_beside_int8())
 
     @staticmethod
     def fusion_class(config: MMProfileConfig) -> type[Fusion]:
@@ -286,6 +307,23 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
         )
 
+    def _read_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> BaseModelOutput:
+        """`text_features` of few rows at a time without the padding around them, which is 0."""
+        config, seq = self.config.text_config, input_ids.shape[1]
+        together = max(1, CACHED_STATES // (seq * config.d_ff))
+        states = None
+        for start in range(0, len(input_ids), together):
+            rows = slice(start, start + together)
+            there = attention_mask[rows].bool().any(dim=0).nonzero()
+            columns = slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(seq)
+            part: Any = self.text_features(input_ids[rows, columns], attention_mask[rows, columns]).last_hidden_state
+            if part.shape[:2] == input_ids.shape:
+                return BaseModelOutput(last_hidden_state=part)
+            if states is None:
+                states = part.new_zeros(*input_ids.shape, part.shape[2])
+            states[rows, columns] = part
+        return BaseModelOutput(last_hidden_state=states)
+
     def photo_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
         """H_img of Eq. 2, projected. The vision tower runs on the photos that are there, never on padding.
 
@@ -309,7 +347,11 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         if not len(photos):
             patches = () if self.config.vision_feature == "cls" else (self._patches(photos),)
             return photos.new_zeros(*image_mask.shape, *patches, self.config.text_config.d_model)
-        return self.project_states(self.photo_states(photos), image_mask)
+        together = len(photos)
+        if _in_parts(photos):
+            width = self._patches(photos) * 4 * self.config.vision_config.hidden_size
+            together = max(1, CACHED_STATES // width)
+        return self.project_states(torch.cat([self.photo_states(few) for few in photos.split(together)]), image_mask)
 
     def photo_states(self, photos: torch.Tensor) -> torch.Tensor:
         """What of the vision tower's output the model looks at.
@@ -411,7 +453,11 @@ class MMProfileForConditionalGeneration(ProfileGenerationMixin, MMProfilePreTrai
         """Text and photos to H_fused; arguments and errors as in `forward`. What `output_fusion` tells is of the rows,
         joined or not."""
         kwargs.pop("return_dict", None)
-        text = self.text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
+        is_plain = inputs_embeds is None and not any(kwargs.values())
+        if is_plain and input_ids is not None and attention_mask is not None and _in_parts(input_ids):
+            text = self._read_texts(input_ids, attention_mask)
+        else:
+            text = self.text_features(input_ids, attention_mask, inputs_embeds, **kwargs)
         states, features = text.last_hidden_state, None
         assert states is not None
         if pixel_values is not None:

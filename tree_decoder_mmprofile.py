@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5Attention, T5Block
 
+from .int8_mmprofile import ATTENTION
 from .profile_prefixes_mmprofile import Branches, Prefixes, places_in, sums_before
 from .profile_search_mmprofile import Call
 from .user_views_mmprofile import UserViews
@@ -182,6 +183,10 @@ class TreeDecoder:
             for layer, block in enumerate(decoder.block):
                 mask = self._bias(layer, distance, visible, memory)
                 hidden = block(hidden, **arguments, attention_mask=mask, encoder_attention_mask=self.cross_bias)
+        if decoder.config._attn_implementation == ATTENTION:
+            layers: list[Any] = self.cross.layers
+            for layer in layers:  # once, which each call else does again
+                layer.keys, layer.values = layer.keys.bfloat16(), layer.values.bfloat16()
         first = self.memory.write(cache.self_attention_cache, memory)
         return decoder.final_layer_norm(hidden).to(device).flatten(0, 1)[fed], first
 
@@ -245,8 +250,9 @@ class Memory:
         new = new.transpose(2, 3).flatten(3, 4)  # (layers, 2, heads, rows * width, d_kv)
         first, self.used = self.used, self.used + new.shape[3]
         if self.states is None or self.used > self.states.shape[3]:
-            # By a quarter: the old one is there beside it, and after many calls it is what fills a GPU.
-            grown = new.new_empty(*new.shape[:3], self.used + self.used // 4, new.shape[4])
+            # On a GPU by a quarter: the old one is there beside it, and after many calls it is what fills it.
+            spare = self.used if self.device.type == "cpu" else self.used // 4
+            grown = new.new_empty(*new.shape[:3], self.used + spare, new.shape[4])
             if self.states is not None:
                 grown[:, :, :, :first] = self.states[:, :, :, :first]
             self.states = grown

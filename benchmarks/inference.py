@@ -11,10 +11,10 @@ a token for each word of a profile. T5's needs more, and a beam search a call fo
 
 All methods are measured by turns on the same users, medians are compared. A whole call is the encoder's time and the
 decoding's; where `generate_profiles` has oneDNN for both, as in `predict.py`, beam search is measured with it too
-(elsewhere the figures "by_onednn" are of neither: Intel's CPUs, GPUs). Beam searches write up to the tokens of the
-longest profile. On a GPU the constrained one waits for the device at each beam's `prefix_allowed_tokens_fn`; the plain
-one does not. The handler has PyTorch's own linear layers, as on an endpoint. Where requirements-benchmarks.txt is
-installed, CTranslate2 is measured beside, see `benchmarks/peers.py`.
+(elsewhere the figures "by_onednn" are of neither: GPUs, CPUs where it gains nothing). Beam searches write up to the
+tokens of the longest profile. On a GPU the constrained one waits for the device at each beam's
+`prefix_allowed_tokens_fn`; the plain one does not. The handler has PyTorch's own linear layers, as on an endpoint.
+Where requirements-benchmarks.txt is installed, CTranslate2 is measured beside, see `benchmarks/peers.py`.
 """
 
 import sys

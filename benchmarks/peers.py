@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from files.checkpoint_code import load_model
-from mmprofile import profile_trie, seen_by
+from mmprofile import Int8Linear, profile_trie, seen_by
 from prediction.linear import fast_linears
 
 BEAMS = 5  # of every beam search that is measured
 WEIGHTS = ("float32", "int8")
+PRODUCTS = "integer products alone of encoding"
 
 
 def peers_are_there() -> bool:
@@ -61,6 +62,8 @@ def measure_peers(
                 calls[f"generate_profiles {weights}, photos"] = _whole(model, processor.tokenizer, photos)
             for tokens, name in ((longest, "ctranslate2"), (1, "encoding of ctranslate2")):
                 calls[f"{name} {weights}"] = _translation(translators[weights], words, tokens)
+        rows = int(texts["attention_mask"].sum())
+        calls[PRODUCTS] = _products(models["int8"].text_model.encoder, rows)
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         for call in calls.values():
             call()  # warms up
@@ -105,6 +108,20 @@ def _encoding(model, inputs: dict) -> Callable:
     return call
 
 
+def _products(encoder, rows: int) -> Callable:
+    """What the encoder's linear layers multiply of so many tokens, and nothing between."""
+    layers = [module for module in encoder.modules() if isinstance(module, Int8Linear)]
+    inputs = {
+        width: torch.randint(256, (rows, width), dtype=torch.uint8) for width in {one.in_features for one in layers}
+    }
+
+    def call():
+        for layer in layers:
+            layer._product(inputs[layer.in_features])
+
+    return call
+
+
 def _linears(model) -> AbstractContextManager:
     """Those of 32 bits as predict.py computes them."""
     return fast_linears(model.device) if model.config.linear_weights == "float" else nullcontext()
@@ -133,10 +150,13 @@ def _compared(batches: list[dict], photos: bool) -> dict:
             key = "generate_profiles_float32_over_int8" + ("_with_photos" if suffix else "")
             both = (median[f"generate_profiles {weights}{suffix}"] for weights in WEIGHTS)
             ratios.setdefault(key, {})[size] = next(both) / next(both)
+        key = "encoding_int8_over_its_integer_products"
+        ratios.setdefault(key, {})[size] = median["encoding of generate_profiles int8"] / median[PRODUCTS]
     return ratios
 
 
 def _bytes(model) -> int:
-    """Of parameters and buffers, a shared one once."""
+    """Of parameters and buffers, a shared one once, and of packed weights."""
     tensors = {t.data_ptr(): t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())}
-    return sum(tensors.values())
+    packed = (module.packed for module in model.modules() if isinstance(module, Int8Linear))
+    return sum(tensors.values()) + sum(one.numel() for one in packed if one is not None)

@@ -6,11 +6,11 @@ sees the ids of the users who are left, and the reviews and photos of those who 
 
 import json
 import re
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -25,10 +25,11 @@ from . import derivation
 from .corpus_config import MMProfileYelpConfig
 from .corpus_draw import Draw
 from .corpus_rows import Photo, Review, RowFolder, RowReview, Rows, Tally, UserRow
-from .engines import ATTRIBUTES, MAX_LINE_BYTES, TEXT, add_stream, connect, keep, read_lines, stream
+from .engines import ATTRIBUTES, TEXT, add_stream, connect, keep, stream
 from .photos import Album
-from .profile_rules import SCALE, Rule, decide, sum_columns, warn_of_constants
-from .raw_files import Ledger, RawFolder, plain_lines
+from .profile_rules import Rule, decide, sum_columns, told_columns, warn_of_constants
+from .raw_files import Ledger, RawFolder
+from .raw_records import RawRecords
 
 # 2023-12-31, 20231231 or 2023-W52-7, and a time after it or none.
 DATE_FORMS = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}(?:-?[0-9])?)(?:[T ][0-9].*)?"
@@ -39,8 +40,8 @@ class Corpus:
     """The rows of each split and their photos, and what a card tells of them.
 
     Args:
-        medians: by attribute, above which a label is high; over all users who could be drawn by the photos listed,
-            whether these decode or not.
+        cuts: by attribute, the quantiles of users' means that part its values; over all users who could be drawn by
+            the photos listed, whether these decode or not.
         ledger: what was dropped.
         lines: of the raw files, by what they list; blank ones are none.
         dates: of the first and the last review that a label comes from, `YYYY-MM-DD HH:MM:SS`.
@@ -49,7 +50,7 @@ class Corpus:
     rules: tuple[Rule, ...]
     splits: Mapping[str, Rows | Sequence[UserRow]]
     album: Album
-    medians: dict[str, float]
+    cuts: dict[str, tuple[Fraction, ...]]
     ledger: Ledger
     lines: dict[str, int]
     dates: tuple[str, str]
@@ -88,6 +89,7 @@ class _Plan:
     ) -> None:
         self.raw, self.config, self.rules, self.backend, self.scratch = raw, config, rules, backend, scratch
         self.ledger, self.lines = Ledger(), {}
+        self.records = RawRecords(raw, backend, config.memory_limit, config.threads, scratch, self.ledger)
         self.album = album or Album(raw, config.max_photo_bytes, config.max_photo_pixels, config.image_size)
 
     def corpus(self) -> Corpus:
@@ -99,38 +101,37 @@ class _Plan:
         users = self._with_photos(histories, photos, ties)
         totals = derivation.user_totals(histories.semi_join(users, "user_id"), self._evidence(), self.rules)
         complete, number = self._complete(totals)
-        medians = self._medians(complete, number)
+        cuts = self._cuts(complete, number)
         ids = complete.select("user_id")
         draw = Draw(self.backend, self.config, self.album, self.ledger, self.scratch, histories, photos, ties, ids)
         sizes, drawn, chosen = draw.draw()
         self.ledger.left["users drawn"] = sum(sizes.values())
-        profiles = self._profiles(complete.join(drawn, "user_id"), medians)
+        profiles = self._profiles(complete.join(drawn, "user_id"), cuts)
         splits, tally = self._rows(histories, chosen, profiles, sizes)
         self.ledger.notes += warn_of_constants(self.rules, tally.values, tally.users)
-        return Corpus(self.rules, splits, self.album, medians, self.ledger, self.lines, self._dates(histories), tally)
+        return Corpus(self.rules, splits, self.album, cuts, self.ledger, self.lines, self._dates(histories), tally)
 
     def _read(
         self,
-        path: Path,
+        role: str,
         fields: Mapping[str, str],
         made_of: Callable[[ibis.Table], ibis.Table],
         is_none: Deferred,
     ) -> tuple[ibis.Table, ibis.Table]:
-        """A file's lines, and what is made of them, kept.
+        """The records of a role, and what is made of them, kept.
 
         Args:
             is_none: of what is made, which rows are of lines that may be no records.
         """
 
         def read(copied: bool) -> tuple[ibis.Table, ibis.Table]:
-            plain = plain_lines(path, self.scratch, MAX_LINE_BYTES, self.ledger, copied)
-            lines = read_lines(self.backend, plain, fields)
+            lines = self.records.read(role, fields, copied)
             return lines, self._kept(made_of(lines))
 
         lines, made = read(copied=False)
-        # One such line may have taken others with it. To copy each file costs more than all else.
-        may_lack = self.backend.name == "duckdb" and path.suffix != ".gz"
-        return read(copied=True) if may_lack and any(_numbers(made.filter(is_none).count())) else (lines, made)
+        # To copy each file costs more than all else.
+        lacks = self.records.may_lack(role) and any(_numbers(made.filter(is_none).count()))
+        return read(copied=True) if lacks else (lines, made)
 
     def _kept(self, table: ibis.Table) -> ibis.Table:
         return keep(self.backend, table)
@@ -139,9 +140,7 @@ class _Plan:
         """The reviews of a fitting length, of the users who wrote enough of them; texts only where photos are tied."""
         config, least = self.config, self.config.min_reviews
         fields: dict[str, str] = dict.fromkeys(derivation.REVIEW_FIELDS, TEXT)
-        lines, counts = self._read(
-            self.raw.review, fields, lambda lines: derivation.count_lines(lines, least), ~_.has_user
-        )
+        lines, counts = self._read("review", fields, lambda lines: derivation.count_lines(lines, least), ~_.has_user)
         active = counts.filter(_.user_id.notnull()).select("user_id", "lines")
         users = counts.filter(_.has_user)
         read, with_id, of_active = (_total(table, "lines") for table in (counts, users, active))
@@ -151,7 +150,7 @@ class _Plan:
         self.ledger.drop("review", "malformed JSON, or user_id is missing, null or empty", read - with_id)
         self.ledger.drop("review", f"of a user with fewer than {least} lines", with_id - of_active)
 
-        ratings = next((rule.rating_range for rule in self.rules if rule.kind == "mean_rating"), range(0))
+        ratings = next((rule.values for rule in self.rules if rule.kind == "mean_rating"), ())
         words = (config.min_words, config.max_words)
         judged = self._kept(derivation.judge_reviews(lines, active, photos, ties, ratings, *words))
         judged = self._in_plain_dates(judged)
@@ -194,7 +193,7 @@ class _Plan:
     def _photos(self) -> tuple[ibis.Table, list[int]]:
         """The photos that are listed well, and which ties there are."""
         fields: dict[str, str] = dict.fromkeys(derivation.PHOTO_FIELDS, TEXT)
-        _lines, judged = self._read(self.raw.photos, fields, derivation.judge_photos, _.photo_id == "")
+        _lines, judged = self._read("photos", fields, derivation.judge_photos, _.photo_id == "")
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
         (self.lines["photos"],) = _numbers(judged.count())
         counts = photos.group_by("tie").agg(photos=photos.count()).to_pyarrow().to_pydict()
@@ -226,40 +225,46 @@ class _Plan:
     def _evidence(self) -> ibis.Table:
         """What each business tells. Python parses each different text of an attribute once."""
         fields = {"business_id": TEXT, "attributes": ATTRIBUTES}
-        fields |= {rule.of[0]: TEXT for rule in self.rules if rule.kind == "top"}
-        _lines, lines = self._read(self.raw.business, fields, lambda lines: lines, _.business_id.isnull())
+        fields |= {rule.of[0]: TEXT for rule in self.rules if rule.is_of_field}
+        _lines, lines = self._read("business", fields, lambda lines: lines, _.business_id.isnull())
         good = lines.filter(_.business_id.fill_null("") != "")
         read, kept, different = _numbers(lines.count(), good.count(), good.business_id.nunique())
         self.lines["business"] = read
         self.ledger.drop("business", "malformed JSON, or business_id is missing, null or empty", read - kept)
         self.ledger.drop("business", "duplicate business_id", kept - different)
         told = {}
-        for rule in (rule for rule in self.rules if rule.is_share):
+        for rule in (rule for rule in self.rules if rule.key in told_columns(self.rules)):
             told[rule.key] = self._told(rule, good.select(**derivation.attribute_texts(rule)).distinct())
-            if not any(_numbers(told[rule.key].told.count())):
-                said = "a number that counts" if rule.kind == "above_median" else "true or false"
-                self.ledger.notes.append(f"{rule.name}: no business has {said} in {' or '.join(rule.of)}.")
         evidence = derivation.business_evidence(good, self.rules, told)
         evidence = self._kept(evidence if kept == different else derivation.one_a_business(evidence))
         for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True):
-            if rule.kind == "top":
+            if rule.counts_values:
                 sums = evidence.aggregate([_[column].sum().name(column) for column in columns])
                 (found,) = sums.to_pyarrow().to_pylist()
-                absent = [value for value, column in zip(rule.values, columns, strict=True) if not found[column]]
+                counts = zip(rule.values, map(found.get, columns), strict=True)
+                absent = [value for value, count in counts if not count and value != rule.unknown]
                 if absent:
                     self.ledger.notes.append(f"{rule.name}: no business has {', '.join(absent)} in {rule.of[0]}.")
         return evidence
 
     def _told(self, rule: Rule, texts: ibis.Table) -> ibis.Table:
         """What a business with each of these texts tells, beside them."""
-        schema = texts.schema().to_pyarrow().append(pa.field("told", pa.int64()))
+        columns = told_columns(self.rules)[rule.key]
+        schema = texts.schema().to_pyarrow()
+        for column in columns:
+            schema = schema.append(pa.field(column, pa.int64()))
 
         def parsed() -> Iterator[pa.RecordBatch]:
             for batch in stream(self.backend, texts):
-                numbers = [rule.evidence(row) for row in zip(*batch.to_pydict().values(), strict=True)]
-                yield pa.record_batch([*batch.columns, pa.array(numbers, pa.int64())], schema)
+                numbers = [rule.told(row) for row in zip(*batch.to_pydict().values(), strict=True)]
+                told = [pa.array([row[place] for row in numbers], pa.int64()) for place in range(len(columns))]
+                yield pa.record_batch([*batch.columns, *told], schema)
 
-        return add_stream(self.backend, parsed(), schema, self.scratch)
+        told = add_stream(self.backend, parsed(), schema, self.scratch)
+        if rule.is_share and not any(_numbers(told[columns[0]].count())):
+            said = "true or false" if rule.kind == "majority" else "a number that counts"
+            self.ledger.notes.append(f"{rule.name}: no business has {said} in {' or '.join(rule.of)}.")
+        return told
 
     def _complete(self, totals: ibis.Table) -> tuple[ibis.Table, int]:
         """The sums of the users with evidence for every attribute, and how many they are."""
@@ -281,24 +286,24 @@ class _Plan:
         (dates,) = histories.aggregate(first=histories.date.min(), last=histories.date.max()).to_pyarrow().to_pylist()
         return dates["first"], dates["last"]
 
-    def _medians(self, complete: ibis.Table, users: int) -> dict[str, float]:
+    def _cuts(self, complete: ibis.Table, users: int) -> dict[str, tuple[Fraction, ...]]:
         """By attribute; over everyone who could be drawn, so that `default` and `full` agree on a user."""
-        medians = {}
+        cuts = {}
         for rule, columns in zip(self.rules, sum_columns(self.rules), strict=True):
-            if rule.kind == "above_median":
-                found = derivation.middle(complete, rule, columns, users).to_pyarrow().to_pylist()
-                # Divided as a label divides, so that one who is the median is not above it.
-                medians[rule.key] = statistics.median(user[columns[0]] / (SCALE * user[columns[1]]) for user in found)
-        return medians
+            if rule.levels:
+                found = derivation.of_ranks(complete, columns, rule.ranks(users)).to_pyarrow().to_pydict()
+                ranks, *sums = (found[name] for name in ("rank", *columns))
+                cuts[rule.key] = rule.quantile_cuts(users, dict(zip(ranks, zip(*sums, strict=True), strict=True)))
+        return cuts
 
-    def _profiles(self, totals: ibis.Table, medians: Mapping[str, float]) -> ibis.Table:
+    def _profiles(self, totals: ibis.Table, cuts: Mapping[str, Sequence[Fraction]]) -> ibis.Table:
         """Of each user drawn the place among them, the profile as JSON, and how many reviews were written."""
         schema = pa.schema({"user_id": pa.string(), "place": pa.int64(), "profile": pa.string(), "wrote": pa.int64()})
 
         def decided() -> Iterator[pa.RecordBatch]:
             for batch in stream(self.backend, totals):
                 users = batch.to_pylist()
-                profiles = [json.dumps(decide(self.rules, user, medians)) for user in users]
+                profiles = [json.dumps(decide(self.rules, user, cuts)) for user in users]
                 columns = ([user[name] for user in users] for name in ("user_id", "place", "reviews"))
                 user_ids, places, wrote = columns
                 yield pa.record_batch([user_ids, places, profiles, wrote], schema)

@@ -16,6 +16,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from .corpus import Corpus
 from .corpus_options import options as corpus_options
 from .corpus_report import render_report
+from .literals import SCALE
 from .profile_rules import Rule
 from .provenance import Source
 
@@ -140,9 +141,18 @@ def _explain(rule: Rule) -> str:
     named = " or ".join(f"`{path}`" for path in rule.of)
     if rule.kind == "mean_rating":
         said = "the mean rating, a half rounded up."
+        if rule.grid.step != SCALE:
+            said = "the value nearest to the mean rating; halfway between two, the higher."
     elif rule.kind == "top":
         many = "one" if rule.count == 1 else rule.count
         said = f"the {many} that most businesses have in {named}; ties go to the first in the order above."
+    elif rule.kind == "mode":
+        said = f"the one that most businesses have for {named}; ties go to the first in the order above."
+        if rule.unknown:
+            said = f"{said[:-1]}, and one that tells nothing has {rule.unknown}."
+    elif rule.kind == "mean_cut":
+        bounds = ", ".join(f"{bound:g}" for bound in rule.bounds) or "quantiles of all users' means"
+        said = f"by the mean of {named}, from the lowest to the highest, cut at {bounds}; a mean at a cut is below it."
     elif rule.kind == "above_median":
         said = f"{rule.yes} where the mean of {named} is above the median of all users' means."
     elif rule.against:

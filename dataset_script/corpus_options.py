@@ -50,6 +50,7 @@ class CorpusOptions:
     memory_limit: str = _option("2.5GB", "of DuckDB; what does not fit is written to scratch")
     threads: int = _option(0, "of DuckDB and of the photos; 0 is one a core")
     scratch: str = _option("", "folder for what does not fit in memory; empty is beside the output")
+    allow_links: bool = _option(False, "follow symbolic links that lead out of the raw folder, to another disk say")
 
     def check(self) -> None:
         """Raises `ValueError` for values that are no thresholds, or that exclude each other."""

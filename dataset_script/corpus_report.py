@@ -43,7 +43,7 @@ def render_report(config_name: str, corpus: Corpus, figures: Mapping[str, str] |
     return "\n\n".join(
         [
             f"### Configuration `{config_name}`",
-            " ".join([f"Users: {splits}.", *_medians(corpus)]),
+            " ".join([f"Users: {splits}.", *_cuts(corpus)]),
             *(f"![{shown}]({path})" for path, shown in (figures or {}).items()),
             *(["\n".join(f"- {note}" for note in corpus.ledger.notes)] if corpus.ledger.notes else []),
             _table(("What is left", "Count"), _integers(corpus.ledger.left.items())),
@@ -84,9 +84,14 @@ def _sum(counts: Mapping[int, int]) -> int:
     return sum(number * times for number, times in counts.items())
 
 
-def _medians(corpus: Corpus) -> Iterable[str]:
-    rules = [rule for rule in corpus.rules if rule.key in corpus.medians]
-    return (f"{r.name} is {r.yes} above {corpus.medians[r.key]:.3f}, the median of users' means." for r in rules)
+def _cuts(corpus: Corpus) -> Iterable[str]:
+    for rule in corpus.rules:
+        cuts = [f"{float(cut):.3f}" for cut in corpus.cuts.get(rule.key, ())]
+        if rule.kind == "above_median":
+            yield f"{rule.name} is {rule.yes} above {cuts[0]}, the median of users' means."
+        elif cuts:
+            above = ", ".join(f"{value} above {cut}" for value, cut in zip(rule.values[1:], cuts, strict=True))
+            yield f"{rule.name} is {above}, quantiles of users' means, and {rule.values[0]} elsewhere."
 
 
 def paper_counts(rule: Rule) -> Mapping[str, int] | None:

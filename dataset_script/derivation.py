@@ -11,7 +11,8 @@ from operator import add, or_
 import ibis
 from ibis import Deferred, _
 
-from .profile_rules import SCALE, Rule, sum_columns
+from .literals import SCALE
+from .profile_rules import Rule, sum_columns
 
 REVIEW_FIELDS = ("review_id", "user_id", "business_id", "date", "stars", "text")
 PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")
@@ -29,6 +30,8 @@ COMMON_DATE = (
     r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?Z?)?\z"
 )
+# In place of a date that is no number of the unit that it has by a schema's `sources`, or one of no such year.
+NO_MOMENT = "no moment"
 # Such a number may be the day of a date in its short form, 20231231.
 EIGHT_DIGITS = r"^[0-9]{8}\z"
 # Without 1d, 0x1p0 and 1_000, which one engine takes for numbers and another does not.
@@ -61,23 +64,27 @@ def judge_reviews(
     users: ibis.Table,
     photos: ibis.Table,
     ties: Collection[int],
-    ratings: range,
+    ratings: Sequence[str],
     min_words: int,
     max_words: int,
 ) -> ibis.Table:
     """The reviews of `users`, `stars` as a number, each with the `reason` that it cannot be used for, or null.
 
     The text of a review that none of `photos` belongs to is "": no row shows it.
+
+    Args:
+        ratings: the lowest first; of none any number is one.
     """
     stars = ibis.ifelse(_.stars.re_search(PLAIN_NUMBER), _.stars.try_cast("float64"), ibis.null("float64"))
     # The text of a list or an object: what an engine makes of a text that is none.
     is_structure = reduce(or_, (_.text.startswith(opening) for opening in ('["', '{"', "[[", "[{")))
-    low, high = (ratings[0], ratings[-1]) if ratings else (-1e6, 1e6)
+    low, high = (ratings[0], ratings[-1]) if ratings else ("-1000000.0", "1000000.0")
     reason = ibis.cases(
         *((_is_empty(_[key]), f"{key} is missing, null or empty") for key in ("review_id", "business_id")),
         (_.stars.isnull(), "stars is missing, null or not a number"),
-        (~_.stars.between(low, high), f"stars is outside {low} to {high}"),
+        (~_.stars.between(float(low), float(high)), f"stars is outside {low} to {high}"),
         (_.date.isnull(), "date is missing or null"),
+        (_.date == NO_MOMENT, "date is no number of its unit in `sources`, of a year from 1000 to 9999"),
         (_.date.re_search(PLAIN_NUMBER) & ~_.date.re_search(EIGHT_DIGITS), "date is a number, such as milliseconds"),
         (_.text.isnull(), "text is missing or null"),
         (is_structure, "text is not a string"),
@@ -131,28 +138,30 @@ def keep_one(records: ibis.Table, key: str, order: Sequence[str]) -> ibis.Table:
 
 
 def business_evidence(businesses: ibis.Table, rules: Sequence[Rule], told: Mapping[str, ibis.Table]) -> ibis.Table:
-    """What each business tells: one 0 or 1 a value of a rule `top`, one number in thousandths, or null, a share.
+    """What each business tells: a number in thousandths for a share, one 0 or 1 a value for a `top` or a `mode`.
+
+    Null is unknown.
 
     Args:
-        businesses: `business_id`, `attributes`, and the field of each rule `top`.
-        told: for each share, by its key, the numbers of the different texts: `attribute_texts`, and `told`.
+        businesses: `business_id`, `attributes`, and each field that a `top` is of.
+        told: by the key of each rule of `told_columns`, these columns for the different texts, `attribute_texts`.
 
     Returns:
-        `business_id`, and of `sum_columns` those of each rule `top`, and a share's first.
+        `business_id`, and of `sum_columns` those of each rule of a field, and all of `told_columns`.
     """
     flags = {}
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
-        if rule.kind == "top":
+        if rule.is_of_field:
             listed = _with_commas_around(_[rule.of[0]])
             flags |= {
                 column: listed.contains(f",{value},").fill_null(False).cast("int64")
                 for column, value in zip(columns, rule.values, strict=True)
             }
     evidence = businesses.select("business_id", "attributes", **flags)
-    for rule, columns in zip(rules, sum_columns(rules), strict=True):
-        if rule.is_share:
+    for rule in rules:
+        if rule.key in told:
             texts = attribute_texts(rule)
-            evidence = evidence.mutate(**texts).left_join(told[rule.key].rename({columns[0]: "told"}), list(texts))
+            evidence = evidence.mutate(**texts).left_join(told[rule.key], list(texts))
             evidence = evidence.drop(*texts, *(f"{text}_right" for text in texts))
     return evidence.drop("attributes")
 
@@ -172,7 +181,7 @@ def one_a_business(evidence: ibis.Table) -> ibis.Table:
 
 
 def attribute_texts(rule: Rule) -> dict[str, Deferred]:
-    """The texts of a share's attributes as columns `text_<n>`, in the order of its `sources`; "" where there is none.
+    """The texts of a rule's attributes as columns `text_<n>`, in the order of its `sources`; "" where there is none.
 
     An attribute may have the name of any other column.
     """
@@ -240,7 +249,7 @@ def newest(reviews: ibis.Table, limit: int) -> ibis.Table:
 
 def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
     """Each user's sums, all integers: `reviews`, `ratings` in thousandths, and of the businesses visited, each once,
-    the `sum_columns` of the rules: sum and count of every share, how many have every value of a rule `top`.
+    the `sum_columns` of the rules: sum and count of every share, how many tell every value of a `top` or a `mode`.
     """
     visits = reviews.group_by("user_id", "business_id").agg(
         reviews=_.count(), ratings=(_.stars * SCALE).round().cast("int64").sum()
@@ -248,8 +257,11 @@ def user_totals(reviews: ibis.Table, evidence: ibis.Table, rules: Sequence[Rule]
     visits = visits.left_join(evidence, "business_id")
     sums = {"reviews": _.reviews.sum(), "ratings": _.ratings.sum()}
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
-        if rule.kind == "top":
-            sums |= {column: _[column].sum().fill_null(0) for column in columns}
+        if rule.counts_values:
+            unknown = [int(value == rule.unknown) for value in rule.values]
+            sums |= {
+                column: _[column].fill_null(counted).sum() for column, counted in zip(columns, unknown, strict=True)
+            }
         elif rule.is_share:
             total, count = columns
             told = _[total].fill_null(0) if rule.counts_unknown else _[total]
@@ -261,7 +273,7 @@ def lacking(rules: Sequence[Rule]) -> ibis.expr.types.StringValue | Deferred:
     """Of `user_totals`: the key of the first rule without evidence, as `Rule.has_evidence` has it; null for none."""
     lacks = []
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
-        if rule.kind == "top":
+        if rule.counts_values:
             present = reduce(add, ((_[column] > 0).cast("int64") for column in columns))
             lacks.append((present < rule.count, rule.key))
         elif rule.is_share:
@@ -269,10 +281,18 @@ def lacking(rules: Sequence[Rule]) -> ibis.expr.types.StringValue | Deferred:
     return ibis.cases(*lacks) if lacks else ibis.null("string")
 
 
-def middle(totals: ibis.Table, rule: Rule, columns: Sequence[str], users: int) -> ibis.Table:
-    """The sum and the count of the one user, or the two, in the middle by their means, for a rule `above_median`."""
+def of_ranks(totals: ibis.Table, columns: Sequence[str], ranks: Sequence[int]) -> ibis.Table:
+    """The users at these ranks by their means, the lowest at 0: `rank`, and the sum and the count of each.
+
+    Args:
+        columns: of the sum and the count, which is never 0.
+    """
     total, count = columns
-    means = totals.select(total, count, mean=_[total] / (SCALE * _[count]))
+    # Two means that differ may be one float. Their whole numbers are exact up to 2**53, and of what is left no two are
+    # one float where counts are below 2**26.
+    left = _[total] % _[count]
+    whole = ((_[total] - left) / _[count]).round().cast("int64")
+    means = totals.select(total, count, whole=whole, part=left / _[count])
     # Not by an offset, for which Ibis asks Spark with a column too many.
-    ranked = means.mutate(rank=ibis.row_number().over(order_by=["mean", total]))
-    return ranked.filter(_.rank.between((users - 1) // 2, users // 2)).select(total, count)
+    ranked = means.mutate(rank=ibis.row_number().over(order_by=["whole", "part"]))
+    return ranked.filter(_.rank.isin(ranks)).select("rank", total, count)

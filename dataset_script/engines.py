@@ -53,6 +53,7 @@ STREAMED_ROWS = 10_000
 
 TEXT = "string"
 ATTRIBUTES = "map<string, string>"
+ANYTHING = "json"
 
 
 @contextmanager
@@ -126,15 +127,17 @@ def _new_session(builder: "SparkSession.Builder", engine: str, threads: int, scr
     return builder.getOrCreate()
 
 
-def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str]) -> ibis.Table:
+def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str], role: str = "") -> ibis.Table:
     """The file's JSON lines as a table; a line that is no record is a row of nulls.
 
     Args:
         fields: name -> `TEXT` or `ATTRIBUTES`. A value of another type is its JSON text, or null for `ATTRIBUTES`.
+            DuckDB has `ANYTHING` as well, the value as it is.
+        role: names the table, which replaces one of its name; without it the file's name does.
     """
-    name = f"lines_{path.name.partition('.')[0]}"
+    name = f"lines_{role or path.name.partition('.')[0]}"
     if backend.name == "duckdb":
-        types = {TEXT: "VARCHAR", ATTRIBUTES: "MAP(VARCHAR, VARCHAR)"}
+        types = {TEXT: "VARCHAR", ATTRIBUTES: "MAP(VARCHAR, VARCHAR)", ANYTHING: "JSON"}
         return backend.read_json(
             str(path),
             table_name=name,

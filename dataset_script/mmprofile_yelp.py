@@ -16,7 +16,7 @@ RAW holds three files of JSON, plain or .gz, an object a line, and the photos, w
     photos/p1.jpg
 
 Which attributes a profile has, and what of a business tells them, is written in `yelp_schema.yaml`, or in another such
-file, --schema.
+file, --schema, which may also say where files of another form have all this (`sources.py`).
 
 The folder holds Parquet shards with the photos' own bytes, figures, and a dataset card. Where `datasets` is older than
 4, this file also loads as a script: `load_dataset("mmprofile_yelp.py", data_dir="RAW", trust_remote_code=True)`. That
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from heapq import nlargest
 from itertools import accumulate
 from pathlib import Path
@@ -50,17 +50,24 @@ from .corpus_draw import Draw
 from .corpus_report import render_report
 from .corpus_rows import Photo, Review, Rows, UserRow
 from .corpus_shards import BATCH_BYTES, BATCH_ROWS, row_bytes, write_split
+from .csv_lines import csv_lines
 from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
+from .literals import parse_literal
 from .photos import Album
 from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
-from .raw_files import find_raw_files
+from .raw_files import RawFolder, find_raw_files
+from .raw_folder import ALLOW_LINKS
+from .raw_records import RawRecords
+from .schema_rule import SchemaRule
+from .source_lines import source_records
+from .sources import read_sources
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
-MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch"}
+MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
 
 
 def _features(rules: Sequence[Rule]) -> datasets.Features:
@@ -104,7 +111,9 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
-        self.rules = read_rules(self._schema())
+        schema = self._schema()
+        self.rules = read_rules(schema)
+        self.sources = read_sources(schema, self.rules)
         return datasets.DatasetInfo(description=self.config.description or "", features=_features(self.rules))
 
     def _schema(self) -> str | Path:
@@ -114,11 +123,15 @@ class MMProfileYelp(datasets.GeneratorBasedBuilder):
         # Loaded as a script, this file is a copy, and the YAML stands where the script came from.
         return beside if beside.exists() else cached_path(f"{self.base_path}/{YELP_SCHEMA}")
 
-    def plan(self) -> Corpus:
-        """Derives the rows, and prints the report of them."""
+    @cached_property
+    def raw(self) -> RawFolder:
         if self.config.data_dir is None:
             raise ValueError("data_dir must name the folder with the raw files, got None")
-        corpus = plan_corpus(find_raw_files(self.config.data_dir), self.config, self.rules, self.album)
+        return find_raw_files(self.config.data_dir, self.sources, self.config.allow_links)
+
+    def plan(self) -> Corpus:
+        """Derives the rows, and prints the report of them."""
+        corpus = plan_corpus(self.raw, self.config, self.rules, self.album)
         print(render_report(self.config.name, corpus))
         return corpus
 
@@ -175,7 +188,8 @@ def build(
     one removes what it has left.
 
     Args:
-        data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`.
+        data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`; or with
+            the files that the schema's `sources` name.
         output: where the folder shall be.
         config: `default`, `full`, or both.
         overwrite: replace an earlier build at `output`.
@@ -207,12 +221,13 @@ def build(
         _check_output(output, overwrite)
         options_here = thresholds | {"scratch": thresholds.get("scratch") or str(place.scratch)}
         builders = {name: _builder(name, data_dir, place, options_here) for name in names}
-        chosen = builders[names[0]].config
-        album = Album(find_raw_files(data_dir), chosen.max_photo_bytes, chosen.max_photo_pixels, chosen.image_size)
+        first = builders[names[0]]
+        chosen = first.config
+        album = Album(first.raw, chosen.max_photo_bytes, chosen.max_photo_pixels, chosen.image_size)
         corpora = {name: _write_shards(builder, album, place) for name, builder in builders.items()}
         figures = {name: write_figures(place.corpus, name, corpus) for name, corpus in corpora.items()}
         infos = {name: builder.info for name, builder in builders.items()}
-        source = _source(data_dir, thresholds)
+        source = _source(first.raw, thresholds)
         write_card(place.corpus / CARD, corpora, infos, figures, _chosen(thresholds), source)
         place.publish()
     return corpora
@@ -228,8 +243,7 @@ def _chosen(thresholds: dict) -> dict[str, int | bool | str]:
     return chosen | {"schema": Path(chosen["schema"]).name} if "schema" in chosen else chosen
 
 
-def _source(data_dir: str | Path, thresholds: dict) -> Source:
-    raw = find_raw_files(data_dir)
+def _source(raw: RawFolder, thresholds: dict) -> Source:
     files = raw_files(raw)
     arguments = synthetic_arguments(raw, files)
     if arguments is not None:
@@ -297,7 +311,10 @@ def _build_and_push(name: str, private: bool | None, data_dir: str, output: str,
     if Path(output, CARD).exists() and not others.get("overwrite"):
         command = push_command(output, name, private)
         raise ValueError(f"output {output} is there. What it holds is pushed by\n\n    {command}\n")
-    synthetic = synthetic_arguments(find_raw_files(data_dir)) is not None
+    given = others.get("schema", YELP_SCHEMA)
+    schema = Path(__file__).with_name(YELP_SCHEMA) if given == YELP_SCHEMA else given
+    sources = read_sources(schema, read_rules(schema))
+    synthetic = synthetic_arguments(find_raw_files(data_dir, sources, others.get("allow_links", False))) is not None
     check_repository(name, is_private(private, synthetic))
     build(data_dir, output, **others)
     push(output, name, private)

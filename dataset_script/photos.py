@@ -16,6 +16,7 @@ import PIL.ImageOps
 from datasets.utils import tqdm
 
 from .raw_files import Ledger, RawFolder
+from .raw_folder import ALLOW_LINKS
 
 # Formats whose decoders are Pillow's own; others start programs (EPS) or need plug-ins on the reader's machine.
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
@@ -45,11 +46,12 @@ class Rejected(ValueError):
 
 
 def read_photo(raw: RawFolder, photo_id: str, max_bytes: int) -> bytes:
-    """Returns the file's own bytes; raises `Rejected` where there is no such file inside the raw folder."""
+    """Returns the file's own bytes; raises `Rejected` where there is no such file inside the raw folder, or behind a
+    link out of it that is allowed."""
     try:
-        path = (raw.photo_folder / f"{photo_id}.jpg").resolve()
-        if not path.is_relative_to(raw.root):
-            raise Rejected("photo leads outside the raw folder")
+        path = (raw.photo_folder / f"{photo_id}{raw.extension}").resolve()
+        if not raw.allow_links and not path.is_relative_to(raw.root):
+            raise Rejected(f"photo leads outside the raw folder; {ALLOW_LINKS}")
         if not path.is_file():
             raise Rejected("photo has no file")
         if path.stat().st_size > max_bytes:

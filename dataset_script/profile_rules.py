@@ -1,28 +1,24 @@
 """The profile's attributes as data: a YAML of values and rules, what a business tells by a rule, and a user's label.
 
 `yelp_schema.yaml` explains the rules and holds the paper's six (section 3, appendix A). Numbers that are summed up are
-whole thousandths, so that a sum is the same in whatever order an engine adds.
+whole thousandths, so that a sum is the same in whatever order an engine adds; means and their cuts are exact.
 """
 
-import ast
 import dataclasses
-import json
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from math import ceil, floor
 from pathlib import Path
 from string import capwords
 
 import yaml
 
-KINDS = ("mean_rating", "top", "majority", "above_median")
-SCALE = 1000
-UNKNOWN_IS_NO = "no"
+from .literals import LARGEST, SCALE, one_text, parse_literal, parse_text, several_texts, spelling, value_at
+from .schema_rule import INSIDE, UNKNOWN_IS_NO, SchemaRule
 
-# Yelp's longest attribute value has some 200 characters. The bound keeps a hostile one from the parser.
-MAX_LITERAL_CHARACTERS = 2000
+HALF = Fraction(1, 2)
 
 # A value in a larger share of the profiles is told of: a model that always says it is hardly ever wrong.
 MAX_SHARE = 0.95
@@ -30,93 +26,8 @@ MAX_SHARE = 0.95
 Profile = dict[str, str | list[str]]
 
 
-def parse_literal(text: str | None) -> object:
-    """The value of a Python literal (`u'no'`, `{'lunch': True}`) or of JSON (`true`); None where it is neither.
-
-    Never evaluates code and never raises.
-    """
-    if text is None or len(text) > MAX_LITERAL_CHARACTERS:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a literal is the data's matter
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            pass
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One attribute of the profile and how it is derived; see `yelp_schema.yaml`.
-
-    Raises:
-        ValueError: if the rule is none, or lacks what its kind needs.
-    """
-
-    name: str
-    values: tuple[str, ...]
-    kind: str
-    count: int = 1
-    of: tuple[str, ...] = ()
-    against: str | None = None
-    yes: str | None = None
-    between: tuple[float, float] | None = None
-    unknown: str | None = None
-
-    def __post_init__(self) -> None:
-        where = f"attribute {self.name!r}"
-        self._check_texts(where)
-        if self.kind not in KINDS:
-            raise ValueError(f"rule of {where} must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if len(set(self.values)) < len(self.values):
-            raise ValueError(f"{where} needs different values, got {self.values}")
-        if self.kind == "mean_rating" and self.values != tuple(map(str, self.rating_range)):
-            raise ValueError(f"values of {where} must be ratings like '1', '2', '3', got {self.values}")
-        if type(self.count) is not int:
-            raise ValueError(f"count of {where} must be a whole number, got {self.count!r}")
-        if self.kind == "top" and not (0 < self.count <= len(self.values) and len(self.of) == 1):
-            raise ValueError(f"{where} needs one field `of` and a count of 1 to {len(self.values)}, got {self.count}")
-        if self.kind != "top" and self.count != 1:
-            raise ValueError(f"{where} takes one value, got count {self.count}")
-        if self.is_share and not (len(self.values) == 2 and self.yes in self.values and self.of):
-            raise ValueError(f"{where} needs an attribute `of`, two values, and `yes`, one of them, got {self.yes!r}")
-        if self.against is not None and (self.kind != "majority" or len(self.of) != 1):
-            raise ValueError(f"`against` fits a majority of one attribute, got it for {where}")
-        if self.kind == "above_median" and len(self.of) != 1:
-            raise ValueError(f"{where} needs one attribute `of`, got {self.of}")
-        if self.between is not None and not _is_interval(self.between):
-            raise ValueError(f"between of {where} must be two numbers, the lower first, got {self.between}")
-        self._check_unknown(where)
-
-    def _check_unknown(self, where: str) -> None:
-        if self.unknown is None:
-            return
-        if self.unknown != UNKNOWN_IS_NO:
-            hint = " (YAML reads a bare no as false)" if self.unknown is False else ""
-            raise ValueError(f'unknown of {where} may be "{UNKNOWN_IS_NO}", in quotes, got {self.unknown!r}{hint}')
-        if self.kind != "majority" or self.against is not None:
-            raise ValueError(f"`unknown` fits a majority without `against`, got it for {where}")
-
-    def _check_texts(self, where: str) -> None:
-        """A name and values as `ProfileSchema` takes them, which a loading script cannot import; `of` as texts."""
-        if not self.values or not all(isinstance(value, str) and value for value in self.values):
-            raise ValueError(f"{where} needs values, each a text (in quotes where YAML sees none), got {self.values}")
-        if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"{where} needs a name that is a text (in quotes where YAML sees none)")
-        # Underscores of a column become blanks again, when a schema is read from a dataset.
-        for word in (self.name.replace("_", " "), *self.values):
-            if " ".join(word.split()) != word or set(word) & set("<|:"):
-                fitting = "words with single blanks (or `_`) between them and no '<', '|' or ':'"
-                raise ValueError(f"name and values of {where} must be {fitting}, got {word!r}")
-        if (self.kind == "top" or self.count != 1) and any("," in value for value in self.values):
-            raise ValueError(f"values of {where}, which stand between commas, must have no ',', got {self.values}")
-        sources = self.of if self.against is None else (*self.of, self.against)
-        if not all(isinstance(path, str) and path for path in sources):
-            raise ValueError(f"`of` and `against` of {where} must be texts, got {sources}")
+class Rule(SchemaRule):
+    """One attribute of the profile and how it is derived; see `yelp_schema.yaml`."""
 
     @cached_property
     def key(self) -> str:
@@ -128,59 +39,115 @@ class Rule:
         """What a model calls it: a dataset knows the column alone, and `ProfileSchema` makes the name of it."""
         return capwords(self.key.replace("_", " "))
 
-    @cached_property
-    def is_share(self) -> bool:
-        """Whether a business tells one number, of which a user has a sum and a count."""
-        return self.kind in ("majority", "above_median")
-
     @property
     def counts_unknown(self) -> bool:
         """Whether a business that tells nothing counts as one that says no."""
-        return self.unknown == UNKNOWN_IS_NO
+        return self.kind == "majority" and self.unknown == UNKNOWN_IS_NO
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`of` inside the business' attributes."""
+        return tuple(path.removeprefix(INSIDE) for path in self.of) if self.kind == "top" else self.of
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The business attributes that the number comes from."""
-        paths = (*self.of, self.against) if self.against else self.of
+        """The business attributes that the evidence comes from."""
+        paths = (*self.paths, self.against) if self.against else self.paths
         return tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
 
-    @property
-    def rating_range(self) -> range:
-        numbers = [int(value) for value in self.values if value.isdecimal()]
-        return range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+    @cached_property
+    def spellings(self) -> dict[str, str]:
+        """By `spelling`, the value that a text tells."""
+        told = {**{value: value for value in self.values}, **self.texts}
+        return {spelling(text): value for text, value in told.items()}
+
+    @cached_property
+    def rising(self) -> tuple[str, ...]:
+        """A share's values, that of the lowest numbers first."""
+        return tuple(sorted(self.values, key=lambda value: value == self.yes))
+
+    @cached_property
+    def cuts(self) -> tuple[Fraction, ...]:
+        """The means between one and the next of `rising`; none where the users' means tell them, by `levels`."""
+        return (HALF,) if self.kind == "majority" else tuple(map(_exact, self.bounds))
+
+    @cached_property
+    def levels(self) -> tuple[Fraction, ...]:
+        """Which quantiles of all users' means stand between one and the next of `rising`."""
+        if self.kind == "above_median":
+            return (HALF,)
+        if isinstance(self.quantiles, tuple):
+            return tuple(map(_exact, self.quantiles))
+        count = len(self.values)
+        return tuple(Fraction(n, count) for n in range(1, count)) if self.quantiles else ()
+
+    def ranks(self, users: int) -> list[int]:
+        """Which of so many users, by their means, stand around its quantiles: one or two users for each, from 0."""
+        places = self._places(users)
+        return sorted({*map(floor, places), *map(ceil, places)})
+
+    def quantile_cuts(self, users: int, sums: Mapping[int, tuple[int, int]]) -> tuple[Fraction, ...]:
+        """The cuts of a rule with `levels`: these quantiles of the users' means.
+
+        Between two means a quantile is as far as its level is between their places (Hyndman & Fan's 7th, 1996), so
+        that the one of a half is the median.
+
+        Args:
+            sums: the sum and the count of each user at one of `ranks`, by rank.
+        """
+        means = {rank: Fraction(total, SCALE * count) for rank, (total, count) in sums.items()}
+        around = [(place, means[floor(place)], means[ceil(place)]) for place in self._places(users)]
+        return tuple(below + place % 1 * (above - below) for place, below, above in around)
+
+    def _places(self, users: int) -> list[Fraction]:
+        return [level * (users - 1) for level in self.levels]
+
+    def told(self, texts: Sequence[str | None]) -> tuple[int | None, ...]:
+        """What a business tells, by the texts of its attributes `sources`: the numbers of `told_columns`."""
+        if self.is_share:
+            return (self.evidence(texts),)
+        told = self.told_values(texts)
+        return tuple(int(value in told) if told else None for value in self.values)
+
+    def told_values(self, texts: Sequence[str | None]) -> set[str]:
+        """Those of the values that a business tells; none is unknown."""
+        value = value_at(dict(zip(self.sources, map(parse_text, texts), strict=True)), self.paths[0])
+        said = one_text(value) if self.kind == "mode" else several_texts(value)
+        return {self.spellings[text] for text in map(spelling, said) if text in self.spellings}
 
     def evidence(self, texts: Sequence[str | None]) -> int | None:
-        """What a business tells, in thousandths, by the texts of its attributes `sources`; None is unknown."""
+        """The number that a business tells, in thousandths; None is unknown."""
         literals = dict(zip(self.sources, map(parse_literal, texts), strict=True))
-        if self.kind == "above_median":
-            return _number(_at(literals, self.of[0]), self.between)
+        if self.kind != "majority":
+            return _number(value_at(literals, self.of[0]), self.between)
         if self.against is not None:
             # A business good for both, or for neither, tells nothing of the one against the other.
-            known = [_at(literals, path) is True for path in (*self.of, self.against)]
+            known = [value_at(literals, path) is True for path in (*self.of, self.against)]
             return SCALE * known[0] if known[0] != known[1] else None
-        known = [value for value in (_at(literals, path) for path in self.of) if isinstance(value, bool)]
+        known = [value for value in (value_at(literals, path) for path in self.of) if isinstance(value, bool)]
         return SCALE * any(known) if known else None
 
     def has_evidence(self, sums: Sequence[int]) -> bool:
         """Whether a user's sums, those of `sum_columns`, decide a value: whether the label would not be None."""
-        if self.kind == "top":
+        if self.counts_values:
             return sum(map(bool, sums)) >= self.count
         return not self.is_share or sums[1] > 0
 
-    def share_label(self, total: int, count: int, median: float | None = None) -> str | None:
-        """A user's value from the sum of what `count` businesses told; exactly half, or the median, is not above.
+    def share_label(self, total: int, count: int, cuts: Sequence[Fraction | float] | None = None) -> str | None:
+        """A user's value from the sum of what `count` businesses told; a mean at a cut, as exactly half, is below it.
 
         Args:
-            median: of all users' means `total / count`, for a rule `above_median`.
+            cuts: `quantile_cuts`, for a rule with `levels`.
         """
         if not count:
             return None
-        is_above = 2 * total > SCALE * count if median is None else total / (SCALE * count) > median
-        return next(value for value in self.values if (value == self.yes) == is_above)
+        mean = Fraction(total, SCALE * count)
+        return self.rising[sum(mean > cut for cut in (self.cuts if cuts is None else cuts))]
 
     def rating_label(self, total: int, count: int) -> str:
-        """The mean of ratings in thousandths, rounded to the nearest integer, a half upwards."""
-        return str((2 * total + SCALE * count) // (2 * SCALE * count))
+        """The value nearest to the mean of ratings in thousandths; halfway between two, the higher."""
+        lowest, step = self.grid.start, self.grid.step
+        return self.values[(2 * (total - lowest * count) + step * count) // (2 * step * count)]
 
     def top_label(self, counts: Sequence[int]) -> str | list[str] | None:
         """The most frequent values, ties and result in the order of `values`; None for fewer than `count`."""
@@ -192,23 +159,15 @@ class Rule:
         return top if self.count > 1 else top[0]
 
 
-def _at(literals: Mapping[str, object], path: str) -> object:
-    name, dot, key = path.partition(".")
-    value = literals[name]
-    if not dot:
-        return value
-    return value.get(key) if isinstance(value, dict) else None
-
-
-def _is_interval(between: Sequence[object]) -> bool:
-    numbers = [limit for limit in between if isinstance(limit, int | float) and not isinstance(limit, bool)]
-    return len(numbers) == len(between) == 2 and numbers[0] <= numbers[1]
+def _exact(number: float) -> Fraction:
+    """The decimal number that was written."""
+    return Fraction(str(number))
 
 
 def _number(value: object, between: tuple[float, float] | None) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    low, high = between or (-1e12, 1e12)  # beyond, and at infinity and NaN, it is no measure of a business
+    low, high = between or (-LARGEST, LARGEST)
     return round(value * SCALE) if low <= value <= high else None
 
 
@@ -250,8 +209,9 @@ def _rule(entry: object) -> Rule:
         known = [field.name for field in dataclasses.fields(Rule) if field.name != "kind"]
         hint = " (YAML reads yes as true: write it in quotes)" if True in unknown else ""
         raise ValueError(f"attribute {entry['name']!r} has no {[*unknown]}{hint}; it may have {['rule', *known]}")
-    if fields.get("between") is not None:
-        fields["between"] = _several(fields["between"])
+    for several in ("between", "bounds", "quantiles"):
+        if fields.get(several) is not None and not (several == "quantiles" and isinstance(fields[several], bool)):
+            fields[several] = _several(fields[several])
     try:
         return Rule(**fields)
     except TypeError as error:
@@ -271,27 +231,40 @@ def sum_columns(rules: Sequence[Rule]) -> list[tuple[str, ...]]:
     for n, rule in enumerate(rules):
         if rule.kind == "mean_rating":
             columns.append(("ratings", "reviews"))
-        elif rule.kind == "top":
+        elif rule.counts_values:
             columns.append(tuple(f"top_{n}_{value}" for value in range(len(rule.values))))
         else:
             columns.append((f"sum_{n}", f"count_{n}"))
     return columns
 
 
+def told_columns(rules: Sequence[Rule]) -> dict[str, tuple[str, ...]]:
+    """By the key of each rule whose evidence Python finds, those of `sum_columns` that a business has."""
+    return {
+        rule.key: columns[:1] if rule.is_share else columns
+        for rule, columns in zip(rules, sum_columns(rules), strict=True)
+        if rule.is_share or rule.reads_texts
+    }
+
+
 def decide(
-    rules: Sequence[Rule], totals: Mapping[str, int], medians: Mapping[str, float]
+    rules: Sequence[Rule], totals: Mapping[str, int], cuts: Mapping[str, Sequence[Fraction]]
 ) -> dict[str, str | list[str] | None]:
-    """A user's profile from the user's sums, by `sum_columns`; None without evidence."""
+    """A user's profile from the user's sums, by `sum_columns`; None without evidence.
+
+    Args:
+        cuts: by the key of each rule with `levels`, its `quantile_cuts`.
+    """
     profile = {}
     for rule, columns in zip(rules, sum_columns(rules), strict=True):
         sums = [totals[column] for column in columns]
         if rule.kind == "mean_rating":
             profile[rule.key] = rule.rating_label(*sums)
-        elif rule.kind == "top":
+        elif rule.counts_values:
             profile[rule.key] = rule.top_label(sums)
         else:
             total, count = sums
-            profile[rule.key] = rule.share_label(total, count, medians.get(rule.key))
+            profile[rule.key] = rule.share_label(total, count, cuts.get(rule.key))
     return profile
 
 
@@ -320,8 +293,12 @@ def _remedy(rule: Rule) -> str:
         )
     elif rule.kind == "mean_rating":
         return "Mean ratings are alike here; leave the attribute out of the schema."
+    elif rule.kind == "mode" and rule.unknown is None:
+        change = "add `unknown`, the value of the businesses that tell nothing, or take another `of`"
     elif rule.kind == "majority" and rule.against is None and not rule.counts_unknown:
         change = 'add `unknown: "no"`, which counts the businesses that tell nothing, or take another `of`'
+    elif rule.bounds:
+        change = "give other `bounds`, or `quantiles: true` in their place"
     else:
         change = "take another `of`"
     return f"In the schema {change}, or leave the attribute out."

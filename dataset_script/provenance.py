@@ -42,8 +42,7 @@ class Source:
 
 def raw_files(raw: RawFolder) -> dict[str, RawFile]:
     """By role; reads each file whole, a gigabyte in one or two seconds."""
-    paths = {"business": raw.business, "review": raw.review, "photos": raw.photos}
-    return {role: RawFile(path.name, path.stat().st_size, _digest(path)) for role, path in paths.items()}
+    return {role: RawFile(path.name, path.stat().st_size, _digest(path)) for role, path in raw.files.items()}
 
 
 def mark_synthetic(folder: Path, files: Iterable[Path], arguments: Mapping[str, int]) -> None:

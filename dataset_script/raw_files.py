@@ -1,7 +1,8 @@
 """A raw folder: where its files are, and what a build finds wrong in them.
 
 Nothing in a raw folder is trusted. A file that is missing or ambiguous is a `ValueError`; no path outside the folder
-is opened, not even through a symbolic link. What cannot be used is dropped and counted by its reason in a `Ledger`.
+is opened, but by a link that whoever builds allows. What cannot be used is dropped and counted by its reason in a
+`Ledger`.
 """
 
 import gzip
@@ -13,16 +14,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
+
+from .raw_folder import find_file, find_folder, unpack_command
+from .sources import EXTENSION, RoleSource, Sources
 
 FILE_PATTERNS = {
     "business": ("*business.json",),
     "review": ("*review.json",),
     "photos": ("*photos.json", "*photo.json"),
 }
-PHOTO_FOLDER = "photos"
 # How files begin: an array of objects, and one object around such an array.
 ARRAY, LIST_WITHIN = re.compile(rb"\s*\[\s*\{"), re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*\{')
 BEGINNING = 2**16  # bytes, by which a file is judged
@@ -36,6 +38,7 @@ OTHER_FORMS = {
     b"\0": "UTF-16 or no text",
 }
 NEEDED = "an object a line is needed"
+CUT_SHORT = "compressed file is cut short or broken from here on"
 BLANKS = b"\t\n\x0b\x0c\r "
 NO_RECORD = b"0\n"
 
@@ -64,45 +67,66 @@ class Ledger:
 
 @dataclass(frozen=True)
 class RawFolder:
-    """Where the raw files are: three files of JSON lines, plain or .gz, and the folder of photos."""
+    """Where the raw files are: three files of JSON lines, plain or .gz, and the folder of photos.
+
+    Args:
+        extension: of the photos' files, behind the `photo_id`.
+        sources: how a role's file is read, where it is not one of the four-file form.
+        allow_links: whether files and photos may lie outside of `root`, behind a symbolic link.
+    """
 
     root: Path
     business: Path
     review: Path
     photos: Path
     photo_folder: Path
+    extension: str = EXTENSION
+    sources: Sources = field(default_factory=dict)
+    allow_links: bool = False
+
+    def file(self, role: str) -> Path:
+        """The file that has the role's records."""
+        return {"business": self.business, "review": self.review, "photos": self.photos}[role]
+
+    def form(self, role: str) -> str:
+        """Of the role's file: one of `sources.FORMS`."""
+        return self._holder(role).form
+
+    def delimiter(self, role: str) -> str:
+        """Of a CSV."""
+        return self._holder(role).delimiter
+
+    def _holder(self, role: str) -> RoleSource:
+        listed_in = self.sources.get(role, RoleSource(role)).listed_in or role
+        return self.sources.get(listed_in, RoleSource(listed_in))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """By role; photos that are listed in another role's records have no file."""
+        return {role: self.file(role) for role in FILE_PATTERNS if self._holder(role).role == role}
 
 
-def find_raw_files(data_dir: str | Path) -> RawFolder:
+def find_raw_files(data_dir: str | Path, sources: Sources | None = None, allow_links: bool = False) -> RawFolder:
     """Finds the raw files in `data_dir`; a file missing, present twice or outside the folder is a `ValueError`."""
     root = Path(data_dir).resolve()
     if not root.is_dir():
-        raise ValueError(f"data_dir must be a folder with the raw files, got {str(data_dir)!r}")
-    files = {role: _find_one(root, patterns) for role, patterns in FILE_PATTERNS.items()}
-    photo_folder = root / PHOTO_FOLDER
-    if not photo_folder.is_dir():
-        raise ValueError(f"{root} holds no folder {PHOTO_FOLDER!r} with <photo_id>.jpg files")
-    return RawFolder(root, **files, photo_folder=_inside(root, photo_folder))
-
-
-def _find_one(root: Path, patterns: tuple[str, ...]) -> Path:
-    accepted = [pattern + ending for pattern in patterns for ending in ("", ".gz")]
-    found = sorted(
-        path
-        for path in root.iterdir()
-        if not path.name.startswith(".") and path.is_file() and any(fnmatchcase(path.name, a) for a in accepted)
+        command = unpack_command(Path(data_dir), Path(data_dir).parent) if root.is_file() else None
+        hint = f"; this unpacks the archive:\n\n    {command}\n" if command else ""
+        raise ValueError(f"data_dir must be a folder with the raw files, got {str(data_dir)!r}{hint}")
+    sources = sources or {}
+    photos = sources.get("photos", RoleSource("photos"))
+    files = {}
+    for role, patterns in FILE_PATTERNS.items():
+        source = sources.get(role, RoleSource(role))
+        if source.listed_in is None:
+            patterns = (source.file,) if source.file else patterns
+            files[role] = find_file(root, patterns, allow_links, photos.folder)
+        else:
+            files[role] = files[source.listed_in]
+    photo_folder = find_folder(root, photos.folder, allow_links, f"<photo_id>{photos.extension} files")
+    return RawFolder(
+        root, **files, photo_folder=photo_folder, extension=photos.extension, sources=sources, allow_links=allow_links
     )
-    if len(found) != 1:
-        given = ", ".join(path.name for path in found) or "none"
-        raise ValueError(f"{root} must hold exactly one file named {' or '.join(accepted)}, found {given}")
-    return _inside(root, found[0])
-
-
-def _inside(root: Path, path: Path) -> Path:
-    resolved = path.resolve()
-    if not resolved.is_relative_to(root):
-        raise ValueError(f"{path} leads to {resolved}, outside the raw folder {root}")
-    return path
 
 
 def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied: bool = False) -> Path:
@@ -122,7 +146,7 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied:
             array, objects take several lines or share one, there is none, or it is no text in UTF-8.
     """
     packed = path.suffix == ".gz"
-    start = _beginning(path, packed)
+    start = beginning(path)
     _check_beginning(path.name, start.removeprefix(BOM_UTF8))
     if not packed and not copied and not start.startswith(BOM_UTF8):
         return path
@@ -139,17 +163,25 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied:
     return plain
 
 
-def _beginning(path: Path, packed: bool) -> bytes:
-    """Nothing of a .gz that is broken from the start."""
-    with gzip.open(path) if packed else path.open("rb") as file, suppress(gzip.BadGzipFile, EOFError, zlib.error):
+def beginning(path: Path) -> bytes:
+    """How the file begins; nothing of a .gz that is broken from the start."""
+    with (
+        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file,
+        suppress(gzip.BadGzipFile, EOFError, zlib.error),
+    ):
         return file.read(BEGINNING)
     return b""
 
 
-def _check_beginning(name: str, start: bytes) -> None:
+def check_text(name: str, start: bytes) -> None:
+    """Raises `ValueError` for a file that begins as no text in UTF-8 does."""
     for beginning, what in OTHER_FORMS.items():
         if start.startswith(beginning):
             raise ValueError(f"{name} is {what}; lines in UTF-8 are needed")
+
+
+def _check_beginning(name: str, start: bytes) -> None:
+    check_text(name, start)
     lines = [line.strip() for line in start.split(b"\n") if line.strip()]
     are_objects = [line.startswith(b"{") for line in lines]
     if ARRAY.match(start) or (start.lstrip().startswith(b"[") and not any(are_objects)):
@@ -228,7 +260,7 @@ def _bounded_lines(stream: gzip.GzipFile, label: str, longest: int, ledger: Ledg
         try:
             line = stream.readline(longest)
         except (OSError, EOFError, zlib.error):
-            ledger.drop(label, "compressed file is cut short or broken from here on")
+            ledger.drop(label, CUT_SHORT)
             return
         if not line:
             return

@@ -1,16 +1,16 @@
-"""Linear layers by oneDNN, for programs that predict on a CPU with AVX-512 that is not Intel's.
+"""Linear layers by oneDNN, for programs that predict on a CPU with AVX-512 where it is the faster one.
 
-PyTorch multiplies matrices of 32-bit numbers by MKL, which on other makers' CPUs reaches less than half of what they
+PyTorch multiplies matrices of 32-bit numbers by MKL, which on some makers' CPUs reaches less than half of what they
 can, and less for the few rows of a decoder call. oneDNN, which is in PyTorch too, multiplies 32-bit numbers faster
-there; on Intel's own it is the slower of the two. A model of the Hub does not choose by the CPU that it runs on: who
-calls it does.
+there; on others it is the slower of the two: both are tried, once a process. A model of the Hub does not choose by the
+CPU that it runs on: who calls it does.
 """
 
-import platform
+import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, wraps
-from pathlib import Path
+from functools import wraps
 
 import torch
 from torch.nn.functional import linear, pad
@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 # Where a product has fewer multiplications, what oneDNN does for each new shape costs more than it gains.
 MIN_PRODUCTS = 2**23
+# What is tried, by turns: rows, inputs and outputs; how often; and how many times as fast oneDNN is to be at least.
+TRIED, TRIALS, LEAST_GAIN = (256, 768, 768), 12, 1.2
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # and no quantised, sharded or fake one
 
 
@@ -25,7 +27,7 @@ class OneDNNLinears(TorchFunctionMode):
     """While it is open, this thread computes large `linear`s of 32 bits by oneDNN, where no gradient is asked for."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is linear and not kwargs and _fits(*args):
+        if func is linear and not kwargs and _fits(*args) and onednn_gains():
             return onednn_linear(*args)
         return func(*args, **(kwargs or {}))
 
@@ -51,7 +53,7 @@ def fast_linears(device: torch.device) -> AbstractContextManager:
     """
     has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    wanted = device.type == "cpu" and has_onednn and has_avx512 and not is_intel()
+    wanted = device.type == "cpu" and has_onednn and has_avx512
     return OneDNNLinears() if wanted else nullcontext()
 
 
@@ -66,11 +68,35 @@ def by_fast_linears(call: Callable, device: torch.device) -> Callable:
     return fast
 
 
-@cache
-def is_intel() -> bool:
-    """Whether the CPU is Intel's, as MKL is."""
-    info = Path("/proc/cpuinfo")
-    return "GenuineIntel" in (info.read_text() if info.exists() else platform.processor())
+class _Gain:
+    """Found by the first who asks, for all threads."""
+
+    def __init__(self):
+        self.lock, self.found = threading.Lock(), None
+
+    def __call__(self) -> bool:
+        with self.lock:
+            if self.found is None:
+                self.found = measured_gain() >= LEAST_GAIN
+        return self.found
+
+
+onednn_gains = _Gain()
+
+
+@torch.no_grad()
+def measured_gain() -> float:
+    """How many times as fast as PyTorch's own layer oneDNN's is here: some hundredths of a second, by turns."""
+    rows, inputs, outputs = TRIED
+    states, weight = torch.rand(rows, inputs), torch.rand(outputs, inputs)
+    seconds: dict[Callable, list[float]] = {linear: [], onednn_linear: []}
+    for trial in range(TRIALS + 1):
+        for call, times in seconds.items():
+            began = time.perf_counter()
+            call(states, weight)
+            if trial:  # the first makes what the others use
+                times.append(time.perf_counter() - began)
+    return min(seconds[linear]) / min(seconds[onednn_linear])  # what else is at work only adds
 
 
 def _fits(states, weight, bias=None) -> bool:

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoProcessor
 
 from benchmarks.inference import encode, timed
-from benchmarks.peers import measure_peers, peers_are_there
+from benchmarks.peers import PRODUCTS, measure_peers, peers_are_there
 from tests.tiny_folder import save_tiny_folder
 
 BEGUN = 0.01  # seconds that a translation takes
@@ -50,6 +50,8 @@ def test_ratios_are_of_medians_and_decoding_is_what_the_encoding_leaves(results)
         ours = median["generate_profiles int8"] - median["encoding of generate_profiles int8"]
         peer = median["ctranslate2 int8"] - median["encoding of ctranslate2 int8"]
         assert results["ctranslate2_int8_over_generate_profiles_int8_decoding"][size] == pytest.approx(peer / ours)
+        encoding = median["encoding of generate_profiles int8"] / median[PRODUCTS]
+        assert results["encoding_int8_over_its_integer_products"][size] == pytest.approx(encoding)
         photos = [median[f"generate_profiles {weights}, photos"] for weights in ("float32", "int8")]
         assert results["generate_profiles_float32_over_int8_with_photos"][size] == pytest.approx(photos[0] / photos[1])
     assert 0.2 < results["int8_over_float32_memory"] < 0.8

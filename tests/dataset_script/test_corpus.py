@@ -33,7 +33,7 @@ def test_users_are_dropped_and_counted_by_reason(corpus):
     dropped = {reason: count for (where, reason), count in corpus.ledger.dropped.items() if where == "users"}
     assert dropped == DROPPED_USERS
     assert list(corpus.ledger.left.values()) == [361, 361, 359, 11, 10, 8, 8]
-    assert corpus.medians == {"budget_range": MEDIAN_PRICE}
+    assert corpus.cuts == {"budget_range": (MEDIAN_PRICE,)}
 
 
 def test_photos_that_no_row_could_show_are_counted(tmp_path):
@@ -145,8 +145,8 @@ CHANGED = {
 }
 
 
-# These say how a corpus is made, and change nothing in it: see test_engines.py.
-MACHINE = {"engine", "memory_limit", "threads", "scratch"}
+# These say how a corpus is made, and change nothing in it: see test_engines.py, and test_raw_folder.py of links.
+MACHINE = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
 
 
 @pytest.mark.parametrize("name", CHANGED)

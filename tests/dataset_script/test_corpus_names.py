@@ -24,7 +24,7 @@ def check(raw, rules, **options):
     corpus = plan(raw, rules, threads=1, **options)
     found = {row.user_id: list(row.profile.values()) for rows in corpus.splits.values() for row in rows}
     assert found == {user: list(profile.values()) for user, profile in PROFILES.items()}
-    assert list(corpus.medians.values()) == [MEDIAN_PRICE]
+    assert list(corpus.cuts.values()) == [(MEDIAN_PRICE,)]
 
 
 @pytest.mark.parametrize("name", SHARE_NAMES)

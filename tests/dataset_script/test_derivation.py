@@ -3,6 +3,7 @@
 import itertools
 import random
 import statistics
+from fractions import Fraction
 
 import ibis
 import pytest
@@ -12,13 +13,15 @@ from dataset_script.derivation import (
     business_evidence,
     keep_one,
     lacking,
-    middle,
     newest,
     odd_dates,
+    of_ranks,
     respell_common_dates,
     with_words,
 )
-from dataset_script.profile_rules import SCALE, Rule, sum_columns
+from dataset_script.literals import SCALE
+from dataset_script.profile_rules import Rule, sum_columns
+from dataset_script.schema_rule import OPTIONS
 
 BLANKS = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 
@@ -67,25 +70,85 @@ def test_of_the_records_of_one_id_the_first_by_the_order_stays(backend):
 PRICES = Rule("Price", ("Low", "High"), "above_median", of=("price",), yes="High")
 
 
-@pytest.mark.parametrize("users", [1, 2, 3, 10, 11, 500, 501])
-def test_the_engine_finds_the_middle_users_whose_mean_of_means_is_pythons_median(backend, users):
-    rng = random.Random(users)
-    sums = [(rng.randint(-(10**7), 10**7), rng.randint(1, 300)) for _ in range(users)]
+QUARTERS = Rule("Size", ("S", "M", "L", "XL"), "mean_cut", of=("size",), quantiles=True)
+NAMED = Rule("Size", ("S", "M", "L"), "mean_cut", of=("size",), quantiles=(0.1, 0.37))
+
+
+def cuts_by_engine(backend, rule, sums):
     table = ibis.memtable([{"sum_0": total, "count_0": count} for total, count in sums])
-    found = backend.to_pyarrow(middle(table, PRICES, ["sum_0", "count_0"], users)).to_pylist()
-    median = statistics.median(user["sum_0"] / (SCALE * user["count_0"]) for user in found)
-    assert median == statistics.median(total / (SCALE * count) for total, count in sums)
+    found = backend.to_pyarrow(of_ranks(table, ["sum_0", "count_0"], rule.ranks(len(sums)))).to_pylist()
+    assert len(found) <= 2 * len(rule.levels)
+    return rule.quantile_cuts(len(sums), {user["rank"]: (user["sum_0"], user["count_0"]) for user in found})
 
 
-def test_the_engine_finds_who_lacks_evidence_as_a_rule_does(backend):
-    rules = [
-        Rule("Stars", ("1", "2"), "mean_rating"),
-        Rule("Favorite", ("a", "b", "c"), "top", count=2, of=("categories",)),
-        PRICES,
-    ]
+def cuts_by_hand(rule, sums):
+    """The definition, in fractions of all users."""
+    means, cuts = sorted(Fraction(total, SCALE * count) for total, count in sums), []
+    for level in rule.levels:
+        place = level * (len(means) - 1)
+        below, above = means[int(place)], means[min(int(place) + 1, len(means) - 1)]
+        cuts.append(below + (place - int(place)) * (above - below))
+    return tuple(cuts)
+
+
+@pytest.mark.parametrize("users", [1, 2, 3, 10, 11, 500, 501])
+@pytest.mark.parametrize("rule", [PRICES, QUARTERS, NAMED], ids=["median", "quarters", "named"])
+@pytest.mark.parametrize("largest", [30, 10**7, 10**15])
+def test_the_engine_finds_the_users_around_a_quantile_and_the_cuts_are_exact(backend, users, rule, largest):
+    rng = random.Random(users)
+    sums = [(rng.randint(-largest, largest), rng.randint(1, 300)) for _ in range(users)]
+    cuts = cuts_by_engine(backend, rule, sums)
+    assert cuts == cuts_by_hand(rule, sums)
+    if rule is PRICES:
+        assert cuts == (statistics.median(Fraction(total, SCALE * count) for total, count in sums),)
+    elif rule is QUARTERS and users > 1:
+        means = [Fraction(total, SCALE * count) for total, count in sums]
+        assert cuts == tuple(statistics.quantiles(means, n=4, method="inclusive"))
+
+
+def test_means_that_are_one_float_are_ranked_nevertheless(backend):
+    sums = [(3 * 10**15 + left, 300_000 + count) for left in range(20) for count in range(20)]
+    sums += [(-total, count) for total, count in sums] + [(10**15 * count + 1, count) for count in range(2, 200)]
+    assert len({total / count for total, count in sums}) < len({Fraction(total, count) for total, count in sums})
+    random.Random(0).shuffle(sums)
+    rule = Rule("Size", tuple("abcdefghij"), "mean_cut", of=("size",), quantiles=True)
+    assert cuts_by_engine(backend, rule, sums) == cuts_by_hand(rule, sums)
+
+
+def test_labels_above_the_median_are_those_of_floats(backend):
+    rng = random.Random(0)
+    for users in (1, 2, 7, 50, 401):
+        counts = [rng.randint(1, 4) for _ in range(users)]
+        sums = [(sum(SCALE * rng.randint(1, 4) for _ in range(count)), count) for count in counts]
+        means = [total / (SCALE * count) for total, count in sums]
+        high = ["High" if mean > statistics.median(means) else "Low" for mean in means]
+        cuts = cuts_by_engine(backend, PRICES, sums)
+        assert [PRICES.share_label(*user, cuts) for user in sums] == high
+
+
+EVERY_KIND = [
+    Rule("Stars", ("1", "2"), "mean_rating"),
+    Rule("Favorite", ("a", "b", "c"), "top", count=2, of=("categories",)),
+    Rule("Dishes", ("a", "b", "c"), "top", count=2, of=("attributes.Dishes",)),
+    Rule("Noise", ("Quiet", "Loud"), "mode", of=("NoiseLevel",)),
+    Rule("Dress", ("Casual",), "mode", of=("Attire",), unknown="Casual"),
+    Rule("Meal", ("Lunch", "Dinner"), "majority", of=("lunch",), yes="Lunch"),
+    Rule("Wifi", ("Yes", "No"), "majority", of=("wifi",), yes="Yes", unknown="no"),
+    PRICES,
+    Rule("Seats", ("Few", "Many"), "mean_cut", of=("seats",), bounds=(20,)),
+    QUARTERS,
+]
+
+
+def test_every_kind_of_rule_is_among_those():
+    assert {rule.kind for rule in EVERY_KIND} == set(OPTIONS)
+
+
+@pytest.mark.parametrize("rules", [EVERY_KIND, *([rule] for rule in EVERY_KIND)], ids=lambda rules: rules[-1].key)
+def test_the_engine_finds_who_lacks_evidence_as_a_rule_does(backend, rules):
     rng, columns = random.Random(0), sum_columns(rules)
     names = sorted({name for several in columns for name in several})
-    totals = [{name: rng.randint(0, 1) for name in names} for _ in range(200)]
+    totals = [{name: int(rng.random() < 0.8) for name in names} for _ in range(1_000)]
 
     def first_without(user):
         pairs = zip(rules, columns, strict=True)
@@ -93,7 +156,8 @@ def test_the_engine_finds_who_lacks_evidence_as_a_rule_does(backend):
 
     table = ibis.memtable([user | {"n": n} for n, user in enumerate(totals)])
     found = backend.to_pyarrow(table.mutate(lacks=lacking(rules)).order_by("n")).column("lacks").to_pylist()
-    assert found == list(map(first_without, totals)) and set(found) == {None, "favorite", "price"}
+    assert found == list(map(first_without, totals))
+    assert set(found) == {None, *(rule.key for rule in rules if rule.kind != "mean_rating")}
 
 
 def spellings(rng, count):

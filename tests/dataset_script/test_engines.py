@@ -65,7 +65,7 @@ def test_another_platform_needs_a_yaml_and_no_code(tmp_path):
     corpus = plan(film_platform().write(tmp_path / "raw"), rules, min_reviews=4)
     rows = {row.user_id: row for split in corpus.splits.values() for row in split}
     assert {user: row.profile for user, row in rows.items()} == FILM_PROFILES
-    assert corpus.medians == {"length": 110}
+    assert corpus.cuts == {"length": (110,)}
     for review, photos in rows["ann"].reviews:
         assert [photo.photo_id for photo in photos] == [review.review_id.replace("-", "")]
     assert rows["ann"].reviews[0].review.date == "2024-01-04 20:00:00"

@@ -185,7 +185,7 @@ def test_the_engines_count_alike_what_is_no_line(tmp_path):
     ducks, sparks = plan(folder), plan(folder, engine="local[1]")
     assert ducks.ledger.dropped["review", "malformed JSON, or user_id is missing, null or empty"] == len(NONE)
     assert ducks.ledger.dropped["review", "date is a number, such as milliseconds"] == 4
-    for told in ("ledger", "splits", "lines", "dates", "tally", "medians"):
+    for told in ("ledger", "splits", "lines", "dates", "tally", "cuts"):
         assert getattr(ducks, told) == getattr(sparks, told)
 
 

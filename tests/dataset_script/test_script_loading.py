@@ -1,6 +1,8 @@
 """The builder file as a loading script, under the last `datasets` that runs scripts, in an environment of its own."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -10,9 +12,8 @@ from tests import ROOT
 from tests.raw_corpus import PROFILES, hand_written
 
 SCRIPT = ROOT / "dataset_script" / "mmprofile_yelp.py"
-PACKAGES = ["datasets==3.6.0", "ibis-framework[duckdb]==12.0.0", "duckdb<2", "sqlglot<30", "pyyaml"]
-# Newer ones than it was tried with may not be its, which names no bounds.
-PACKAGES += ["huggingface_hub<3", "pandas<4", "pyarrow<27", "pillow<14"]
+CARD = ROOT / "dataset_script" / "README.md"
+PACKAGES = shlex.split(re.search(r"^pip install (.*<4.*)$", CARD.read_text(encoding="utf-8"), re.MULTILINE)[1])
 PROGRAM = """
 import json, sys
 from datasets import load_dataset
@@ -22,6 +23,15 @@ rows = [row for split in corpus.values() for row in split]
 photos = [image.size for row in rows for review in row["reviews"] for image in review["images"]]
 print(json.dumps({"stars": {row["user_id"]: label(row["profile"]["stars"]) for row in rows}, "photos": photos}))
 """
+
+
+def test_the_cards_bounds_are_the_requirements():
+    required = {
+        line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
+    }
+    bounded = [package for package in PACKAGES if "<" in package and not package.startswith("datasets")]
+    assert len(bounded) == 3 and set(bounded) <= required
+    assert "datasets<4" in PACKAGES
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmprofile import modeling_mmprofile
 from mmprofile.modeling_mmprofile import MMProfileForConditionalGeneration
 from tests.tiny_models import (
     IMAGE_SIZE,
@@ -74,6 +75,27 @@ def test_a_batch_gives_what_its_users_give_one_by_one(variant):
     for user in range(3):
         alone = model(**{name: tensor[user : user + 1] for name, tensor in batch.items()})
         assert_close(together[user], alone.logits[0])
+
+
+@VARIANTS
+@pytest.mark.parametrize("together", [1, 2**30])
+def test_a_tower_takes_a_batch_in_parts_as_a_whole(variant, together, monkeypatch):
+    monkeypatch.setattr(modeling_mmprofile, "CACHED_STATES", together)
+    model, batch = tiny_model(**variant), random_batch()
+    batch.pop("labels")
+    mask = torch.ones_like(batch["attention_mask"])
+    mask[0, -2:], mask[1, :2], mask[2, 1:3] = 0, 0, 0  # padding behind, before, and within
+    batch["attention_mask"] = mask
+    whole = model.encode(**batch)
+    with torch.no_grad():
+        parts = model.encode(**batch)
+    there = whole.attention_mask.bool()
+    assert torch.equal(parts.attention_mask, whole.attention_mask) and not there.all()
+    assert_close(parts.last_hidden_state[there], whole.last_hidden_state[there])
+    assert parts.last_hidden_state.isfinite().all()
+    batch["attention_mask"] = torch.zeros_like(mask)
+    with torch.no_grad():
+        assert model.encode(**batch).last_hidden_state.isfinite().all()
 
 
 @VARIANTS

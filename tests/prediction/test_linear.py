@@ -1,6 +1,7 @@
 """Linear layers by oneDNN give what PyTorch's give, and stand aside where they should."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -115,7 +116,7 @@ def test_other_threads_are_left_alone(products):
     assert products == []
 
 
-@pytest.mark.parametrize("missing", ["x86", "onednn", "AVX-512", "another maker", "device"])
+@pytest.mark.parametrize("missing", ["x86", "onednn", "AVX-512", "gain", "device"])
 def test_where_it_is_not_to_be_had_nothing_changes(missing, products, monkeypatch):
     if missing == "x86":  # what an ARM CPU says
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
@@ -123,8 +124,8 @@ def test_where_it_is_not_to_be_had_nothing_changes(missing, products, monkeypatc
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     elif missing == "AVX-512":
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    elif missing == "another maker":  # than Intel, whose MKL is faster on its CPUs
-        monkeypatch.setattr(onednn, "is_intel", lambda: True)
+    elif missing == "gain":
+        monkeypatch.setattr(onednn.onednn_gains, "found", False)
     device = torch.device("cuda" if missing == "device" else "cpu")
     layer, states = torch.nn.Linear(8, 4), torch.randn(3, 8)
     with torch.no_grad():
@@ -132,6 +133,21 @@ def test_where_it_is_not_to_be_had_nothing_changes(missing, products, monkeypatc
         with fast_linears(device):
             assert torch.equal(layer(states), expected)
     assert products == []
+
+
+@pytest.mark.parametrize(("pause", "gains"), [(0.003, True), (0.0, False)])
+def test_whether_it_is_faster_is_tried_once(pause, gains, monkeypatch):
+    tried = []
+
+    def slow(states, weight, bias=None):
+        time.sleep(pause)
+        tried.append(states.shape)
+        return states
+
+    monkeypatch.setattr(onednn, "linear", slow)
+    monkeypatch.setattr(onednn, "onednn_linear", lambda *arguments: time.sleep(0.001))
+    asked = onednn._Gain()
+    assert asked() == asked() == gains and len(tried) == onednn.TRIALS + 1
 
 
 def test_who_switches_onednn_off_has_it_off(products):
