@@ -84,14 +84,25 @@ def write_card(
     rules = next(iter(corpora.values())).rules
     flags = "".join(f" --{name} {value}" for name, value in (source.arguments or {}).items())
     chosen = ", ".join(f"`{name}` {value}" for name, value in options.items())
-    reports = (render_report(name, corpus, figures[name]) for name, corpus in corpora.items())
+    reports = {name: render_report(name, corpus, figures[name]) for name, corpus in corpora.items()}
     text = PARAGRAPHS.sub(lambda found: found[2] if source.kind in found[1].split() else "", card.text)
     text = text.replace(f"# {heading}", f"# {metadata['pretty_name']}", 1)
     text = text.replace(FIELDS_MARK, "\n".join(_fields(rules))).replace(RULES_MARK, "\n".join(map(_explain, rules)))
     text = text.replace(OPTIONS_MARK, f"Here {chosen}." if chosen else "This build has them.")
     text = text.replace(DIFFERENCES_MARK, _differences(options)).replace(FILES_MARK, _files(source, corpora))
-    card.text = text.replace(ARGUMENTS_MARK, flags).replace(REPORT_MARK, "\n\n".join(reports))
+    card.text = text.replace(ARGUMENTS_MARK, flags).replace(REPORT_MARK, _joined(reports))
     card.save(path)
+
+
+def _joined(reports: Mapping[str, str]) -> str:
+    """One behind the other; what the first one shows is not shown again."""
+    (first, shown), *others = reports.items()
+    known, joined = set(shown.split("\n\n")), [shown]
+    for _, report in others:
+        parts = report.split("\n\n")
+        own = [part for part in parts if part not in known]
+        joined += [*own, f"All else that `{first}` shows is the same here."] if len(own) < len(parts) else own
+    return "\n\n".join(joined)
 
 
 def metadata_of(card: DatasetCard) -> DatasetCardData:

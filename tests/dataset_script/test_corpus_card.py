@@ -154,3 +154,10 @@ def test_the_report_and_the_figures_stand_by_their_configuration(cards):
     for name, part in {"default": default, "full": full}.items():
         shown = re.findall(r"!\[.+\]\((.*?)\)", part)
         assert shown == [f"figures/{name}-{what}.png" for what in ("attributes", "lengths", "photos")]
+
+
+def test_no_table_of_a_configuration_is_repeated_for_another(cards):
+    default, full = cards["yelp"].text.split("### Configuration ")[1:]
+    shown = [part for part in default.split("\n\n") if part.startswith("| ")]
+    assert len(shown) == 4 and not set(shown) & set(full.split("\n\n"))
+    assert "All else that `default` shows is the same here." in full
