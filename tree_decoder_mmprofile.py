@@ -250,9 +250,8 @@ class Memory:
         new = new.transpose(2, 3).flatten(3, 4)  # (layers, 2, heads, rows * width, d_kv)
         first, self.used = self.used, self.used + new.shape[3]
         if self.states is None or self.used > self.states.shape[3]:
-            # On a GPU by a quarter: the old one is there beside it, and after many calls it is what fills it.
-            spare = self.used if self.device.type == "cpu" else self.used // 4
-            grown = new.new_empty(*new.shape[:3], self.used + spare, new.shape[4])
+            # By a quarter: the old one is there beside it, and after many calls it is what fills a GPU.
+            grown = new.new_empty(*new.shape[:3], self.used + self.used // 4, new.shape[4])
             if self.states is not None:
                 grown[:, :, :, :first] = self.states[:, :, :, :first]
             self.states = grown
