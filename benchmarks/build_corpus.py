@@ -34,11 +34,11 @@ from PIL import Image
 
 from dataset_script.corpus import plan_corpus
 from dataset_script.corpus_config import MMProfileYelpConfig
-from dataset_script.derivation import REVIEW_FIELDS
 from dataset_script.engines import TEXT, connect, read_lines
 from dataset_script.photos import Album
 from dataset_script.profile_rules import read_rules
 from dataset_script.raw_files import Ledger, find_raw_files
+from dataset_script.sources import REVIEW_FIELDS
 
 SCHEMA = Path(__file__).resolve().parent.parent / "dataset_script" / "yelp_schema.yaml"
 

@@ -30,6 +30,7 @@ from .photos import Album
 from .profile_rules import Rule, decide, sum_columns, told_columns, warn_of_constants
 from .raw_files import Ledger, RawFolder
 from .raw_records import RawRecords
+from .sources import PHOTO_FIELDS, REVIEW_FIELDS
 
 # 2023-12-31, 20231231 or 2023-W52-7, and a time after it or none.
 DATE_FORMS = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}(?:-?[0-9])?)(?:[T ][0-9].*)?"
@@ -139,7 +140,7 @@ class _Plan:
     def _histories(self, photos: ibis.Table, ties: Sequence[int]) -> ibis.Table:
         """The reviews of a fitting length, of the users who wrote enough of them; texts only where photos are tied."""
         config, least = self.config, self.config.min_reviews
-        fields: dict[str, str] = dict.fromkeys(derivation.REVIEW_FIELDS, TEXT)
+        fields: dict[str, str] = dict.fromkeys(REVIEW_FIELDS, TEXT)
         lines, counts = self._read("review", fields, lambda lines: derivation.count_lines(lines, least), ~_.has_user)
         active = counts.filter(_.user_id.notnull()).select("user_id", "lines")
         users = counts.filter(_.has_user)
@@ -192,7 +193,7 @@ class _Plan:
 
     def _photos(self) -> tuple[ibis.Table, list[int]]:
         """The photos that are listed well, and which ties there are."""
-        fields: dict[str, str] = dict.fromkeys(derivation.PHOTO_FIELDS, TEXT)
+        fields: dict[str, str] = dict.fromkeys(PHOTO_FIELDS, TEXT)
         _lines, judged = self._read("photos", fields, derivation.judge_photos, _.photo_id == "")
         photos = self._keep_one(self._keep_good(judged, "photos"), "photo_id", "photos")
         (self.lines["photos"],) = _numbers(judged.count())

@@ -13,9 +13,7 @@ from ibis import Deferred, _
 
 from .literals import SCALE
 from .profile_rules import Rule, sum_columns
-
-REVIEW_FIELDS = ("review_id", "user_id", "business_id", "date", "stars", "text")
-PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")
+from .sources import PHOTO_FIELDS
 
 # What a photo belongs to, by the ids that its line has: a review; a user's visits of a business; a user; a business.
 TIES = (("review_id",), ("user_id", "business_id"), ("user_id",), ("business_id",))

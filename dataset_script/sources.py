@@ -30,9 +30,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from .derivation import PHOTO_FIELDS, REVIEW_FIELDS
 from .profile_rules import Rule, where_no_yaml
 
+# Of a record in the four-file form.
+REVIEW_FIELDS = ("review_id", "user_id", "business_id", "date", "stars", "text")
+PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")
 FORMS = ("jsonl", "csv")
 DATE_UNITS = {"iso": None, "epoch_seconds": 1, "epoch_milliseconds": 1000}
 LISTING = ("review", "business")  # whose records may list photos

@@ -10,11 +10,11 @@ import yaml
 
 from dataset_script import source_lines
 from dataset_script.corpus import plan_corpus
-from dataset_script.derivation import NO_MOMENT, PHOTO_FIELDS, REVIEW_FIELDS
+from dataset_script.derivation import NO_MOMENT
 from dataset_script.engines import MAX_LINE_BYTES, TEXT, connect
 from dataset_script.raw_files import Ledger, find_raw_files
 from dataset_script.raw_records import RawRecords
-from dataset_script.sources import read_sources
+from dataset_script.sources import PHOTO_FIELDS, REVIEW_FIELDS, read_sources
 from tests.dataset_script.test_engines import HASH, fingerprint
 from tests.dataset_script.test_raw_forms import CUT_LINES
 from tests.raw_corpus import PROFILES, RULES, config, hand_written
