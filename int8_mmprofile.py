@@ -99,9 +99,8 @@ class Int8Linear(nn.Module):
                 self.weight = _parameter(self.weight.new_empty(0, self.in_features))
 
     def _unpack(self) -> None:
-        integers = self.integers()
-        with _packing:
-            self.weight, self.packed = _parameter(integers), None
+        if self.packed is not None:
+            self.weight, self.packed = _parameter(self.integers()), None
 
     def _apply(self, fn, recurse: bool = True):
         self._unpack()

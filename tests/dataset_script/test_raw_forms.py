@@ -126,9 +126,8 @@ CUT_LINES = [
 ]
 
 
-@pytest.mark.parametrize("form", ["plain", "packed", "marked"])
-def test_a_line_that_is_cut_costs_no_line_behind_it(tmp_path, form):
-    folder = hand_written().write(tmp_path / "raw")
+def put_cut_lines(folder, form: str) -> None:
+    """Among the lines of each file, and behind the last."""
     for name in ("business", "review", "photos"):
         path = folder / f"yelp_{name}.json"
         lines = path.read_bytes().splitlines()
@@ -139,6 +138,12 @@ def test_a_line_that_is_cut_costs_no_line_behind_it(tmp_path, form):
         if form == "packed":
             path.with_suffix(".json.gz").write_bytes(gzip.compress(content))
             path.unlink()
+
+
+@pytest.mark.parametrize("form", ["plain", "packed", "marked"])
+def test_a_line_that_is_cut_costs_no_line_behind_it(tmp_path, form):
+    folder = hand_written().write(tmp_path / "raw")
+    put_cut_lines(folder, form)
     corpus = plan(folder)
     assert {row.user_id: row.profile for rows in corpus.splits.values() for row in rows} == PROFILES
     malformed = {where: count for (where, why), count in corpus.ledger.dropped.items() if "missing, null or" in why}

@@ -1,6 +1,5 @@
 """Records of another form give the rows of Yelp's, wherever fields stand and photos are listed; or are told."""
 
-import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,7 @@ from dataset_script.raw_files import Ledger, find_raw_files
 from dataset_script.raw_records import RawRecords
 from dataset_script.sources import PHOTO_FIELDS, REVIEW_FIELDS, read_sources
 from tests.dataset_script.test_engines import HASH, fingerprint
-from tests.dataset_script.test_raw_forms import CUT_LINES
+from tests.dataset_script.test_raw_forms import CUT_LINES, put_cut_lines
 from tests.raw_corpus import PROFILES, RULES, config, hand_written
 
 AS_THEY_ARE = {"business": {}, "review": None, "photos": {}}
@@ -101,16 +100,7 @@ def test_attributes_are_gathered_from_anywhere(tmp_path):
 @pytest.mark.parametrize("form", ["plain", "packed", "marked"])
 def test_a_line_that_is_cut_costs_no_line_behind_it(tmp_path, form):
     folder = hand_written().write(tmp_path / "raw")
-    for name in ("business", "review", "photos"):
-        path = folder / f"yelp_{name}.json"
-        lines = path.read_bytes().splitlines()
-        for number, cut in enumerate(CUT_LINES):
-            lines.insert(2 * number % len(lines), cut)
-        content = (b"\xef\xbb\xbf" if form == "marked" else b"") + b"\n".join([*lines, CUT_LINES[0]])
-        path.write_bytes(content)
-        if form == "packed":
-            path.with_suffix(".json.gz").write_bytes(gzip.compress(content))
-            path.unlink()
+    put_cut_lines(folder, form)
     corpus = planned(folder, AS_THEY_ARE)
     assert profiles(corpus) == PROFILES
     malformed = {where: count for (where, why), count in corpus.ledger.dropped.items() if "missing, null or" in why}
