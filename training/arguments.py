@@ -105,8 +105,9 @@ class JointTrainingArguments:
         "all", "all objectives on each batch, or sampled: one, drawn by its weight, for the same expected loss"
     )
     final_objective_weights: list[float] = flag(
-        [], "of the last epoch, where the schedule is sampled: those of the epochs before lie evenly between; default:"
-        " the same in all"
+        [],
+        "of the last epoch, where the schedule is sampled: those of the epochs before lie evenly between; default:"
+        " the same in all",
     )
     mask_probability: float = flag(0.5, "that mask_image masks a pixel or a caption's word")
     profile_mask_probability: float = flag(0.5, "that mask_profile masks an attribute")
