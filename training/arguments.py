@@ -104,6 +104,11 @@ class JointTrainingArguments:
     objective_schedule: str = flag(
         "all", "all objectives on each batch, or sampled: one, drawn by its weight, for the same expected loss"
     )
+    final_objective_weights: list[float] = flag(
+        [],
+        "of the last epoch, where the schedule is sampled: those of the epochs before lie evenly between; default:"
+        " the same in all",
+    )
     mask_probability: float = flag(0.5, "that mask_image masks a pixel or a caption's word")
     profile_mask_probability: float = flag(0.5, "that mask_profile masks an attribute")
     num_reviews: int = flag(3, "reviews of a user, drawn anew each epoch (Figure 5)")
@@ -353,10 +358,29 @@ class JointTrainingArguments:
         """Objective -> weight, or None for equal ones."""
         return dict(zip(self.objectives, self.objective_weights, strict=True)) if self.objective_weights else None
 
+    @property
+    def drawn_by(self) -> list[dict[str, float]] | None:
+        """Objective -> the share of batches that are of it, for each epoch; None: all are of all objectives."""
+        if self.objective_schedule != "sampled":
+            return None
+        first = _shares(self.objective_weights or [1.0] * len(self.objectives))
+        last = _shares(self.final_objective_weights) if self.final_objective_weights else first
+        drawn_by = []
+        for epoch in range(self.num_epochs):
+            done = epoch / max(1, self.num_epochs - 1)
+            shares = [(1 - done) * begun + done * ended for begun, ended in zip(first, last, strict=True)]
+            drawn_by.append(dict(zip(self.objectives, shares, strict=True)))
+        return drawn_by
+
     def _check_weights(self):
-        given = self.objective_weights
-        if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
-            raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
+        for given in (self.objective_weights, self.final_objective_weights):
+            if given and (len(given) != len(self.objectives) or not all(0 < weight < inf for weight in given)):
+                raise ValueError(f"{self.objectives} need as many weights above 0, got {given}")
+        if self.final_objective_weights and self.objective_schedule != "sampled":
+            raise ValueError(
+                "final_objective_weights are of batches that are drawn: they fit objective_schedule sampled,"
+                f" got {self.objective_schedule!r}"
+            )
 
     def _check_conditions(self):
         if self.test_conditions == ["none"]:
@@ -409,3 +433,7 @@ def unused_settings(arguments: JointTrainingArguments) -> list[str]:
         if asked and same not in (decided, str(default).lower()):
             unused.append(f"{variable}={asked} is not used, --{name} {decided} is")
     return unused
+
+
+def _shares(weights: list[float]) -> list[float]:
+    return [weight / sum(weights) for weight in weights]

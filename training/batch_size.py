@@ -56,11 +56,11 @@ def fit_batch_size(
         )
 
 
-def _draws(arguments: JointTrainingArguments) -> list[dict[str, float] | None]:
+def _draws(arguments: JointTrainingArguments) -> list[list[dict[str, float]] | None]:
     """`JointCollator.drawn_by` for each kind of batch that training may see."""
     if arguments.objective_schedule == "all":
         return [None]
-    return [{name: float(name == drawn) for name in arguments.views} for drawn in arguments.views]
+    return [[{name: float(name == drawn) for name in arguments.views}] for drawn in arguments.views]
 
 
 def largest_that_fits(batch_size: int, attempt: Callable[[int], None], accelerator: Accelerator) -> int:

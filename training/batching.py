@@ -35,6 +35,7 @@ class Example:
     pixels: list[torch.Tensor] | None = field(default=None, repr=False)  # of the images, where they are decoded
     vision_states: list[np.ndarray] | None = field(default=None, repr=False)  # of the images, where they are known
     rng: np.random.Generator | None = field(default=None, repr=False)
+    epoch: int = 1  # that drew this
 
     def in_views(self, view_reviews: int | None, views: int | None = None) -> list["Example"]:
         """Of so many reviews each, see `cut_history`; None: all is one view."""
@@ -190,6 +191,7 @@ class UserExamples(torch.utils.data.Dataset):
             cache=self.cache,
             pixels=pixels,
             rng=rng,
+            epoch=max(1, self.epoch),
         )
 
     def _not_withheld(self, photos: list[DrawnPhoto], index: int, rng: np.random.Generator | None) -> list[DrawnPhoto]:
@@ -310,8 +312,9 @@ class JointCollator:
         views: of `objectives.select_views`.
         mask_probability: of a pixel or a caption's word, under `mask_image`.
         profile_mask_probability: of an attribute, under `mask_profile`.
-        drawn_by: objective -> weight: each batch is of one objective, drawn with a probability that is in proportion
-            to its weight, so that the expected loss is the weighted mean. None: of all.
+        drawn_by: for each epoch, the last for those after: objective -> weight. Each batch is of one objective, drawn
+            with a probability that is in proportion to its weight, so that the expected loss is the weighted mean.
+            None: of all.
         with_classes: make targets of classes too.
         view_reviews: rows are views of so many reviews each, and `views` (users,) says how many each user has; None: a
             row is a user.
@@ -326,7 +329,7 @@ class JointCollator:
         views: dict[str, View],
         mask_probability: float,
         profile_mask_probability: float,
-        drawn_by: Mapping[str, float] | None = None,
+        drawn_by: Sequence[Mapping[str, float]] | None = None,
         with_classes: bool = False,
         view_reviews: int | None = None,
     ):
@@ -342,7 +345,8 @@ class JointCollator:
         batch: dict[str, Any] = dict(encode_targets(self.processor, examples, self.with_classes))
         views = self.views
         if self.drawn_by is not None:
-            batch["objectives"] = [_draw_objective(list(self.views), self.drawn_by, _rng_of(examples[0]))]
+            weights = self.drawn_by[min(examples[0].epoch, len(self.drawn_by)) - 1]
+            batch["objectives"] = [_draw_objective(list(self.views), weights, _rng_of(examples[0]))]
             views = {name: views[name] for name in batch["objectives"]}
         ids: dict[str, list] = {name: [] for name in sorted({view.text for view in views.values()})}
         parts, rows = set().union(*(text_parts(name) for name in ids)), []

@@ -196,7 +196,6 @@ def training_loader(
     states: VisionStates | None = None,
 ) -> DataLoader:
     """Batches of `JointStep`, in a new order and newly drawn each epoch; caches as of `open_caches`."""
-    weights = arguments.weights or dict.fromkeys(arguments.views, 1.0)
     drawn: dict[str, Any] = {
         "num_reviews": arguments.num_reviews,
         "num_images": arguments.num_images,
@@ -223,7 +222,7 @@ def training_loader(
             arguments.views,
             arguments.mask_probability,
             arguments.profile_mask_probability,
-            drawn_by=weights if arguments.objective_schedule == "sampled" else None,
+            drawn_by=arguments.drawn_by,
             with_classes=find_system(arguments.system).needs_classes,
             view_reviews=arguments.trained_view,
         ),

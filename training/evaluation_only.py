@@ -192,7 +192,7 @@ def _as_made(
     """The flags that made the model, as far as they are known, with those of this evaluation."""
     arguments = as_trained(arguments, dict(saved)) if saved is not None else arguments
     objectives = arguments.objectives if config.objectives is None else list(config.objectives)
-    weights = arguments.objective_weights if objectives == arguments.objectives else []
+    same = objectives == arguments.objectives
     system = system_of(config)
     reads = find_system(system).reads_views  # a checkpoint's own code may be older
     of_views = {name: getattr(config, name, None) if reads else None for name in OF_VIEWS}
@@ -202,7 +202,8 @@ def _as_made(
         **of_views,
         paradigm=config.paradigm,
         objectives=objectives,
-        objective_weights=weights,
+        objective_weights=arguments.objective_weights if same else [],
+        final_objective_weights=arguments.final_objective_weights if same else [],
         max_text_tokens=processor.max_text_tokens,
     )
 

@@ -115,7 +115,7 @@ def test_a_drawn_objective_has_its_own_texts_and_photos_alone_and_is_drawn_by_it
     data = examples(tiny_dataset(1), seed=0)
     weights = {"fusion": 1.0, "text": 2.0, "mask_image": 0.5, "mask_profile": 1.5}
     views = select_views("combined", OBJECTIVES)
-    collator = JointCollator(processor, views, 0.5, 0.5, drawn_by=weights)
+    collator = JointCollator(processor, views, 0.5, 0.5, drawn_by=[weights])
     counts = dict.fromkeys(weights, 0)
     for epoch in range(200):
         data.set_epoch(epoch)
@@ -128,6 +128,17 @@ def test_a_drawn_objective_has_its_own_texts_and_photos_alone_and_is_drawn_by_it
         assert ("pixel_mask" in batch) == (name == "mask_image")
     shares = [counts[name] / 200 for name in weights]
     assert shares == pytest.approx([0.2, 0.4, 0.1, 0.3], abs=0.08)
+
+
+def test_an_epoch_draws_objectives_by_its_own_weights_and_one_after_the_last_by_the_lasts(processor):
+    data = examples(tiny_dataset(1), seed=0)
+    drawn_by = [{"fusion": 0.0, "text": 1.0}, {"fusion": 1.0, "text": 0.0}]
+    collator = JointCollator(processor, select_views("combined", ["fusion", "text"]), 0.5, 0.5, drawn_by=drawn_by)
+    drawn = []
+    for epoch in range(1, 4):
+        data.set_epoch(epoch)
+        drawn += collator([data[0]])["objectives"]
+    assert drawn == ["text", "fusion", "fusion"]
 
 
 def test_views_hold_what_their_names_say(processor):

@@ -201,6 +201,7 @@ CHANGES_ELSE = {
     "trust_remote_code": "test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_is_asked_for",
     "text_model": "test_two_towers_from_folders_are_trained",
     "vision_model": "test_two_towers_from_folders_are_trained",
+    "final_objective_weights": "test_weights_of_epochs_lie_evenly_between_the_first_and_the_last",
     "num_epochs": "test_losses_fall",
     "lora_rank": "test_lora_trains_matrices_of_its_rank_and_the_fusion_and_the_folder_is_the_merged_model",
     "lora_alpha": "test_targets_and_alpha_are_those_asked_for",

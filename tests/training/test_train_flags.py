@@ -224,6 +224,9 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"fusion": "sum"}, "'sum'"),
         ({"dataset": ""}, "--dataset"),
         ({"objective_schedule": "some"}, "'some'"),
+        ({"objective_schedule": "sampled", "final_objective_weights": [1, 2]}, r"\[1.0, 2.0\]"),
+        ({"objective_schedule": "sampled", "final_objective_weights": [1, 0, 1, 1]}, r"\[1.0, 0.0, 1.0, 1.0\]"),
+        ({"final_objective_weights": [1, 2, 3, 4]}, "objective_schedule sampled, got 'all'"),
         ({"save_steps": 0}, "save_steps is at least 1, got 0"),
         ({"checkpoints_total_limit": 0}, "checkpoints_total_limit is at least 1, got 0"),
         ({"hub_strategy": "always"}, "'always'"),
@@ -234,6 +237,18 @@ def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, mes
     monkeypatch.setattr(JointStep, "forward", None)
     with pytest.raises(ValueError, match=message):
         run(corpus, tmp_path / "model", **flags)
+
+
+def test_weights_of_epochs_lie_evenly_between_the_first_and_the_last():
+    flags = {"dataset": "x", "output_dir": "y", "objectives": ["fusion", "text"], "objective_schedule": "sampled"}
+    arguments = JointTrainingArguments(**flags, objective_weights=[1, 9], final_objective_weights=[9, 1], num_epochs=5)
+    assert [of_epoch["fusion"] for of_epoch in arguments.drawn_by] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert [sum(of_epoch.values()) for of_epoch in arguments.drawn_by] == pytest.approx([1.0] * 5)
+    equal, once = {"fusion": 0.5, "text": 0.5}, {"fusion": 0.1, "text": 0.9}
+    assert JointTrainingArguments(**flags, num_epochs=2).drawn_by == [equal, equal]
+    one_epoch = JointTrainingArguments(**flags, objective_weights=[1, 9], final_objective_weights=[9, 1], num_epochs=1)
+    assert one_epoch.drawn_by == [once]
+    assert JointTrainingArguments(**flags | {"objective_schedule": "all"}).drawn_by is None
 
 
 def test_as_many_photos_as_the_flags_ask_for_are_taken(corpus, tmp_path):  # noqa: F811
