@@ -64,10 +64,11 @@ from .raw_records import RawRecords
 from .schema_rule import SchemaRule
 from .source_lines import source_records
 from .sources import read_sources
+from .spark_session import spark_session
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
-MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
+MACHINE_OPTIONS = {"engine", "spark_master", "memory_limit", "threads", "scratch", "allow_links"}
 
 
 def _features(rules: Sequence[Rule]) -> datasets.Features:
