@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 
+from .remote_path import AnyPath
 from .spark_session import spark_path, spark_session
 
 if TYPE_CHECKING:
@@ -91,10 +92,11 @@ def connect(engine: str, memory_limit: str, threads: int, scratch: Path) -> Iter
         raise ValueError(f"DuckDB cannot go on: {error}") from None
 
 
-def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str], role: str = "") -> ibis.Table:
+def read_lines(backend: BaseBackend, path: AnyPath, fields: Mapping[str, str], role: str = "") -> ibis.Table:
     """The file's JSON lines as a table; a line that is no record is a row of nulls.
 
     Args:
+        path: of this machine, for DuckDB.
         fields: name -> `TEXT` or `ATTRIBUTES`. A value of another type is its JSON text, or null for `ATTRIBUTES`.
             DuckDB has `ANYTHING` as well, the value as it is.
         role: names the table, which replaces one of its name; without it the file's name does.
@@ -111,7 +113,7 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str], role
             compression="uncompressed",
             maximum_object_size=MAX_LINE_BYTES,
         )
-    session = _session(backend)
+    session = session_of(backend)
     rows = _spark_rows(session, spark_path(session, path), path.name, fields)
     rows.createOrReplaceTempView(name)
     return backend.table(name)
@@ -124,6 +126,7 @@ BLANKS_AROUND = r"^[\t-\r ]+|[\t-\r ]+\z"
 A_SURROGATE = r"\\u[dD][89a-fA-F]"
 A_PAIR = r"\\u[dD][89abAB]..\\u[dD][c-fC-F].."
 LAST_COMMA = r",(?=[\t\r ]*[}\]])"
+JSON = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false", "maxNumLen": str(MAX_LINE_BYTES)}
 # What is text to Spark as well, once it stands in quotes; the last is no number of 64 bits.
 NO_NUMBER = r"(?<![\w.+-])(?:-?(?:(?i:inf(?:inity)?|nan))|-?[0-9.]+[eE]\+?[0-9]{3,})(?=[\t\r ]*[,}\]])"
 
@@ -140,28 +143,36 @@ def _spark_rows(session: "SparkSession", path: str, label: str, fields: Mapping[
     lines = lines.filter("line != ''")
     line = F.col("line")
     lines = lines.select(F.when(F.col("valid") & _has_whole_pairs(line), _plain_json(line)).alias("line"))
-    # Spark reads the first value of a text and does not look what comes after. Here that is a list, which ends with a
-    # mark that the line cannot know: if the mark comes second, the line was one value. As a map it keeps double keys.
-    mark = secrets.token_hex(8)
-    options = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false", "maxNumLen": str(MAX_LINE_BYTES)}
-    listed = F.concat(F.lit("["), F.col("line"), F.lit(f',{{"":"{mark}"}}]'))
-    lines = lines.select("line", F.from_json(listed, "array<map<string,string>>", options).alias("values"))
-    record = F.when(F.get("values", F.lit(1))[""] == mark, F.get("values", F.lit(0)))
-    lines = lines.select("line", record.alias("record"))
+    lines = with_objects(lines, "line", "record")
     columns = []
     for name, kind in fields.items():
         value = F.col("record")[name]
         if kind == ATTRIBUTES:
             # Only beside the type does Spark tell an object from a text that looks like one; of two it takes the last.
             several = F.size(F.array_remove(F.map_keys("record"), name)) < F.size("record") - 1
-            whole = F.from_json("line", f"`{name}` map<string,string>", options)[name]
-            first = F.from_json(value, "map<string,string>", options)
+            whole = F.from_json("line", f"`{name}` map<string,string>", JSON)[name]
+            first = F.from_json(value, "map<string,string>", JSON)
             value = F.when(several, first).when(value.isNotNull(), whole)
         columns.append(value.alias(name))
     return lines.select(*columns)
 
 
-def _session(backend: BaseBackend) -> "SparkSession":
+def with_objects(rows: "DataFrame", text: str, name: str) -> "DataFrame":
+    """The rows with the objects, as maps, that the texts of a column are; null where one is none.
+
+    Spark reads the first value of a text and does not look what comes after. Here that is a list, which ends with a
+    mark that the text cannot know: if the mark comes second, the text was one value. As a map it keeps double keys.
+    """
+    from pyspark.sql import functions as F
+
+    mark, values = secrets.token_hex(8), ibis.util.gen_name("values")
+    listed = F.concat(F.lit("["), F.col(text), F.lit(f',{{"":"{mark}"}}]'))
+    rows = rows.withColumn(values, F.from_json(listed, "array<map<string,string>>", JSON))
+    record = F.when(F.get(values, F.lit(1))[""] == mark, F.get(values, F.lit(0)))
+    return rows.withColumn(name, record).drop(values)
+
+
+def session_of(backend: BaseBackend) -> "SparkSession":
     """Spark's own, for which Ibis has no public name."""
     return cast("SparkBackend", backend)._session
 
@@ -206,7 +217,7 @@ def stream(backend: BaseBackend, table: ibis.Table) -> Iterator[pa.RecordBatch]:
         return
     # Ibis would gather Spark's table whole.
     schema = table.schema().to_pyarrow()
-    rows = _session(backend).sql(ibis.to_sql(table, dialect="pyspark")).toLocalIterator()
+    rows = session_of(backend).sql(ibis.to_sql(table, dialect="pyspark")).toLocalIterator()
     while some := [row.asDict(recursive=True) for row in islice(rows, STREAMED_ROWS)]:
         yield pa.RecordBatch.from_pylist(some, schema)
 
@@ -222,6 +233,6 @@ def add_stream(
             file.write_batch(batch)
     if backend.name == "duckdb":
         return backend.read_parquet(str(path), table_name=name)
-    session = _session(backend)
+    session = session_of(backend)
     session.read.parquet(spark_path(session, path)).createOrReplaceTempView(name)
     return backend.table(name)

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .remote_path import AnyPath, RemotePath
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -82,8 +84,10 @@ def _new_session(builder: "SparkSession.Builder", engine: str, threads: int, scr
     return builder.getOrCreate()
 
 
-def spark_path(session: "SparkSession", path: Path) -> str:
-    """An address, for the executors to read, of a file of this machine: of itself, or of its copy in `SHARED`."""
+def spark_path(session: "SparkSession", path: AnyPath) -> str:
+    """The address that executors read a file by: its own or, of one of this machine, that of its copy in `SHARED`."""
+    if isinstance(path, RemotePath):
+        return without_patterns(path.address)
     # Not `Path.as_uri()`: Hadoop takes what that writes for a blank as part of the name.
     address = f"file://{path.absolute()}"
     folder = _shared_folder(session)
