@@ -7,6 +7,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from dataset_script.mmprofile_yelp import build
 from dataset_script.raw_files import find_raw_files
+from dataset_script.spark_session import SHARED
 from tests.dataset_script.test_engines import HASH, fingerprint
 from tests.dataset_script.test_parquet_records import typed, write
 from tests.raw_corpus import hand_written, plan
@@ -75,3 +76,35 @@ def test_an_address_that_cannot_be_read_is_told(far):
     (far / "raw" / "yelp_review.json").unlink()
     with pytest.raises(ValueError, match="far://store/raw must hold exactly one file named .* found none"):
         find_raw_files("far://store/raw")
+
+
+@pytest.fixture
+def far_spark(far):
+    """A session whose Hadoop has far://store too, where it copies what the driver writes."""
+    sql = pytest.importorskip("pyspark.sql")
+    conf = {
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.hadoop.fs.defaultFS": "hdfs://nowhere.invalid:9000",
+        "spark.hadoop.fs.far.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
+        "spark.hadoop.fs.viewfs.overload.scheme.target.file.impl": "org.apache.hadoop.fs.LocalFileSystem",
+        "spark.hadoop.fs.viewfs.mounttable.store.linkFallback": far.as_uri(),
+        SHARED: "far://store/shared/",
+    }
+    session = sql.SparkSession.builder.master("local[1]").config(map=conf).getOrCreate()
+    (far / "shared").mkdir()
+    yield session
+    session.stop()
+
+
+@pytest.mark.slow
+def test_spark_reads_an_address_where_it_lies_and_shares_what_the_driver_writes(far, far_spark, monkeypatch):
+    write(far / ODD_NAME, typed, parts=2)
+    read = []
+    parquet = type(far_spark.read).parquet
+    monkeypatch.setattr(
+        type(far_spark.read), "parquet", lambda reader, *paths: read.extend(paths) or parquet(reader, *paths)
+    )
+    assert fingerprint(plan(f"far://store/{ODD_NAME}", engine="spark")) == HASH
+    assert len(read) > 6 and all(path.startswith("far://store/") for path in read)
+    assert list((far / "shared").iterdir()) == []
