@@ -72,7 +72,7 @@ def plan_corpus(
     """
     with tempfile.TemporaryDirectory(prefix="mmprofile-", dir=config.scratch or None) as scratch:
         limits = (config.memory_limit, config.threads, Path(scratch))
-        with connect(config.engine, *limits) as backend:
+        with connect(config.engine_or_master, *limits) as backend:
             return _Plan(raw, config, tuple(rules), backend, Path(scratch), album).corpus()
 
 

@@ -46,7 +46,8 @@ class CorpusOptions:
     max_photo_bytes: int = _option(32 * 2**20, "a photo file with more is dropped before it is read")
     image_size: int = _option(0, "re-encode photos to at most so many pixels a side; 0 keeps the files' own bytes")
     schema: str = _option(YELP_SCHEMA, "YAML of the profile's attributes and how each is derived")
-    engine: str = _option("duckdb", "duckdb, spark (the session that is there, or a local one) or a Spark master")
+    engine: str = _option("duckdb", "duckdb or spark")
+    spark_master: str = _option("", "like yarn, spark://host:7077 or local[4]; empty is spark-submit's or local")
     memory_limit: str = _option("2.5GB", "of DuckDB; what does not fit is written to scratch")
     threads: int = _option(0, "of DuckDB and of the photos; 0 is one a core")
     scratch: str = _option("", "folder for what does not fit in memory; empty is beside the output")
@@ -72,6 +73,13 @@ class CorpusOptions:
             raise ValueError(f"max_reviews must be at least min_photo_reviews, got {given}")
         if self.captions not in CAPTION_SOURCES:
             raise ValueError(f"captions must be one of {', '.join(CAPTION_SOURCES)}, got {self.captions!r}")
+        if self.spark_master and self.engine != "spark":
+            raise ValueError(f"spark_master {self.spark_master!r} needs engine 'spark', got {self.engine!r}")
+
+    @property
+    def engine_or_master(self) -> str:
+        """As `engines.connect` takes it."""
+        return self.spark_master or self.engine
 
     @property
     def split_sizes(self) -> dict[str, int]:

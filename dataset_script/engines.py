@@ -20,10 +20,8 @@ takes a line for none that nests 1,000 deep or has a key of 50,000 characters; D
 # PySpark is there where somebody asks for it.
 # pyright: reportMissingImports=false
 
-import os
 import re
 import secrets
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -37,11 +35,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 
+from .remote_path import AnyPath
+from .spark_session import spark_path, spark_session
+
 if TYPE_CHECKING:
     from ibis.backends.pyspark import Backend as SparkBackend
     from pyspark.sql import Column, DataFrame, SparkSession
-
-SPARK = r"spark|yarn|local|local(-cluster)?\[[\d*, ]+\]|(spark|k8s|mesos)://.+"
 
 # A line this long is no record.
 MAX_LINE_BYTES = 16 * 2**20
@@ -61,7 +60,7 @@ def connect(engine: str, memory_limit: str, threads: int, scratch: Path) -> Iter
     """An Ibis backend, until the context ends.
 
     Args:
-        engine: `duckdb`; `spark`, the session that is there or a local one; or a Spark master, e.g. `local[2]`.
+        engine: `duckdb`; or as `spark_session` takes it.
         memory_limit: for DuckDB, e.g. `3GB`; what does not fit is written to `scratch`.
         threads: for DuckDB; 0 is one a core.
         scratch: a folder for what does not fit in memory.
@@ -70,7 +69,8 @@ def connect(engine: str, memory_limit: str, threads: int, scratch: Path) -> Iter
         ValueError: for an engine, or a limit, that is none, and for what the engine cannot do on the way.
     """
     if engine != "duckdb":
-        yield from _spark(engine, threads, scratch)
+        with spark_session(engine, threads, scratch) as session:
+            yield ibis.pyspark.connect(session)
         return
     limits = {"memory_limit": memory_limit, "temp_directory": str(scratch), "preserve_insertion_order": False}
     try:
@@ -92,45 +92,11 @@ def connect(engine: str, memory_limit: str, threads: int, scratch: Path) -> Iter
         raise ValueError(f"DuckDB cannot go on: {error}") from None
 
 
-def _spark(engine: str, threads: int, scratch: Path) -> Iterator[BaseBackend]:
-    if not re.fullmatch(SPARK, engine):
-        raise ValueError(f"engine must be duckdb, spark, or a Spark master like local[2], got {engine!r}")
-    try:
-        from py4j.protocol import Py4JJavaError
-        from pyspark.errors import PySparkException
-        from pyspark.sql import SparkSession
-    except ImportError:
-        raise ValueError(f"engine {engine!r} needs PySpark: pip install -r requirements-spark.txt") from None
-    present = SparkSession.getActiveSession()
-    try:
-        session = present or _new_session(SparkSession.builder.appName("mmprofile"), engine, threads, scratch)
-        yield ibis.pyspark.connect(session)
-    except PySparkException as error:
-        raise ValueError(f"Spark cannot go on: {error}") from None
-    except Py4JJavaError as error:  # what PySpark does not translate, such as a session that cannot be made
-        raise ValueError(f"Spark cannot go on: {error.java_exception.toString()}") from None
-    finally:
-        if present is None and (started := SparkSession.getActiveSession()) is not None:
-            started.stop()
-
-
-def _new_session(builder: "SparkSession.Builder", engine: str, threads: int, scratch: Path) -> "SparkSession":
-    if engine == "spark" or engine.startswith("local"):
-        cores = threads or os.cpu_count() or 1
-        builder = builder.master(f"local[{cores}]" if engine == "spark" else engine)
-        # On one machine as many partitions as a cluster has cost minutes and give nothing.
-        builder = builder.config("spark.sql.shuffle.partitions", 2 * cores).config("spark.local.dir", str(scratch))
-        builder = builder.config("spark.ui.enabled", False)
-        builder = builder.config("spark.ui.showConsoleProgress", sys.stderr.isatty())
-    else:
-        builder = builder.master(engine)
-    return builder.getOrCreate()
-
-
-def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str], role: str = "") -> ibis.Table:
+def read_lines(backend: BaseBackend, path: AnyPath, fields: Mapping[str, str], role: str = "") -> ibis.Table:
     """The file's JSON lines as a table; a line that is no record is a row of nulls.
 
     Args:
+        path: of this machine, for DuckDB.
         fields: name -> `TEXT` or `ATTRIBUTES`. A value of another type is its JSON text, or null for `ATTRIBUTES`.
             DuckDB has `ANYTHING` as well, the value as it is.
         role: names the table, which replaces one of its name; without it the file's name does.
@@ -147,7 +113,9 @@ def read_lines(backend: BaseBackend, path: Path, fields: Mapping[str, str], role
             compression="uncompressed",
             maximum_object_size=MAX_LINE_BYTES,
         )
-    _spark_rows(_session(backend), path, fields).createOrReplaceTempView(name)
+    session = session_of(backend)
+    rows = _spark_rows(session, spark_path(session, path), path.name, fields)
+    rows.createOrReplaceTempView(name)
     return backend.table(name)
 
 
@@ -158,16 +126,16 @@ BLANKS_AROUND = r"^[\t-\r ]+|[\t-\r ]+\z"
 A_SURROGATE = r"\\u[dD][89a-fA-F]"
 A_PAIR = r"\\u[dD][89abAB]..\\u[dD][c-fC-F].."
 LAST_COMMA = r",(?=[\t\r ]*[}\]])"
+JSON = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false", "maxNumLen": str(MAX_LINE_BYTES)}
 # What is text to Spark as well, once it stands in quotes; the last is no number of 64 bits.
 NO_NUMBER = r"(?<![\w.+-])(?:-?(?:(?i:inf(?:inity)?|nan))|-?[0-9.]+[eE]\+?[0-9]{3,})(?=[\t\r ]*[,}\]])"
 
 
-def _spark_rows(session: "SparkSession", path: Path, fields: Mapping[str, str]) -> "DataFrame":
+def _spark_rows(session: "SparkSession", path: str, label: str, fields: Mapping[str, str]) -> "DataFrame":
     from pyspark.sql import functions as F
 
-    # A cluster's default file system may be another than the one that both see.
-    lines = session.read.text(_spark_path(path), lineSep="\n")
-    too_long = F.raise_error(F.lit(TOO_LONG.format(path.name)))
+    lines = session.read.text(path, lineSep="\n")
+    too_long = F.raise_error(F.lit(TOO_LONG.format(label)))
     line = F.when(F.octet_length("value") > MAX_LINE_BYTES, too_long).otherwise(F.col("value"))
     lines = lines.select(
         F.is_valid_utf8("value").alias("valid"), F.regexp_replace(line, BLANKS_AROUND, "").alias("line")
@@ -175,35 +143,38 @@ def _spark_rows(session: "SparkSession", path: Path, fields: Mapping[str, str]) 
     lines = lines.filter("line != ''")
     line = F.col("line")
     lines = lines.select(F.when(F.col("valid") & _has_whole_pairs(line), _plain_json(line)).alias("line"))
-    # Spark reads the first value of a text and does not look what comes after. Here that is a list, which ends with a
-    # mark that the line cannot know: if the mark comes second, the line was one value. As a map it keeps double keys.
-    mark = secrets.token_hex(8)
-    options = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false", "maxNumLen": str(MAX_LINE_BYTES)}
-    listed = F.concat(F.lit("["), F.col("line"), F.lit(f',{{"":"{mark}"}}]'))
-    lines = lines.select("line", F.from_json(listed, "array<map<string,string>>", options).alias("values"))
-    record = F.when(F.get("values", F.lit(1))[""] == mark, F.get("values", F.lit(0)))
-    lines = lines.select("line", record.alias("record"))
+    lines = with_objects(lines, "line", "record")
     columns = []
     for name, kind in fields.items():
         value = F.col("record")[name]
         if kind == ATTRIBUTES:
             # Only beside the type does Spark tell an object from a text that looks like one; of two it takes the last.
             several = F.size(F.array_remove(F.map_keys("record"), name)) < F.size("record") - 1
-            whole = F.from_json("line", f"`{name}` map<string,string>", options)[name]
-            first = F.from_json(value, "map<string,string>", options)
+            whole = F.from_json("line", f"`{name}` map<string,string>", JSON)[name]
+            first = F.from_json(value, "map<string,string>", JSON)
             value = F.when(several, first).when(value.isNotNull(), whole)
         columns.append(value.alias(name))
     return lines.select(*columns)
 
 
-def _session(backend: BaseBackend) -> "SparkSession":
+def with_objects(rows: "DataFrame", text: str, name: str) -> "DataFrame":
+    """The rows with the objects, as maps, that the texts of a column are; null where one is none.
+
+    Spark reads the first value of a text and does not look what comes after. Here that is a list, which ends with a
+    mark that the text cannot know: if the mark comes second, the text was one value. As a map it keeps double keys.
+    """
+    from pyspark.sql import functions as F
+
+    mark, values = secrets.token_hex(8), ibis.util.gen_name("values")
+    listed = F.concat(F.lit("["), F.col(text), F.lit(f',{{"":"{mark}"}}]'))
+    rows = rows.withColumn(values, F.from_json(listed, "array<map<string,string>>", JSON))
+    record = F.when(F.get(values, F.lit(1))[""] == mark, F.get(values, F.lit(0)))
+    return rows.withColumn(name, record).drop(values)
+
+
+def session_of(backend: BaseBackend) -> "SparkSession":
     """Spark's own, for which Ibis has no public name."""
     return cast("SparkBackend", backend)._session
-
-
-def _spark_path(path: Path) -> str:
-    """Not `Path.as_uri()`: Hadoop takes what that writes for a blank as part of the name. Nor are names patterns."""
-    return "file://" + re.sub(r"([*?{}\[\]\\])", r"\\\1", str(path.absolute()))
 
 
 def _has_whole_pairs(line: "Column") -> "Column":
@@ -246,7 +217,7 @@ def stream(backend: BaseBackend, table: ibis.Table) -> Iterator[pa.RecordBatch]:
         return
     # Ibis would gather Spark's table whole.
     schema = table.schema().to_pyarrow()
-    rows = _session(backend).sql(ibis.to_sql(table, dialect="pyspark")).toLocalIterator()
+    rows = session_of(backend).sql(ibis.to_sql(table, dialect="pyspark")).toLocalIterator()
     while some := [row.asDict(recursive=True) for row in islice(rows, STREAMED_ROWS)]:
         yield pa.RecordBatch.from_pylist(some, schema)
 
@@ -262,5 +233,6 @@ def add_stream(
             file.write_batch(batch)
     if backend.name == "duckdb":
         return backend.read_parquet(str(path), table_name=name)
-    _session(backend).read.parquet(_spark_path(path)).createOrReplaceTempView(name)
+    session = session_of(backend)
+    session.read.parquet(spark_path(session, path)).createOrReplaceTempView(name)
     return backend.table(name)

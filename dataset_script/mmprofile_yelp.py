@@ -6,7 +6,8 @@
 
     datasets.load_dataset("FOLDER")
 
-RAW holds three files of JSON, plain or .gz, an object a line, and the photos, whatever of JPEG, PNG, WebP and GIF:
+RAW holds three files of JSON, plain or .gz, an object a line, or of Parquet under the same names, and the photos,
+whatever of JPEG, PNG, WebP and GIF:
 
     *business.json   {"business_id": "b1", "categories": "Pizza, Shopping", "attributes": {"HappyHour": "True"}}
     *review.json     {"review_id": "r1", "user_id": "u1", "business_id": "b1", "stars": 4.0, "text": "Good pizza.",
@@ -55,19 +56,22 @@ from .derivation import TIES
 from .drawing import split_users
 from .engines import connect
 from .literals import parse_literal
+from .parquet_records import read_parquet
 from .photos import Album
 from .profile_rules import Rule, read_rules
 from .provenance import Source, raw_files, synthetic_arguments
 from .raw_files import RawFolder, find_raw_files
 from .raw_folder import ALLOW_LINKS
 from .raw_records import RawRecords
+from .remote_path import any_path
 from .schema_rule import SchemaRule
 from .source_lines import source_records
 from .sources import read_sources
+from .spark_session import spark_session
 
 NAME = "mmprofile_yelp"
 # Options that say how a corpus is made, and change nothing in it.
-MACHINE_OPTIONS = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
+MACHINE_OPTIONS = {"engine", "spark_master", "memory_limit", "threads", "scratch", "allow_links"}
 
 
 def _features(rules: Sequence[Rule]) -> datasets.Features:
@@ -188,8 +192,8 @@ def build(
     one removes what it has left.
 
     Args:
-        data_dir: folder with `*business.json`, `*review.json`, `*photos.json`, plain or .gz, and `photos/`; or with
-            the files that the schema's `sources` name.
+        data_dir: folder, or an address as `any_path` takes it, with `*business.json`, `*review.json`, `*photos.json`,
+            plain or .gz or .parquet, and `photos/`; or with the files that the schema's `sources` name.
         output: where the folder shall be.
         config: `default`, `full`, or both.
         overwrite: replace an earlier build at `output`.
@@ -213,8 +217,8 @@ def build(
         fitting = ", ".join(option.name for option in options())
         raise ValueError(f"unknown thresholds {', '.join(sorted(unknown))}; there are {fitting}")
     output = Path(os.path.abspath(output))
-    raw = Path(data_dir).resolve()
-    if output.resolve().is_relative_to(raw) or raw.is_relative_to(output.resolve()):
+    raw = any_path(data_dir)
+    if isinstance(raw, Path) and (output.resolve().is_relative_to(raw) or raw.is_relative_to(output.resolve())):
         raise ValueError(f"output must be a folder apart from the raw data, got {output} for data_dir {raw}")
 
     with build_folder(output) as place:

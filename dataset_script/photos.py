@@ -50,7 +50,7 @@ def read_photo(raw: RawFolder, photo_id: str, max_bytes: int) -> bytes:
     link out of it that is allowed."""
     try:
         path = (raw.photo_folder / f"{photo_id}{raw.extension}").resolve()
-        if not raw.allow_links and not path.is_relative_to(raw.root):
+        if not raw.allow_links and not path.is_relative_to(str(raw.root)):
             raise Rejected(f"photo leads outside the raw folder; {ALLOW_LINKS}")
         if not path.is_file():
             raise Rejected("photo has no file")

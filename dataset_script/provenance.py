@@ -8,17 +8,22 @@ may be unpacked over the synthetic ones.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from .raw_files import RawFolder
+from .raw_folder import parts
+from .remote_path import AnyPath
 
 MARKER = "synthetic.json"
 
 
 class RawFile(NamedTuple):
-    """A raw file as it lies there, packed or not; `sha256` in hexadecimal digits."""
+    """A raw file as it lies there, packed or not; `sha256` in hexadecimal digits.
+
+    Of a folder of part files, all of them one after the other by name: cat FOLDER/*.parquet | sha256sum.
+    """
 
     name: str
     size: int
@@ -42,7 +47,12 @@ class Source:
 
 def raw_files(raw: RawFolder) -> dict[str, RawFile]:
     """By role; reads each file whole, a gigabyte in one or two seconds."""
-    return {role: RawFile(path.name, path.stat().st_size, _digest(path)) for role, path in raw.files.items()}
+    return {role: _raw_file(path) for role, path in raw.files.items()}
+
+
+def _raw_file(path: AnyPath) -> RawFile:
+    files = parts(path)
+    return RawFile(path.name, sum(part.stat().st_size for part in files), _digest(*files))
 
 
 def mark_synthetic(folder: Path, files: Iterable[Path], arguments: Mapping[str, int]) -> None:
@@ -58,7 +68,7 @@ def synthetic_arguments(raw: RawFolder, files: Mapping[str, RawFile] | None = No
         files: those of `raw_files`, where they are at hand.
     """
     try:
-        content = json.loads((raw.root / MARKER).read_text(encoding="utf-8"))
+        content = json.loads((raw.root / MARKER).read_bytes())
         arguments = {name: int(value) for name, value in content["arguments"].items()}
         digests = dict(content["sha256"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -67,6 +77,10 @@ def synthetic_arguments(raw: RawFolder, files: Mapping[str, RawFile] | None = No
     return arguments if all(digests.get(file.name) == file.sha256 for file in files.values()) else None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+def _digest(*paths: AnyPath) -> str:
+    digest = sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while some := file.read(2**20):
+                digest.update(some)
+    return digest.hexdigest()

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from .raw_folder import find_file, find_folder, unpack_command
+from .raw_folder import PARQUET, find_file, find_folder, unpack_command
+from .remote_path import AnyPath, any_path
 from .sources import EXTENSION, RoleSource, Sources
 
 FILE_PATTERNS = {
-    "business": ("*business.json",),
-    "review": ("*review.json",),
-    "photos": ("*photos.json", "*photo.json"),
+    "business": ("*business.json", "*business.parquet"),
+    "review": ("*review.json", "*review.parquet"),
+    "photos": ("*photos.json", "*photo.json", "*photos.parquet", "*photo.parquet"),
 }
 # How files begin: an array of objects, and one object around such an array.
 ARRAY, LIST_WITHIN = re.compile(rb"\s*\[\s*\{"), re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*\{')
@@ -67,7 +68,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class RawFolder:
-    """Where the raw files are: three files of JSON lines, plain or .gz, and the folder of photos.
+    """Where the raw files are: three files of JSON lines, plain or .gz, or of Parquet, and the folder of photos.
 
     Args:
         extension: of the photos' files, behind the `photo_id`.
@@ -75,22 +76,22 @@ class RawFolder:
         allow_links: whether files and photos may lie outside of `root`, behind a symbolic link.
     """
 
-    root: Path
-    business: Path
-    review: Path
-    photos: Path
-    photo_folder: Path
+    root: AnyPath
+    business: AnyPath
+    review: AnyPath
+    photos: AnyPath
+    photo_folder: AnyPath
     extension: str = EXTENSION
     sources: Sources = field(default_factory=dict)
     allow_links: bool = False
 
-    def file(self, role: str) -> Path:
+    def file(self, role: str) -> AnyPath:
         """The file that has the role's records."""
         return {"business": self.business, "review": self.review, "photos": self.photos}[role]
 
     def form(self, role: str) -> str:
         """Of the role's file: one of `sources.FORMS`."""
-        return self._holder(role).form
+        return "parquet" if self.file(role).suffix == PARQUET else self._holder(role).form
 
     def delimiter(self, role: str) -> str:
         """Of a CSV."""
@@ -101,18 +102,30 @@ class RawFolder:
         return self.sources.get(listed_in, RoleSource(listed_in))
 
     @property
-    def files(self) -> dict[str, Path]:
+    def files(self) -> dict[str, AnyPath]:
         """By role; photos that are listed in another role's records have no file."""
         return {role: self.file(role) for role in FILE_PATTERNS if self._holder(role).role == role}
 
 
 def find_raw_files(data_dir: str | Path, sources: Sources | None = None, allow_links: bool = False) -> RawFolder:
-    """Finds the raw files in `data_dir`; a file missing, present twice or outside the folder is a `ValueError`."""
-    root = Path(data_dir).resolve()
+    """Finds the raw files in `data_dir`, a folder or an address as `any_path` takes it.
+
+    Raises:
+        ValueError: if a file is missing, present twice or outside the folder, or the folder cannot be read.
+    """
+    root = any_path(data_dir)
+    try:
+        return _find_raw_files(root, str(data_dir), sources, allow_links)
+    except OSError as error:
+        raise ValueError(f"data_dir {str(data_dir)!r} cannot be read: {error}") from None
+
+
+def _find_raw_files(root: AnyPath, given: str, sources: Sources | None, allow_links: bool) -> RawFolder:
     if not root.is_dir():
-        command = unpack_command(Path(data_dir), Path(data_dir).parent) if root.is_file() else None
+        is_archive = isinstance(root, Path) and root.is_file()
+        command = unpack_command(Path(given), Path(given).parent) if is_archive else None
         hint = f"; this unpacks the archive:\n\n    {command}\n" if command else ""
-        raise ValueError(f"data_dir must be a folder with the raw files, got {str(data_dir)!r}{hint}")
+        raise ValueError(f"data_dir must be a folder with the raw files, got {given!r}{hint}")
     sources = sources or {}
     photos = sources.get("photos", RoleSource("photos"))
     files = {}
@@ -129,7 +142,7 @@ def find_raw_files(data_dir: str | Path, sources: Sources | None = None, allow_l
     )
 
 
-def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied: bool = False) -> Path:
+def plain_lines(path: AnyPath, scratch: Path, longest: int, ledger: Ledger, copied: bool = False) -> AnyPath:
     """The file itself, or, of a .gz, its lines unpacked into `scratch`, for an engine to read with all its threads.
 
     A mark at the beginning that says that it is UTF-8 is left out; such a file is copied.
@@ -138,6 +151,7 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied:
     memory and disk, nothing is kept. Both are counted.
 
     Args:
+        path: of this machine, if it is packed.
         copied: copy any file. In a copy, and what is unpacked, a line that ends with no object is `NO_RECORD`: behind
             one that ends where a value is to come, as `{"text":`, DuckDB takes the next line for none as well.
 
@@ -153,6 +167,7 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied:
     plain = scratch / (path.stem if packed else path.name)
     try:
         if packed:
+            assert isinstance(path, Path)
             _unpack(path, plain, longest, ledger)
         else:
             with path.open("rb") as marked, plain.open("wb") as lines:
@@ -163,10 +178,11 @@ def plain_lines(path: Path, scratch: Path, longest: int, ledger: Ledger, copied:
     return plain
 
 
-def beginning(path: Path) -> bytes:
+def beginning(path: AnyPath) -> bytes:
     """How the file begins; nothing of a .gz that is broken from the start."""
     with (
-        gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file,
+        path.open("rb") as packed,
+        gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed as file,
         suppress(gzip.BadGzipFile, EOFError, zlib.error),
     ):
         return file.read(BEGINNING)

@@ -17,6 +17,7 @@ from ibis.backends.duckdb import Backend as DuckDB
 from .derivation import NO_MOMENT, PLAIN_NUMBER
 from .engines import ANYTHING, ATTRIBUTES, TEXT, read_lines
 from .raw_files import BEGINNING, Ledger
+from .remote_path import AnyPath
 from .sources import DATE_UNITS, REQUIRED, Field, Hash, Members, Place, RoleSource, Sources, Value
 
 # Seconds of the years that are written with four digits.
@@ -27,7 +28,7 @@ LOOKED_AT = 10_000
 
 def source_records(
     ducks: BaseBackend,
-    plain: Path,
+    plain: AnyPath,
     file: str,
     role: str,
     sources: Sources,
@@ -174,7 +175,7 @@ def _file_name(text: str, extension: str) -> str:
 
 
 def _check_fields(
-    table: ibis.Table, plain: Path, file: str, source: RoleSource, places: Mapping[str, Field], ledger: Ledger
+    table: ibis.Table, plain: AnyPath, file: str, source: RoleSource, places: Mapping[str, Field], ledger: Ledger
 ) -> None:
     """Raises `ValueError` where no record has what is needed; notes what else of the `sources` no record has."""
     needed = REQUIRED[source.role]
@@ -206,7 +207,7 @@ def _note(ledger: Ledger, said: str) -> None:
         ledger.notes.append(said)
 
 
-def _first_keys(plain: Path) -> list[str]:
+def _first_keys(plain: AnyPath) -> list[str]:
     with plain.open("rb") as file:
         for line in file.read(BEGINNING).splitlines():
             with suppress(ValueError, RecursionError):

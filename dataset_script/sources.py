@@ -3,7 +3,7 @@
     sources:
       business:
         file: meta-*.json            a name or a pattern, .gz or not; without it the name that Yelp's file has
-        form: jsonl                  or csv, with a `delimiter`, "," by default
+        form: jsonl                  or csv, with a `delimiter`, "," by default; a .parquet is one without being told
         fields:
           business_id: gmap_id       a field here: where it stands there. One that is not listed has its own name
           attributes: MISC           an object of a record, or several of its values, each by a name: {price: price}
@@ -35,7 +35,7 @@ from .profile_rules import Rule, where_no_yaml
 # Of a record in the four-file form.
 REVIEW_FIELDS = ("review_id", "user_id", "business_id", "date", "stars", "text")
 PHOTO_FIELDS = ("photo_id", "review_id", "user_id", "business_id", "caption")
-FORMS = ("jsonl", "csv")
+FORMS = ("jsonl", "csv", "parquet")
 DATE_UNITS = {"iso": None, "epoch_seconds": 1, "epoch_milliseconds": 1000}
 LISTING = ("review", "business")  # whose records may list photos
 PHOTO_FOLDER, EXTENSION = "photos", ".jpg"

@@ -150,7 +150,7 @@ def test_a_required_file_that_leads_outside_is_refused(tmp_path, linked):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "yelp_review.json").unlink(), r"\*review.json or \*review.json.gz, found none"),
+        (lambda folder: (folder / "yelp_review.json").unlink(), r"\*review.json.gz or \*review.parquet, found none"),
         (lambda folder: (folder / "review.json.gz").touch(), "found review.json.gz, yelp_review.json"),
         (lambda folder: (folder / "photos").rename(folder / "pictures"), "holds no folder 'photos'"),
     ],
