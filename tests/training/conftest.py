@@ -1,20 +1,27 @@
-"""Runs of train.py here draw no figures, which take a third of a small run: tests/scoring draws them."""
+"""Runs of train.py here leave out what takes most of a small one, but where a test asks for it."""
+
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image
 
-from training import evaluations, results, resuming
+import train
+from tests.tiny_corpus import write_corpus
+from training import evaluation_only, evaluations, results, resuming
+from training.arguments import CONDITIONS
 
 DRAWN = {
     evaluations: ("plot_confusion", "plot_curves"),
     results: ("plot_confusion", "plot_calibration", "plot_curves"),
     resuming: ("plot_curves",),
 }
+MEASURED = {train: ("calibrate", "measure_faithfulness"), evaluation_only: ("measure_faithfulness",)}
+WHOLE = [(module, name, getattr(module, name)) for of in (DRAWN, MEASURED) for module in of for name in of[module]]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def undrawn_figures(request):
-    """A figure is a PNG of one pixel, but in a module with `DRAWS_FIGURES`."""
+    """A figure is a PNG of one pixel, but in a module with `DRAWS_FIGURES`; tests/scoring draws them."""
     if getattr(request.module, "DRAWS_FIGURES", False):
         yield
         return
@@ -27,3 +34,46 @@ def undrawn_figures(request):
             for name in names:
                 patch.setattr(module, name, draw)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unmeasured_weights():
+    """Neither are temperatures fitted nor photos and views deleted, as of a model that tells no weights, but in a
+    `whole_run`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, names in MEASURED.items():
+            for name in names:
+                patch.setattr(module, name, lambda *given: {})
+        yield
+
+
+@pytest.fixture(scope="session")
+def whole_run():
+    """A context for a run that leaves nothing out; conditions of the test split are those that it asks for."""
+
+    @contextmanager
+    def whole():
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name, function in WHOLE:
+                patch.setattr(module, name, function)
+            yield
+
+    return whole
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train") / "corpus"
+    write_corpus(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(corpus, whole_run, tmp_path_factory):
+    """A run that leaves nothing out, for all modules to read: its folder, what it returned, and its history."""
+    from tests.training.test_train import run
+
+    output = tmp_path_factory.mktemp("base") / "model"
+    with whole_run():
+        results, history = run(corpus, output, test_conditions=[*CONDITIONS])
+    return output, results, history
