@@ -28,6 +28,7 @@ def documented_entry() -> str:
 
 def words(corpus, output):
     flags = SMALL | {"dataset": corpus, "output_dir": output, "max_train_users": 4, "max_eval_users": 2}
+    flags["test_conditions"] = "unpaired"
     return [word for name, value in flags.items() for word in (f"--{name}", str(value))] + [
         "--objectives",
         "mask_both",

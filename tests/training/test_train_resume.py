@@ -60,9 +60,8 @@ def test_a_run_that_is_stopped_again_and_again_is_the_run_left_alone(corpus, alo
     # In epoch 1, its evaluation, epoch 2, its evaluation, the test's evaluation.
     for number, at in enumerate((3, 3, 5, 3, 3)):
         with whole_run():
-            message = stopped_run(
-                corpus, output, at, monkeypatch, (signal.SIGTERM, signal.SIGINT)[number % 2], **flags
-            )
+            signals = signal.SIGTERM, signal.SIGINT
+            message = stopped_run(corpus, output, at, monkeypatch, signals[number % 2], **flags)
         newest = checkpoints.list_checkpoints(output)[-1]
         assert f"go on with --resume_from_checkpoint {newest}" in message
     assert [path.name for path in checkpoints.list_checkpoints(output)] == [

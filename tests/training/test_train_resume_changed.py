@@ -8,6 +8,7 @@ import torch
 from tests.training.test_train import run, same, train_only, weights
 from tests.training.test_train_resume import stopped_run, untimed
 from training import evaluations
+from training.arguments import CONDITIONS
 from training.checkpoints import list_checkpoints
 
 FLAGS = {"batch_size": 2, "save_steps": 2, "lr_scheduler": "constant", "learning_rate": 0.003}
@@ -20,10 +21,12 @@ def names(folder):
 
 
 @pytest.mark.slow
-def test_a_finished_run_goes_on_with_more_epochs(corpus, tmp_path, capsys):
-    expected, history = run(corpus, tmp_path / "alone", num_epochs=2, **FLAGS)
-    run(corpus, tmp_path / "model", num_epochs=1, **FLAGS)
-    results, told = run(corpus, tmp_path / "model", num_epochs=2, **GO_ON)
+def test_a_finished_run_goes_on_with_more_epochs(corpus, whole_run, tmp_path, capsys):
+    whole = {"test_conditions": [*CONDITIONS]}
+    with whole_run():
+        expected, history = run(corpus, tmp_path / "alone", num_epochs=2, **FLAGS, **whole)
+        run(corpus, tmp_path / "model", num_epochs=1, **FLAGS, **whole)
+        results, told = run(corpus, tmp_path / "model", num_epochs=2, **GO_ON, **whole)
     assert "checkpoint-4-epoch-1, but num_epochs was 1, is 2" in capsys.readouterr().out
     assert same(weights(tmp_path / "model"), weights(tmp_path / "alone")) and untimed(told) == untimed(history)
     assert results | {"train_seconds": 0} == expected | {"train_seconds": 0}
