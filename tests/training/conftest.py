@@ -20,30 +20,18 @@ WHOLE = [(module, name, getattr(module, name)) for of in (DRAWN, MEASURED) for m
 
 
 @pytest.fixture(scope="module", autouse=True)
-def undrawn_figures(request):
-    """A figure is a PNG of one pixel, but in a module with `DRAWS_FIGURES`; tests/scoring draws them."""
-    if getattr(request.module, "DRAWS_FIGURES", False):
-        yield
-        return
+def short_runs():
+    """A figure is a PNG of one pixel, as tests/scoring draws them; and as of a model that tells no weights temperatures
+    are not fitted, nor photos and views deleted."""
 
     def draw(values, schema, path, *of):
         Image.new("RGB", (1, 1)).save(path, format="png")
 
     with pytest.MonkeyPatch.context() as patch:
-        for module, names in DRAWN.items():
-            for name in names:
-                patch.setattr(module, name, draw)
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unmeasured_weights():
-    """Neither are temperatures fitted nor photos and views deleted, as of a model that tells no weights, but in a
-    `whole_run`."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module, names in MEASURED.items():
-            for name in names:
-                patch.setattr(module, name, lambda *given: {})
+        for named, short in ((DRAWN, draw), (MEASURED, lambda *given: {})):
+            for module, names in named.items():
+                for name in names:
+                    patch.setattr(module, name, short)
         yield
 
 

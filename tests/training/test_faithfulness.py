@@ -30,6 +30,6 @@ def test_a_run_tests_its_weights_on_the_split_evaluated_and_its_card_says_so(cor
     assert "Of whole histories, that of the photo with most weight among all of a user's" in card
     shutil.copytree(base[0], tmp_path / "model")
     with whole_run():
-        again, _ = run(corpus, tmp_path / "model", do_train=False, eval_batch_size=1)
+        again, _ = run(corpus, tmp_path / "model", do_train=False, eval_batch_size=3)
     assert again["test_faithfulness"]["photos"]["top"] == pytest.approx(photos["top"], abs=1e-5)
     assert again["test_faithfulness"]["photos"]["random"] == pytest.approx(photos["random"], abs=1e-5)

@@ -15,8 +15,6 @@ from training.arguments import JointTrainingArguments
 from training.batching import undecoded
 from training.results import development_record, example_of_use, summarise_tests, typical_user
 
-DRAWS_FIGURES = True
-
 
 def rows(*right: int) -> list[dict]:
     """Of users of whose six attributes so many are right."""
