@@ -1,6 +1,7 @@
 """Tests run offline, on one thread and from fixed seeds; whatever they cache lies in a folder of this session."""
 
 import functools
+import gc
 import os
 import random
 import shutil
@@ -30,6 +31,11 @@ import torch  # noqa: E402
 from huggingface_hub.utils import http_backoff  # noqa: E402
 
 torch.set_num_threads(1)  # the models are too small to be shared out
+
+
+def pytest_collection_finish():
+    """What was imported stays: the garbage collector, which each run of a program calls, need not look through it."""
+    gc.freeze()
 
 
 def pytest_unconfigure():

@@ -1,11 +1,13 @@
 """Runs of train.py here leave out what takes most of a small one, but where a test asks for it."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from PIL import Image
 
 import train
+from scoring import evaluation
 from tests.tiny_corpus import write_corpus
 from training import evaluation_only, evaluations, results, resuming
 from training.arguments import CONDITIONS
@@ -15,20 +17,23 @@ DRAWN = {
     results: ("plot_confusion", "plot_calibration", "plot_curves"),
     resuming: ("plot_curves",),
 }
+SEARCHED = {evaluation: ("answers_of",)}
 MEASURED = {train: ("calibrate", "measure_faithfulness"), evaluation_only: ("measure_faithfulness",)}
-WHOLE = [(module, name, getattr(module, name)) for of in (DRAWN, MEASURED) for module in of for name in of[module]]
+SHORTENED = [(module, name) for of in (DRAWN, SEARCHED, MEASURED) for module in of for name in of[module]]
+WHOLE = [(module, name, getattr(module, name)) for module, name in SHORTENED]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_runs():
-    """A figure is a PNG of one pixel, as tests/scoring draws them; and as of a model that tells no weights temperatures
-    are not fitted, nor photos and views deleted."""
+    """A figure is a PNG of one pixel: tests/scoring draws them. As of a model that tells no weights, no temperature is
+    fitted and no photo or view deleted. A search proves nothing: random weights are sure of nothing."""
 
     def draw(values, schema, path, *of):
         Image.new("RGB", (1, 1)).save(path, format="png")
 
+    briefly = partial(evaluation.answers_of, max_calls=2)
     with pytest.MonkeyPatch.context() as patch:
-        for named, short in ((DRAWN, draw), (MEASURED, lambda *given: {})):
+        for named, short in ((DRAWN, draw), (SEARCHED, briefly), (MEASURED, lambda *given: {})):
             for module, names in named.items():
                 for name in names:
                     patch.setattr(module, name, short)

@@ -133,6 +133,7 @@ def test_the_result_is_the_whole_historys_and_the_papers_recipe_stands_beside_it
     config = AutoConfig.from_pretrained(tmp_path / "model", trust_remote_code=True)
     assert (config.view_reviews, config.combination) == (2, "product")
     argv = ["--model", str(tmp_path / "model"), "--dataset", str(corpus), "--num_workers", "0", "--evaluate", "true"]
+    argv += ["--max_calls", "2"]  # as runs here search
     history = predict.main([*argv, "--output", str(tmp_path / "history")])
     assert history["f1"]["average"] == pytest.approx(results["test_average_f1"])
     assert history["f1"] == pytest.approx(results["test_f1"]["mmprofile"])
@@ -146,6 +147,7 @@ def test_a_model_of_joined_states_is_trained_and_evaluated_as_it_predicts(corpus
     config = AutoConfig.from_pretrained(tmp_path / "model", trust_remote_code=True)
     assert (config.view_reviews, config.combination) == (1, "states")
     argv = ["--model", str(tmp_path / "model"), "--dataset", str(corpus), "--num_workers", "0", "--evaluate", "true"]
+    argv += ["--max_calls", "2"]  # as runs here search
     history = predict.main([*argv, "--output", str(tmp_path / "history")])
     assert history["f1"] == pytest.approx(results["test_f1"]["mmprofile"])
 
