@@ -29,7 +29,7 @@ def test_a_run_tests_its_weights_on_the_split_evaluated_and_its_card_says_so(cor
     assert "too few users to say whether the weights tell which reviews" in card
     assert "Of whole histories, that of the photo with most weight among all of a user's" in card
     shutil.copytree(base[0], tmp_path / "model")
-    with whole_run():
+    with whole_run("measure_faithfulness"):
         again, _ = run(corpus, tmp_path / "model", do_train=False, eval_batch_size=3)
     assert again["test_faithfulness"]["photos"]["top"] == pytest.approx(photos["top"], abs=1e-5)
     assert again["test_faithfulness"]["photos"]["random"] == pytest.approx(photos["random"], abs=1e-5)

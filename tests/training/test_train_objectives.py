@@ -16,7 +16,7 @@ BESIDE_REVIEWS = {"reviews alone", "photos of another user"}
 def of_text(corpus, whole_run, tmp_path_factory):
     """A run on the text objective alone: its folder, its results, and how often the vision tower was called."""
     output, calls = tmp_path_factory.mktemp("objectives") / "model", []
-    with whole_run(), pytest.MonkeyPatch.context() as patch:
+    with whole_run("measure_faithfulness"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(ViTModel, "forward", lambda *args, **options: calls.append(1))
         results, _ = run(corpus, output, objectives=["text"], test_conditions=[*CONDITIONS])
     return output, results, len(calls)
