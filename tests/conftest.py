@@ -25,6 +25,9 @@ os.environ.update(
 for name in ("NO_PROXY", "no_proxy"):  # the tests' Hub
     os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
+# What is imported from here on stays: the garbage collector, which each run of a program calls, need not look there.
+gc.disable()
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -34,8 +37,8 @@ torch.set_num_threads(1)  # the models are too small to be shared out
 
 
 def pytest_collection_finish():
-    """What was imported stays: the garbage collector, which each run of a program calls, need not look through it."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure():
