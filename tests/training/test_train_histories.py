@@ -126,14 +126,14 @@ def test_a_strangers_photos_are_no_more_than_the_users_reviews(processor):
     assert batch["image_mask"].sum(dim=1).tolist() == [3, 3, 0]
 
 
-def test_the_result_is_the_whole_historys_and_the_papers_recipe_stands_beside_it(corpus, tmp_path):
-    results, _ = run(corpus, tmp_path / "model", num_epochs=2, num_reviews=2)
+def test_the_result_is_the_whole_historys_and_the_papers_recipe_stands_beside_it(corpus, whole_run, tmp_path):
+    with whole_run("answers_of"):
+        results, _ = run(corpus, tmp_path / "model", num_epochs=2, num_reviews=2)
     assert results["test_f1"]["the paper's recipe"]["average"] == results["test_paper_recipe_average_f1"]
     assert results["test_f1"]["mmprofile"]["average"] == results["test_average_f1"]
     config = AutoConfig.from_pretrained(tmp_path / "model", trust_remote_code=True)
     assert (config.view_reviews, config.combination) == (2, "product")
     argv = ["--model", str(tmp_path / "model"), "--dataset", str(corpus), "--num_workers", "0", "--evaluate", "true"]
-    argv += ["--max_calls", "2"]  # as runs here search
     history = predict.main([*argv, "--output", str(tmp_path / "history")])
     assert history["f1"]["average"] == pytest.approx(results["test_average_f1"])
     assert history["f1"] == pytest.approx(results["test_f1"]["mmprofile"])
@@ -141,13 +141,13 @@ def test_the_result_is_the_whole_historys_and_the_papers_recipe_stands_beside_it
     assert all_of_it["f1"] == history["f1"]
 
 
-def test_a_model_of_joined_states_is_trained_and_evaluated_as_it_predicts(corpus, tmp_path):
-    results, _ = run(corpus, tmp_path / "model", combination="states", num_reviews=3)
+def test_a_model_of_joined_states_is_trained_and_evaluated_as_it_predicts(corpus, whole_run, tmp_path):
+    with whole_run("answers_of"):
+        results, _ = run(corpus, tmp_path / "model", combination="states", num_reviews=3)
     assert "test_paper_recipe_average_f1" not in results
     config = AutoConfig.from_pretrained(tmp_path / "model", trust_remote_code=True)
     assert (config.view_reviews, config.combination) == (1, "states")
     argv = ["--model", str(tmp_path / "model"), "--dataset", str(corpus), "--num_workers", "0", "--evaluate", "true"]
-    argv += ["--max_calls", "2"]  # as runs here search
     history = predict.main([*argv, "--output", str(tmp_path / "history")])
     assert history["f1"] == pytest.approx(results["test_f1"]["mmprofile"])
 
