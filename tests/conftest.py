@@ -1,6 +1,7 @@
 """Tests run offline, on one thread and from fixed seeds; whatever they cache lies in a folder of this session."""
 
 import functools
+import gc
 import os
 import random
 import shutil
@@ -24,12 +25,20 @@ os.environ.update(
 for name in ("NO_PROXY", "no_proxy"):  # the tests' Hub
     os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
+# What is imported from here on stays: the garbage collector, which each run of a program calls, need not look there.
+gc.disable()
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from huggingface_hub.utils import http_backoff  # noqa: E402
 
 torch.set_num_threads(1)  # the models are too small to be shared out
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure():

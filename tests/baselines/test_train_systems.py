@@ -23,7 +23,7 @@ from tests.training.test_train_processes import launcher
 from tests.training.test_train_processes import train as train_launched
 from tests.training.test_train_resume import stopped_run, untimed
 from training import evaluation_only
-from training.arguments import JointTrainingArguments
+from training.arguments import CONDITIONS, JointTrainingArguments
 from training.batching import JointCollator
 from training.checkpoints import list_checkpoints
 from training.joint_step import NaiveJointStep, joint_step
@@ -185,7 +185,7 @@ def test_flan_t5_on_text_is_evaluated_on_text(corpus, tmp_path, monkeypatch):
         return evaluate(model, batches, *args)
 
     monkeypatch.setattr(evaluation, "_evaluate", noted)
-    results = main(corpus, tmp_path / "model", system="flan_t5", objectives=["text"])
+    results = main(corpus, tmp_path / "model", system="flan_t5", objectives=["text"], test_conditions=[*CONDITIONS])
     assert found and all(names == ["attention_mask", "input_ids", "labels"] for names in found)
     assert "reviews alone" not in results["test_f1"]
     assert "is shown no photo and no caption" in (tmp_path / "model" / "README.md").read_text()
@@ -195,7 +195,7 @@ def test_flan_t5_on_text_is_evaluated_on_text(corpus, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", OTHERS)
 def test_each_system_is_trained_evaluated_described_and_predicts(name, corpus, tmp_path):
     output, asked = tmp_path / "model", tmp_path / "predictions"
-    results = main(corpus, output, system=name)
+    results = main(corpus, output, system=name, test_conditions=[*CONDITIONS])
     assert name in results["test_f1"] and results["test_average_f1"] == results["test_f1"][name]["average"]
     card = (output / "README.md").read_text(encoding="utf-8")
     assert (
@@ -236,7 +236,7 @@ def test_each_system_learns_16_users_by_heart(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_system_that_is_stopped_goes_on_as_if_left_alone(name, corpus, tmp_path, monkeypatch):
-    flags = {"system": name, "num_epochs": 2, "batch_size": 2}
+    flags = {"system": name, "num_epochs": 2, "batch_size": 2, "test_conditions": [*CONDITIONS]}
     alone, history = run(corpus, tmp_path / "alone", **flags)
     flags |= {"resume_from_checkpoint": "auto"}
     for at in (2, 4, 3):
@@ -254,7 +254,7 @@ def test_two_processes_train_a_system_as_one(name, tmp_path):
     launch = launcher("recipes/accelerate_cpu.yaml", "train.py")
     flags = {"system": name, "num_epochs": 1}
     two, history = train_launched(tmp_path / "corpus", tmp_path / "two", launch, batch_size=2, **flags)[::-1]
-    one, expected = run(tmp_path / "corpus", tmp_path / "one", batch_size=4, **flags)
+    one, expected = run(tmp_path / "corpus", tmp_path / "one", batch_size=4, test_conditions=[*CONDITIONS], **flags)
     names = [name for name in expected[0] if name.startswith("train_loss") or name == "dev_loss"]
     assert {"train_loss", "train_loss_fusion", "dev_loss"} <= set(names)
     # Adam turns the last digits of a gradient that is all but zero into steps.

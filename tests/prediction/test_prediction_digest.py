@@ -15,7 +15,8 @@ STRANGER = """
 import sys
 from mmprofile import ProfileSchema
 from prediction.inputs import open_users
-print(open_users(sys.argv[1], None, "test", ProfileSchema(), None, None).digest())
+for path in sys.argv[1:]:
+    print(open_users(path, None, "test", ProfileSchema(), None, None).digest())
 """
 
 
@@ -105,13 +106,13 @@ def test_another_photo_under_the_same_path_is_another_input(tmp_path, kind, chan
     assert digest() != before
 
 
-@pytest.mark.parametrize("kind", ["dataset", "file"])
-def test_another_process_finds_the_same(tmp_path, kind):
+def test_another_process_finds_the_same(tmp_path):
     (tmp_path / "file").write_text(json.dumps({"user_id": "a", "reviews": ["good"]}))
     write_corpus(tmp_path / "dataset")
-    command = [sys.executable, "-c", STRANGER, str(tmp_path / kind)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    assert found == open_users(str(tmp_path / kind), None, "test", SCHEMA, None, None).digest() and len(found) == 64
+    paths = [str(tmp_path / kind) for kind in ("dataset", "file")]
+    found = subprocess.run([sys.executable, "-c", STRANGER, *paths], capture_output=True, text=True, check=True).stdout
+    assert found.split() == [open_users(path, None, "test", SCHEMA, None, None).digest() for path in paths]
+    assert [len(digest) for digest in found.split()] == [64, 64]
 
 
 def digests_of(*rows: dict, **options) -> list[str]:

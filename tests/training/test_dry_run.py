@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.tiny_corpus import write_corpus
-from tests.training.test_train import base, corpus, main  # noqa: F401
+from tests.training.test_train import main
 from training import batching, dry_run
 from training.failures import TrainingFailure
 from training.joint_step import JointStep
@@ -13,7 +13,7 @@ from training.joint_step import JointStep
 FLAGS = {"dry_run": True, "batch_size": 2, "num_epochs": 3}
 
 
-def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, tmp_path, monkeypatch, capsys):
     calls, users, forward, loader = [], [], JointStep.forward, dry_run.training_loader
 
     def noting(self, batch):
@@ -38,14 +38,14 @@ def test_a_dry_run_counts_steps_evaluations_and_time_and_writes_nothing(corpus, 
     assert not (tmp_path / "model").exists()
 
 
-def test_a_dry_run_leaves_an_earlier_run_as_it_is_and_asks_no_hub(corpus, base, hub):  # noqa: F811
+def test_a_dry_run_leaves_an_earlier_run_as_it_is_and_asks_no_hub(corpus, base, hub):
     before = {path: path.stat().st_mtime_ns for path in base[0].rglob("*")}
     main(corpus, base[0], overwrite_output_dir=True, push_to_hub=True, hub_model_id="user/dry", **FLAGS)
     assert {path: path.stat().st_mtime_ns for path in base[0].rglob("*")} == before
     assert not hub.requests and not hub.repos
 
 
-def test_a_dry_run_finds_what_would_end_the_run(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_dry_run_finds_what_would_end_the_run(corpus, tmp_path, monkeypatch):
     write_corpus(tmp_path / "corpus", replaced={(201, 0, 0): {"bytes": b"no photo", "path": None}})
     with pytest.raises(ValueError, match="split 'test', user 'u201', photo 1 of review 1"):
         main(tmp_path / "corpus", tmp_path / "model", **FLAGS)

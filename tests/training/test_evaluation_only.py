@@ -18,15 +18,15 @@ from corpora.checks import labels_schema
 from tests import ROOT
 from tests.tiny_corpus import features, tiny_dataset, user
 from tests.training.test_trackers import READ
-from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train import run, same, weights
 from training import evaluation_only
-from training.arguments import JointTrainingArguments
+from training.arguments import CONDITIONS, JointTrainingArguments
 from training.evaluation_only import load_evaluated, read_history
 from training.joint_step import JointStep
 
 
 @pytest.fixture
-def trained(base, tmp_path, monkeypatch):  # noqa: F811
+def trained(base, tmp_path, monkeypatch):
     """A copy of a trained folder, under its name, with a checkpoint; nothing can be trained."""
     folder = tmp_path / "model"
     shutil.copytree(base[0], folder)
@@ -36,17 +36,21 @@ def trained(base, tmp_path, monkeypatch):  # noqa: F811
     return folder
 
 
-def evaluate(corpus, folder, **flags):  # noqa: F811
+def evaluate(corpus, folder, **flags):
     return run(corpus, folder, **{"do_train": False} | flags)
 
 
-def test_evaluating_a_folder_again_writes_what_training_wrote_and_changes_no_weight(corpus, base, trained, capsys):  # noqa: F811
+def test_evaluating_a_folder_again_writes_what_training_wrote_and_changes_no_weight(
+    corpus, base, trained, whole_run, capsys
+):
     written = {name: (trained / name).read_bytes() for name in ("README.md", "all_results.json")}
     for name in (*written, "calibration.png", "confusion.png", "curves.png"):
         (trained / name).rename(trained / f"old-{name}")
     (trained / "old-all_results.json").rename(trained / "all_results.json")  # which knows the training's length
     # Flags of training do not count: those of the run do.
-    results, _ = evaluate(corpus, trained, learning_rate=5.0, paradigm="multimodal", vocab_size=90, seed=9)
+    flags = {"learning_rate": 5.0, "paradigm": "multimodal", "vocab_size": 90, "seed": 9}
+    with whole_run():
+        results, _ = evaluate(corpus, trained, test_conditions=[*CONDITIONS], **flags)
     assert results == base[1]
     assert {name: (trained / name).read_bytes() for name in written} == written
     assert (trained / "calibration.png").is_file() and (trained / "confusion.png").is_file()
@@ -87,9 +91,12 @@ def test_another_split_of_another_corpus_is_named_and_what_is_not_known_of_the_t
 
 
 @pytest.mark.slow
-def test_a_model_elsewhere_is_copied_with_what_its_run_told_and_pushed(corpus, base, trained, tmp_path, hub):  # noqa: F811
+def test_a_model_elsewhere_is_copied_with_what_its_run_told_and_pushed(
+    corpus, base, trained, whole_run, tmp_path, hub
+):
     flags = {"push_to_hub": True, "hub_model_id": "user/again", "num_reviews": 2, "fusion": "concat"}
-    results, history = evaluate(corpus, tmp_path / "copy", model=trained, **flags)
+    with whole_run():
+        results, history = evaluate(corpus, tmp_path / "copy", model=trained, test_conditions=[*CONDITIONS], **flags)
     assert same(weights(tmp_path / "copy"), weights(base[0])) and history == base[2]
     assert results["train_seconds"] == base[1]["train_seconds"]
     for name in ("recipe.yaml", "README.md", "model.safetensors", "all_results.json"):
@@ -121,7 +128,7 @@ def other_schema(folder):
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_and_the_folder_left_as_it_was(
-    corpus,  # noqa: F811
+    corpus,
     trained,
     tmp_path,
     monkeypatch,
@@ -155,7 +162,7 @@ def ended_at(monkeypatch, name):
 
 @pytest.mark.parametrize(("trusted", "at"), [(True, "here"), (False, "here"), (True, "hub")])
 def test_a_copy_has_the_code_that_is_run_the_weights_as_they_are_and_the_adapter(
-    corpus,  # noqa: F811
+    corpus,
     trained,
     tmp_path,
     monkeypatch,
@@ -193,7 +200,7 @@ def test_a_copy_has_the_code_that_is_run_the_weights_as_they_are_and_the_adapter
     assert same(copied, halved) and {weight.dtype for weight in copied.values()} == {torch.bfloat16}
 
 
-def test_the_majority_class_is_of_the_users_and_by_the_stream_that_the_run_had(corpus, trained, monkeypatch):  # noqa: F811
+def test_the_majority_class_is_of_the_users_and_by_the_stream_that_the_run_had(corpus, trained, monkeypatch):
     recipe = yaml.safe_load((trained / "recipe.yaml").read_text())
     (trained / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"max_train_users": 3, "streaming": True}))
     opened = []
@@ -220,7 +227,7 @@ def test_a_corpus_that_cannot_be_streamed_is_read_whole_though_the_run_streamed_
         )
 
 
-def test_trackers_get_the_results_in_the_place_of_those_of_the_training(corpus, trained):  # noqa: F811
+def test_trackers_get_the_results_in_the_place_of_those_of_the_training(corpus, trained):
     last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     for users in (2, 3):
         results, _ = evaluate(corpus, trained, report_to="tensorboard", max_eval_users=users)
@@ -229,7 +236,7 @@ def test_trackers_get_the_results_in_the_place_of_those_of_the_training(corpus, 
         assert read["test_average_f1"] == [(last + 1, pytest.approx(results["test_average_f1"]))]
 
 
-def test_what_the_main_process_refuses_the_others_refuse_before_there_is_a_folder(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_what_the_main_process_refuses_the_others_refuse_before_there_is_a_folder(corpus, tmp_path, monkeypatch):
     def broadcast(found):
         assert found == [None, None]
         found[1] = ValueError("the output holds files already")

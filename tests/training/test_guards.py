@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 import train
 from cli.logs import set_log_level
-from tests.training.test_train import SMALL, base, corpus, run, same, train_only, weights  # noqa: F401
+from tests.training.test_train import SMALL, run, same, train_only
 from training import guards
 from training.arguments import JointTrainingArguments
 from training.batch_size import largest_that_fits
@@ -45,7 +45,7 @@ def test_a_step_whose_gradient_is_not_finite_is_not_taken_and_the_first_loss_tha
 @pytest.mark.parametrize(
     ("size", "kept"), [("2m", []), ("12m", ["checkpoint-1"]), ("18m", ["checkpoint-1", "checkpoint-2-epoch-1"])]
 )
-def test_a_full_disk_ends_a_run_in_a_sentence_and_leaves_what_is_whole(corpus, small_disk, size, kept):  # noqa: F811
+def test_a_full_disk_ends_a_run_in_a_sentence_and_leaves_what_is_whole(corpus, small_disk, size, kept):
     flags = SMALL | {"dataset": corpus, "output_dir": '"$DISK/model"', "save_steps": 1}
     words = " ".join(f"--{name} {value}" for name, value in flags.items())
     result = small_disk(size, f'{sys.executable} train.py {words}; echo "status $?"; ls -A "$DISK/model"')
@@ -84,7 +84,7 @@ def nan_at(*steps):
     return spoiled
 
 
-def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(corpus, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(corpus, tmp_path, monkeypatch, capsys):
     spoil(monkeypatch, nan_at(2))
     _, history = run(corpus, tmp_path / "model", batch_size=2, save_steps=1, log_steps=1)
     states = [torch.load(path / "pytorch_model.bin") for path in list_checkpoints(tmp_path / "model")]
@@ -94,7 +94,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(corpus, tmp_pa
     assert history[0]["skipped_steps"] == 1 and math.isfinite(history[0]["train_loss_mask_image"])
 
 
-def test_too_many_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_too_many_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(corpus, tmp_path, monkeypatch):
     spoil(monkeypatch, nan_at(1, 3, 4))
     last = r"step 4: mask_image is nan; .*: 2; .*model/checkpoint-3\. .*--learning_rate"
     with pytest.raises(TrainingFailure, match=last):
@@ -103,7 +103,7 @@ def test_too_many_steps_in_a_row_end_the_run_with_the_last_good_checkpoint(corpu
     run(corpus, tmp_path / "model", batch_size=2, save_steps=1, resume_from_checkpoint="auto", learning_rate=0.001)
 
 
-def test_a_signal_after_a_ruined_weight_saves_nothing(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_signal_after_a_ruined_weight_saves_nothing(corpus, tmp_path, monkeypatch):
     """And every later run goes on from what was good."""
     step, steps = torch.optim.AdamW.step, []
 
@@ -121,7 +121,7 @@ def test_a_signal_after_a_ruined_weight_saves_nothing(corpus, tmp_path, monkeypa
     assert [path.name for path in list_checkpoints(tmp_path / "model")] == ["checkpoint-1"]
 
 
-def test_weights_that_are_no_numbers_end_a_run_with_photos_by_the_same_words(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_weights_that_are_no_numbers_end_a_run_with_photos_by_the_same_words(corpus, tmp_path, monkeypatch):
     """Nothing on the way, as the attention to photos, fails first."""
     step = torch.optim.AdamW.step
 
@@ -137,7 +137,7 @@ def test_weights_that_are_no_numbers_end_a_run_with_photos_by_the_same_words(cor
         run(corpus, tmp_path / "model", batch_size=2, max_skipped_steps=2)
 
 
-def test_a_gradient_that_is_no_number_is_skipped_though_its_loss_is_one(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_gradient_that_is_no_number_is_skipped_though_its_loss_is_one(corpus, tmp_path, monkeypatch):
     def infinite_slope(output, calls):
         output.loss = output.loss + (output.loss - output.loss.detach()).sqrt()
         return output
@@ -147,7 +147,7 @@ def test_a_gradient_that_is_no_number_is_skipped_though_its_loss_is_one(corpus, 
         run(corpus, tmp_path / "model", max_skipped_steps=1)
 
 
-def test_out_of_memory_names_the_flags_that_help_with_their_values(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_out_of_memory_names_the_flags_that_help_with_their_values(corpus, tmp_path, monkeypatch):
     def raises(output, calls):
         raise RuntimeError(OUT_OF_MEMORY)
 
@@ -183,7 +183,7 @@ def test_out_of_memory_advises_no_number_below_the_least():
     assert "--num_reviews below 2" in advice and "below 1;" not in advice and "--batch_size below" not in advice
 
 
-def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus, tmp_path, monkeypatch):
     expected = train_only(corpus, tmp_path / "by hand", batch_size=2, gradient_accumulation_steps=4)
 
     def fits_two(output, calls):
@@ -198,7 +198,7 @@ def test_auto_batch_size_halves_until_it_fits_and_keeps_the_global_batch(corpus,
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_auto_batch_size_tries_what_training_does(base, corpus, tmp_path, monkeypatch, freeze):  # noqa: F811
+def test_auto_batch_size_tries_what_training_does(base, corpus, tmp_path, monkeypatch, freeze):
     forward, modes = JointStep.forward, []
 
     def noted(self, batch):
@@ -210,7 +210,7 @@ def test_auto_batch_size_tries_what_training_does(base, corpus, tmp_path, monkey
     assert modes == [(True, not freeze)] * 3  # a trial and two steps
 
 
-def test_auto_batch_size_tries_each_objective_that_may_be_drawn(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_auto_batch_size_tries_each_objective_that_may_be_drawn(corpus, tmp_path, monkeypatch):
     forward, tried = JointStep.forward, []
 
     def broken(self, batch):

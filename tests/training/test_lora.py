@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 from files.output_files import read_json
 from publishing import hub_folder
 from tests.tiny_models import random_batch, tiny_model
-from tests.training.test_train import base, corpus, run, same  # noqa: F401
+from tests.training.test_train import run, same
 from tests.training.test_train_resume import stopped_run
 from training import evaluations
 from training.arguments import JointTrainingArguments
@@ -136,8 +136,8 @@ def test_the_adapter_beside_makes_of_the_model_that_was_trained_the_one_in_train
 
 
 def test_lora_trains_matrices_of_its_rank_and_the_fusion_and_the_folder_is_the_merged_model(
-    corpus,  # noqa: F811
-    base,  # noqa: F811
+    corpus,
+    base,
     tmp_path,
     monkeypatch,
 ):
@@ -165,7 +165,7 @@ def test_lora_trains_matrices_of_its_rank_and_the_fusion_and_the_folder_is_the_m
 
 
 @pytest.mark.slow
-def test_a_run_with_lora_and_averages_that_is_stopped_goes_on_as_if_left_alone(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_with_lora_and_averages_that_is_stopped_goes_on_as_if_left_alone(corpus, tmp_path, monkeypatch):
     flags = {"num_epochs": 2, "lora_rank": 2, "ema_decay": 0.5, "batch_size": 2}
     run(corpus, tmp_path / "alone", **flags)
     flags["resume_from_checkpoint"] = "auto"

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.tiny_models import tiny_model
 from tests.training.test_objectives import BLACK, batch_of_views
-from tests.training.test_train import corpus, run  # noqa: F401
+from tests.training.test_train import run, train_only
 from training import meter as meters
 from training.flops import StepFlops, peak_flops
 from training.joint_step import SharedJointStep
@@ -141,10 +141,10 @@ def test_a_peak_is_known_of_gpus_with_numbers_of_16_bits(monkeypatch):
     assert peak_flops(gpu, "bf16") is None
 
 
-def test_a_run_tells_each_step_of_all_batches_and_the_level_says_how_much(corpus, tmp_path, capsys):  # noqa: F811
+def test_a_run_tells_each_step_of_all_batches_and_the_level_says_how_much(corpus, tmp_path, capsys):
     flags = {"batch_size": 2, "save_steps": 1, "num_epochs": 1}
-    run(corpus, tmp_path / "told", log_steps=1, **flags)
+    train_only(corpus, tmp_path / "told", log_steps=1, **flags)
     lines = re.findall(r"^step (\d+)/4, epoch 1/1: loss .* left$", capsys.readouterr().out, re.M)
     assert lines == ["1", "2", "3", "4"]
-    run(corpus, tmp_path / "silent", log_steps=1, log_level="warning", **flags)
+    run(corpus, tmp_path / "silent", log_steps=1, log_level="warning", max_test_users=1, **flags)
     assert not capsys.readouterr().out

@@ -13,7 +13,7 @@ from cli.flags import parse_flags
 from mmprofile import OBJECTIVES, View, seen_by
 from tests import ROOT
 from tests.tiny_corpus import SCHEMA
-from tests.training.test_train import SMALL, corpus  # noqa: F401
+from tests.training.test_train import SMALL
 from training.arguments import JointTrainingArguments
 from training.data import load_corpus, training_loader
 from training.joint_step import SharedJointStep
@@ -26,8 +26,9 @@ def documented_entry() -> str:
     return entry
 
 
-def words(corpus, output):  # noqa: F811
+def words(corpus, output):
     flags = SMALL | {"dataset": corpus, "output_dir": output, "max_train_users": 4, "max_eval_users": 2}
+    flags["test_conditions"] = "unpaired"
     return [word for name, value in flags.items() for word in (f"--{name}", str(value))] + [
         "--objectives",
         "mask_both",
@@ -35,7 +36,7 @@ def words(corpus, output):  # noqa: F811
 
 
 @pytest.mark.parametrize("paradigm", ["multimodal", "unimodal", "combined"])
-def test_the_documented_entry_makes_an_objective_that_trains_a_step(corpus, tmp_path, monkeypatch, paradigm):  # noqa: F811
+def test_the_documented_entry_makes_an_objective_that_trains_a_step(corpus, tmp_path, monkeypatch, paradigm):
     (name, views), *others = eval("{" + documented_entry() + "}", {"View": View}).items()
     assert name == "mask_both" and not others
     monkeypatch.setitem(OBJECTIVES, name, views)
@@ -53,7 +54,7 @@ def test_the_documented_entry_makes_an_objective_that_trains_a_step(corpus, tmp_
 
 
 @pytest.mark.slow
-def test_the_documented_entry_is_all_that_a_run_needs(corpus, tmp_path):  # noqa: F811
+def test_the_documented_entry_is_all_that_a_run_needs(corpus, tmp_path):
     tree, output = tmp_path / "tree", tmp_path / "model"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "outputs", "tests"))
     table = tree / "configuration_mmprofile.py"

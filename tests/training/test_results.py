@@ -9,13 +9,11 @@ from datasets import DatasetDict
 from scoring.evaluation import Evaluation, majority_profile, profile_f1
 from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
-from tests.training.test_train import corpus, run  # noqa: F401
+from tests.training.test_train import run
 from training import evaluations, results
 from training.arguments import JointTrainingArguments
 from training.batching import undecoded
 from training.results import development_record, example_of_use, summarise_tests, typical_user
-
-DRAWS_FIGURES = True
 
 
 def rows(*right: int) -> list[dict]:
@@ -148,7 +146,7 @@ def test_the_example_says_how_many_reviews_its_profile_is_of(flags, shown, read)
 
 
 def test_figures_are_of_the_development_split_while_training_and_in_the_end_of_the_test_split(
-    corpus,  # noqa: F811
+    corpus,
     tmp_path,
     monkeypatch,
 ):

@@ -11,7 +11,7 @@ import train
 from cli.logs import set_log_level
 from mmprofile.configuration_mmprofile import ProfileSchema
 from systems.presets import tiny_config
-from tests.training.test_train import SMALL, corpus, main, run, same, weights  # noqa: F401
+from tests.training.test_train import SMALL, main, run, same, weights
 from tests.training.test_train_resume import stopped_run
 from training import seeds
 from training.agreement import StoppedRun
@@ -197,7 +197,7 @@ def test_the_folder_of_a_seed_that_holds_something_else_is_left_alone(arguments,
 
 
 @pytest.mark.slow
-def test_seeds_that_are_stopped_and_started_again_come_to_what_they_do_alone(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_seeds_that_are_stopped_and_started_again_come_to_what_they_do_alone(corpus, tmp_path, monkeypatch):
     flags = {"num_epochs": 2, "batch_size": 2, "max_eval_users": 1, "seeds": 2}
     alone = main(corpus, tmp_path / "alone", **flags)
     message = stopped_run(corpus, tmp_path / "runs", 3, monkeypatch, **flags)
@@ -222,7 +222,7 @@ def test_seeds_that_cannot_be_run_are_refused(flags, message):
 
 
 @pytest.mark.slow
-def test_a_run_among_seeds_is_bit_for_bit_the_run_of_that_seed_alone(corpus, tmp_path, capsys):  # noqa: F811
+def test_a_run_among_seeds_is_bit_for_bit_the_run_of_that_seed_alone(corpus, tmp_path, capsys):
     flags = {"objectives": ["fusion", "text"], "max_eval_users": 1}
     argv = []
     for name, value in (SMALL | flags | {"dataset": corpus, "output_dir": tmp_path / "runs", "seeds": 2}).items():

@@ -14,7 +14,7 @@ from tensorboard.summary.writer import event_file_writer
 from trackio.sqlite_storage import SQLiteStorage
 
 from cli.flags import parse_flags
-from tests.training.test_train import corpus, run  # noqa: F401
+from tests.training.test_train import run
 from training import trackers
 from training.arguments import JointTrainingArguments
 from training.resuming import check_folder, clear_folder
@@ -215,7 +215,7 @@ def test_installed_trackers_can_be_chosen(notes):
         (["none", "tensorboard"], [LoggerType.TENSORBOARD], "none stands alone, got .*'tensorboard'"),
     ],
 )
-def test_trackers_that_are_not_there_are_refused(corpus, tmp_path, monkeypatch, report_to, there, message):  # noqa: F811
+def test_trackers_that_are_not_there_are_refused(corpus, tmp_path, monkeypatch, report_to, there, message):
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: there)
     with pytest.raises(ValueError, match=message):
         run(corpus, tmp_path / "model", report_to=report_to)

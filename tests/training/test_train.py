@@ -10,7 +10,6 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 import train
-from tests.tiny_corpus import write_corpus
 from training import evaluations
 
 SMALL = {
@@ -21,14 +20,8 @@ SMALL = {
     "num_epochs": 1,
     "num_beams": 1,
     "learning_rate": 0.01,
+    "test_conditions": "none",
 }
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("train") / "corpus"
-    write_corpus(folder)
-    return folder
 
 
 def main(corpus, output, **flags):
@@ -70,13 +63,6 @@ def train_only(corpus, output, **flags):
 @pytest.fixture(scope="module")
 def learned(corpus, tmp_path_factory):
     return train_only(corpus, tmp_path_factory.mktemp("learned") / "model")
-
-
-@pytest.fixture(scope="module")
-def base(corpus, tmp_path_factory):
-    output = tmp_path_factory.mktemp("base") / "model"
-    results, history = run(corpus, output)
-    return output, results, history
 
 
 def weights(output):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.training.test_train import corpus, same, train_only  # noqa: F401
+from tests.training.test_train import same, train_only
 from training.arguments import JointTrainingArguments, unused_settings
 from training.launcher import check_launcher, launched
 
@@ -13,7 +13,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_the_launchers_word_is_the_flags_default(corpus, tmp_path, monkeypatch, name):  # noqa: F811
+def test_the_launchers_word_is_the_flags_default(corpus, tmp_path, monkeypatch, name):
     asked, flag, value = ASKED[name]
     by_flag = train_only(corpus, tmp_path / "flag", batch_size=2, **{flag: value})
     neither = train_only(corpus, tmp_path / "neither", batch_size=2)
@@ -23,7 +23,7 @@ def test_the_launchers_word_is_the_flags_default(corpus, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_flag_wins_over_the_launcher_and_says_so(corpus, tmp_path, monkeypatch, name, capsys):  # noqa: F811
+def test_a_flag_wins_over_the_launcher_and_says_so(corpus, tmp_path, monkeypatch, name, capsys):
     asked, flag, _ = ASKED[name]
     given = {"batch_size": 2, flag: {"mixed_precision": "no"}.get(flag, 1)}
     by_flag = train_only(corpus, tmp_path / "flag", **given)
@@ -68,7 +68,7 @@ def test_of_what_the_launcher_says_without_being_asked_nothing_is_told(monkeypat
         ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism_config"),
     ],
 )
-def test_what_no_run_can_do_is_refused_before_it_is_begun(corpus, tmp_path, monkeypatch, environment, named):  # noqa: F811
+def test_what_no_run_can_do_is_refused_before_it_is_begun(corpus, tmp_path, monkeypatch, environment, named):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(

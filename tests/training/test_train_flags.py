@@ -21,21 +21,21 @@ from tests.files.test_output_files import held
 from tests.tiny_corpus import SCHEMA, features, user, write_corpus
 from tests.tiny_folder import make_older
 from tests.tiny_models import tiny_t5_config, tiny_vit_config
-from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train import run, same, weights
 from training import evaluations
 from training import results as training_results
-from training.arguments import LR_SCHEDULERS, JointTrainingArguments
+from training.arguments import CONDITIONS, LR_SCHEDULERS, JointTrainingArguments
 from training.data import SPLITS, load_corpus
 from training.joint_step import JointStep
 
 
-def test_training_goes_on_from_a_checkpoint(corpus, base, tmp_path):  # noqa: F811
+def test_training_goes_on_from_a_checkpoint(corpus, base, tmp_path):
     _, history = run(corpus, tmp_path / "model", model=base[0])
     assert history[0]["train_loss"] < base[2][0]["train_loss"]
     assert (tmp_path / "model" / "modeling_mmprofile.py").is_file()
 
 
-def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_code_of_today(corpus, base, tmp_path):  # noqa: F811
+def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_code_of_today(corpus, base, tmp_path):
     older = tmp_path / "older"
     shutil.copytree(base[0], older)
     make_older(older)
@@ -47,7 +47,7 @@ def test_training_goes_on_from_a_checkpoint_that_older_code_saved_and_leaves_cod
 
 
 @pytest.mark.slow
-def test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_is_asked_for(corpus, base, tmp_path):  # noqa: F811
+def test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_is_asked_for(corpus, base, tmp_path):
     own = shutil.copytree(base[0], tmp_path / "own")
     with open(own / "modeling_mmprofile.py", "a") as file:
         file.write(f"\nopen({str(tmp_path / 'ran')!r}, 'w').close()\n")
@@ -58,7 +58,7 @@ def test_code_that_came_with_a_checkpoint_is_trained_and_saved_only_where_that_i
     assert same(weights(tmp_path / "False"), weights(tmp_path / "True"))
 
 
-def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811
+def test_two_towers_from_folders_are_trained(corpus, tmp_path):
     tokenizer = train_tokenizer(["user likes a place"], SCHEMA, vocab_size=400)
     tokenizer.save_pretrained(tmp_path / "t5")
     text = T5ForConditionalGeneration(tiny_t5_config(vocab_size=len(tokenizer)))
@@ -71,7 +71,7 @@ def test_two_towers_from_folders_are_trained(corpus, tmp_path):  # noqa: F811
     torch.testing.assert_close(trained, text.shared.weight.detach(), atol=1e-6, rtol=0)
 
 
-def test_a_photo_cache_changes_no_weight_and_is_decoded_once(corpus, base, tmp_path, monkeypatch):  # noqa: F811
+def test_a_photo_cache_changes_no_weight_and_is_decoded_once(corpus, base, tmp_path, monkeypatch):
     decoded, load_image = [], MMProfileProcessor.load_image
 
     def counting(self, image):
@@ -88,7 +88,7 @@ def test_a_photo_cache_changes_no_weight_and_is_decoded_once(corpus, base, tmp_p
     assert sum(decoded) == 0
 
 
-def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):
     seen = []
     evaluate_model = evaluations.evaluate_model
 
@@ -98,12 +98,13 @@ def test_evaluation_flags_reach_the_evaluation(corpus, tmp_path, monkeypatch):  
 
     for module in (evaluations, training_results):
         monkeypatch.setattr(module, "evaluate_model", spy)
-    run(corpus, tmp_path / "model", eval_batch_size=2, num_beams=3, max_eval_users=3)
+    flags = {"eval_batch_size": 2, "num_beams": 3, "max_eval_users": 3}
+    run(corpus, tmp_path / "model", test_conditions=[*CONDITIONS], **flags)
     assert seen == [(3, 2, 3)] * 5  # development, and the test split by the recipe, itself and under three conditions
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["num_beams"] == 3
 
 
-def test_conditions_and_test_users_are_those_asked_for_and_every_profile_is_kept(corpus, tmp_path):  # noqa: F811
+def test_conditions_and_test_users_are_those_asked_for_and_every_profile_is_kept(corpus, tmp_path):
     flags = {"max_eval_users": 2, "max_test_users": 3, "save_predictions": True}
     results, _ = run(corpus, tmp_path / "model", test_conditions=["text_only"], **flags)
     assert list(results["test_f1"]) == ["mmprofile", "the paper's recipe", "reviews alone", "majority class"]
@@ -122,7 +123,7 @@ def test_conditions_and_test_users_are_those_asked_for_and_every_profile_is_kept
         run(corpus, tmp_path / "other", test_conditions=["text_only", "blind"])
 
 
-def test_a_tracker_gets_flags_losses_and_scores(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_tracker_gets_flags_losses_and_scores(corpus, tmp_path, monkeypatch):
     noted = []
 
     class Notes(GeneralTracker):
@@ -165,7 +166,7 @@ def test_a_configuration_of_the_corpus_can_be_chosen(tmp_path):
         assert len(load_corpus(arguments)["train"]) == users
 
 
-def test_the_card_names_the_corpus_and_shows_an_example_if_asked(corpus, base, tmp_path):  # noqa: F811
+def test_the_card_names_the_corpus_and_shows_an_example_if_asked(corpus, base, tmp_path):
     run(corpus, tmp_path / "model", dataset_name="synthetic Yelp", publish_example=True, language="de")
     asked, unasked = ((folder / "README.md").read_text() for folder in (tmp_path / "model", base[0]))
     assert "synthetic Yelp" in asked and "language: de" in asked
@@ -173,7 +174,7 @@ def test_the_card_names_the_corpus_and_shows_an_example_if_asked(corpus, base, t
     assert "synthetic Yelp" not in unasked
 
 
-def test_an_output_folder_with_files_is_not_overwritten_unasked(corpus, base, tmp_path):  # noqa: F811
+def test_an_output_folder_with_files_is_not_overwritten_unasked(corpus, base, tmp_path):
     before = weights(base[0])
     with pytest.raises(ValueError, match="overwrite_output_dir"):
         run(corpus, base[0])
@@ -184,7 +185,7 @@ def test_an_output_folder_with_files_is_not_overwritten_unasked(corpus, base, tm
     assert len(history) == 1
 
 
-def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # noqa: F811
+def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):
     stars_alone = features()
     stars_alone["profile"] = {"stars": stars_alone["profile"]["stars"]}
     rows = [user(number) | {"profile": {"stars": 0}} for number in range(3)]
@@ -233,7 +234,7 @@ def test_a_checkpoint_of_another_schema_is_refused(corpus, base, tmp_path):  # n
         ({"hub_model_id": "user/run"}, "user/run.*--push_to_hub"),
     ],
 )
-def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message, monkeypatch):  # noqa: F811
+def test_bad_runs_are_refused_before_the_first_step(corpus, tmp_path, flags, message, monkeypatch):
     monkeypatch.setattr(JointStep, "forward", None)
     with pytest.raises(ValueError, match=message):
         run(corpus, tmp_path / "model", **flags)
@@ -251,12 +252,12 @@ def test_weights_of_epochs_lie_evenly_between_the_first_and_the_last():
     assert JointTrainingArguments(**flags | {"objective_schedule": "all"}).drawn_by is None
 
 
-def test_as_many_photos_as_the_flags_ask_for_are_taken(corpus, tmp_path):  # noqa: F811
+def test_as_many_photos_as_the_flags_ask_for_are_taken(corpus, tmp_path):
     run(corpus, tmp_path / "model", num_reviews=4, num_images=9)
     assert AutoProcessor.from_pretrained(tmp_path / "model", trust_remote_code=True).max_images == 36
 
 
-def test_an_output_in_which_another_run_is_at_work_is_refused(corpus, tmp_path):  # noqa: F811
+def test_an_output_in_which_another_run_is_at_work_is_refused(corpus, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "metrics.jsonl").write_text("of the other run")
     with held(tmp_path / "model"), pytest.raises(ValueError, match="another run is at work in .*model; wait"):

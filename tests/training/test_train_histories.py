@@ -10,7 +10,7 @@ from mmprofile import OBJECTIVES, Sees
 from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA, tiny_dataset
 from tests.tiny_models import tiny_model
-from tests.training.test_train import corpus, run, same, train_only  # noqa: F401
+from tests.training.test_train import run, same, train_only
 from training.arguments import JointTrainingArguments
 from training.batching import EvaluationCollator, JointCollator, UserExamples, undecoded
 from training.data import evaluation_loader
@@ -126,8 +126,9 @@ def test_a_strangers_photos_are_no_more_than_the_users_reviews(processor):
     assert batch["image_mask"].sum(dim=1).tolist() == [3, 3, 0]
 
 
-def test_the_result_is_the_whole_historys_and_the_papers_recipe_stands_beside_it(corpus, tmp_path):  # noqa: F811
-    results, _ = run(corpus, tmp_path / "model", num_epochs=2, num_reviews=2)
+def test_the_result_is_the_whole_historys_and_the_papers_recipe_stands_beside_it(corpus, whole_run, tmp_path):
+    with whole_run("answers_of"):
+        results, _ = run(corpus, tmp_path / "model", num_epochs=2, num_reviews=2)
     assert results["test_f1"]["the paper's recipe"]["average"] == results["test_paper_recipe_average_f1"]
     assert results["test_f1"]["mmprofile"]["average"] == results["test_average_f1"]
     config = AutoConfig.from_pretrained(tmp_path / "model", trust_remote_code=True)
@@ -140,8 +141,9 @@ def test_the_result_is_the_whole_historys_and_the_papers_recipe_stands_beside_it
     assert all_of_it["f1"] == history["f1"]
 
 
-def test_a_model_of_joined_states_is_trained_and_evaluated_as_it_predicts(corpus, tmp_path):  # noqa: F811
-    results, _ = run(corpus, tmp_path / "model", combination="states", num_reviews=3)
+def test_a_model_of_joined_states_is_trained_and_evaluated_as_it_predicts(corpus, whole_run, tmp_path):
+    with whole_run("answers_of"):
+        results, _ = run(corpus, tmp_path / "model", combination="states", num_reviews=3)
     assert "test_paper_recipe_average_f1" not in results
     config = AutoConfig.from_pretrained(tmp_path / "model", trust_remote_code=True)
     assert (config.view_reviews, config.combination) == (1, "states")
@@ -150,7 +152,7 @@ def test_a_model_of_joined_states_is_trained_and_evaluated_as_it_predicts(corpus
     assert history["f1"] == pytest.approx(results["test_f1"]["mmprofile"])
 
 
-def test_how_views_are_combined_changes_no_training_but_by_states(corpus, tmp_path):  # noqa: F811
+def test_how_views_are_combined_changes_no_training_but_by_states(corpus, tmp_path):
     weights = [train_only(corpus, tmp_path / name, combination=name) for name in ("product", "mixture", "states")]
     assert same(weights[0], weights[1])
     assert not same(weights[0], weights[2])

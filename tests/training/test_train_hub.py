@@ -14,7 +14,7 @@ from tests import ROOT
 from tests.files.test_checkpoint_files import commits  # noqa: F401
 from tests.publishing.test_hub_upload import wait_for
 from tests.tiny_corpus import SCHEMA, write_corpus
-from tests.training.test_train import base, corpus, run, same, weights  # noqa: F401
+from tests.training.test_train import run, same, weights
 from tests.training.test_train_resume import stopped_run, untimed
 from training import checkpoints, set_up
 from training.arguments import JointTrainingArguments
@@ -40,7 +40,7 @@ def messages(hub):
 
 
 @pytest.mark.parametrize("strategy", ["end", "every_save", "checkpoint"])
-def test_the_hub_gets_the_folder_and_the_checkpoint_if_asked(corpus, tmp_path, hub, strategy):  # noqa: F811
+def test_the_hub_gets_the_folder_and_the_checkpoint_if_asked(corpus, tmp_path, hub, strategy):
     flags = {"push_to_hub": True, "hub_strategy": strategy, "hub_private_repo": True, "save_steps": 1}
     run(corpus, tmp_path / "run", **flags)
     pushed = hub.files("user/run")
@@ -52,7 +52,7 @@ def test_the_hub_gets_the_folder_and_the_checkpoint_if_asked(corpus, tmp_path, h
     assert hub.repos["model", "user/run"].private
 
 
-def test_a_hub_that_is_away_harms_nothing_and_the_way_to_push_later_is_shown(corpus, base, tmp_path, hub, capsys):  # noqa: F811
+def test_a_hub_that_is_away_harms_nothing_and_the_way_to_push_later_is_shown(corpus, base, tmp_path, hub, capsys):
     hub.down()
     run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/other", hub_strategy="every_save")
     assert same(weights(tmp_path / "run"), weights(base[0]))
@@ -60,7 +60,7 @@ def test_a_hub_that_is_away_harms_nothing_and_the_way_to_push_later_is_shown(cor
 
 
 @pytest.mark.slow
-def test_pushes_happen_while_training_goes_on_unless_the_end_is_asked_for(corpus, tmp_path, hub):  # noqa: F811
+def test_pushes_happen_while_training_goes_on_unless_the_end_is_asked_for(corpus, tmp_path, hub):
     run(corpus, tmp_path / "run", push_to_hub=True, num_epochs=2)
     assert len(messages(hub)) > 1
 
@@ -77,8 +77,8 @@ def test_pushes_happen_while_training_goes_on_unless_the_end_is_asked_for(corpus
         ("hf_other", "lab/run", "the token is of other, who may write to other, not lab"),
     ],
 )
-def test_a_token_that_may_not_write_is_refused_before_anything_is_loaded(  # noqa: PLR0913
-    corpus,  # noqa: F811
+def test_a_token_that_may_not_write_is_refused_before_anything_is_loaded(
+    corpus,
     tmp_path,
     hub,
     monkeypatch,
@@ -97,7 +97,7 @@ def test_a_token_that_may_not_write_is_refused_before_anything_is_loaded(  # noq
 
 @pytest.mark.parametrize("fault", [429, 503, "down"])
 def test_of_a_hub_that_is_away_at_the_start_a_run_is_warned_and_goes_on(
-    corpus,  # noqa: F811
+    corpus,
     tmp_path,
     hub,
     caplog,
@@ -118,7 +118,7 @@ def test_of_a_hub_that_is_away_at_the_start_a_run_is_warned_and_goes_on(
 
 @pytest.mark.parametrize("name", ["run", "user/run", "lab/run"])
 def test_a_repository_is_made_before_the_first_step_of_a_run_that_nothing_else_ends(
-    corpus,  # noqa: F811
+    corpus,
     tmp_path,
     hub,
     name,
@@ -135,7 +135,7 @@ def test_a_repository_is_made_before_the_first_step_of_a_run_that_nothing_else_e
 
 
 def test_a_run_that_is_not_that_of_its_checkpoint_makes_no_repository_and_one_that_may_not_make_it_loses_nothing(
-    corpus,  # noqa: F811
+    corpus,
     tmp_path,
     hub,
 ):
@@ -156,7 +156,7 @@ RESUMED = {"num_epochs": 2, "batch_size": 2, "hub_model_id": "user/run", "push_t
 
 
 @pytest.fixture(scope="module")
-def left_alone(corpus, tmp_path_factory):  # noqa: F811
+def left_alone(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("alone") / "run"
     _, history = run(corpus, output, **{name: RESUMED[name] for name in ("num_epochs", "batch_size")})
     return output, history
@@ -164,7 +164,7 @@ def left_alone(corpus, tmp_path_factory):  # noqa: F811
 
 @pytest.mark.parametrize(("at", "asked"), [(11, "auto"), pytest.param(10, "last-checkpoint", marks=pytest.mark.slow)])
 def test_a_download_of_what_was_pushed_goes_on_to_the_weights_of_a_run_left_alone(
-    corpus,  # noqa: F811
+    corpus,
     left_alone,
     tmp_path,
     hub,
@@ -199,14 +199,14 @@ def pushed_before_it_goes_on(uploader, step, checkpoint=None):
     wait_for(lambda: uploader._pushed == uploader._requested)
 
 
-def test_a_name_that_no_repository_can_have_is_refused_before_anything_is_done(corpus, tmp_path, hub):  # noqa: F811
+def test_a_name_that_no_repository_can_have_is_refused_before_anything_is_done(corpus, tmp_path, hub):
     with pytest.raises(ValueError, match="user/run/more"):
         run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/run/more")
     assert not (tmp_path / "run").exists() and hub.requests == []
 
 
 @pytest.mark.slow
-def test_what_was_pushed_loads_from_the_hub_by_its_name(corpus, tmp_path, hub):  # noqa: F811
+def test_what_was_pushed_loads_from_the_hub_by_its_name(corpus, tmp_path, hub):
     run(corpus, tmp_path / "run", push_to_hub=True, hub_model_id="user/run")
     environment = hub.environment(tmp_path / "home")
     loaded = subprocess.run(

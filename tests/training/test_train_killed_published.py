@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests import ROOT
 from tests.training.test_trackers import BOTH, READ
-from tests.training.test_train import SMALL, corpus  # noqa: F401
+from tests.training.test_train import SMALL
 from tests.training.test_train_resume import untimed
 from tests.training.test_train_trackers import FLAGS
 from tests.training.test_train_trackers import untimed as untimed_scalars
@@ -27,7 +27,7 @@ PUSHED = {"push_to_hub": True, "hub_strategy": "checkpoint", "resume_from_checkp
 class Runs:
     """Processes of train.py with one corpus, each output pushed to a repository of its name."""
 
-    def __init__(self, corpus, folder, hub):  # noqa: F811
+    def __init__(self, corpus, folder, hub):
         self.corpus, self.folder = corpus, folder
         self.environment = hub.environment(folder / "home")
 
@@ -87,7 +87,7 @@ def assert_pushed(hub, output):
 
 
 @pytest.mark.slow
-def test_folder_hub_and_tracker_are_as_if_the_run_had_never_been_killed(corpus, tmp_path, hub):  # noqa: F811
+def test_folder_hub_and_tracker_are_as_if_the_run_had_never_been_killed(corpus, tmp_path, hub):
     runs, chance = Runs(corpus, tmp_path, hub), random.Random(0)
     assert runs.start(tmp_path / "unkilled").wait() == 0, (tmp_path / "unkilled.log").read_text()
     expected, read = left(tmp_path / "unkilled"), scalars(tmp_path / "unkilled")

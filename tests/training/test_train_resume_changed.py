@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from tests.training.test_train import corpus, run, same, train_only, weights  # noqa: F401
+from tests.training.test_train import run, same, train_only, weights
 from tests.training.test_train_resume import stopped_run, untimed
 from training import evaluations
+from training.arguments import CONDITIONS
 from training.checkpoints import list_checkpoints
 
 FLAGS = {"batch_size": 2, "save_steps": 2, "lr_scheduler": "constant", "learning_rate": 0.003}
@@ -20,17 +21,19 @@ def names(folder):
 
 
 @pytest.mark.slow
-def test_a_finished_run_goes_on_with_more_epochs(corpus, tmp_path, capsys):  # noqa: F811
-    expected, history = run(corpus, tmp_path / "alone", num_epochs=2, **FLAGS)
-    run(corpus, tmp_path / "model", num_epochs=1, **FLAGS)
-    results, told = run(corpus, tmp_path / "model", num_epochs=2, **GO_ON)
+def test_a_finished_run_goes_on_with_more_epochs(corpus, whole_run, tmp_path, capsys):
+    whole = {"test_conditions": [*CONDITIONS]}
+    with whole_run():
+        expected, history = run(corpus, tmp_path / "alone", num_epochs=2, **FLAGS, **whole)
+        run(corpus, tmp_path / "model", num_epochs=1, **FLAGS, **whole)
+        results, told = run(corpus, tmp_path / "model", num_epochs=2, **GO_ON, **whole)
     assert "checkpoint-4-epoch-1, but num_epochs was 1, is 2" in capsys.readouterr().out
     assert same(weights(tmp_path / "model"), weights(tmp_path / "alone")) and untimed(told) == untimed(history)
     assert results | {"train_seconds": 0} == expected | {"train_seconds": 0}
 
 
 @pytest.mark.slow
-def test_flags_that_change_no_order_may_change_and_are_those_of_today(corpus, tmp_path, capsys):  # noqa: F811
+def test_flags_that_change_no_order_may_change_and_are_those_of_today(corpus, tmp_path, capsys):
     run(corpus, tmp_path / "model", num_epochs=1, **FLAGS)
     changed = {"learning_rate": 0.001, "weight_decay": 0.5, "gradient_checkpointing": True, "eval_batch_size": 1}
     changed |= {"num_beams": 2, "max_eval_users": 3, "mixed_precision": "bf16", "max_grad_norm": 0.5, "num_epochs": 2}
@@ -50,7 +53,7 @@ def test_flags_that_change_no_order_may_change_and_are_those_of_today(corpus, tm
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 0.5), (0.5, None)])
-def test_an_average_of_the_weights_may_begin_or_end_within_a_run(corpus, tmp_path, before, after, capsys):  # noqa: F811
+def test_an_average_of_the_weights_may_begin_or_end_within_a_run(corpus, tmp_path, before, after, capsys):
     flags = GO_ON | {"save_steps": 1}
     given = [{} if decay is None else {"ema_decay": decay} for decay in (before, after)]
     train_only(corpus, tmp_path / "model", num_epochs=1, **flags | given[0])
@@ -62,7 +65,7 @@ def test_an_average_of_the_weights_may_begin_or_end_within_a_run(corpus, tmp_pat
 
 @pytest.mark.slow
 def test_the_folder_keeps_the_averaged_weights_that_scored_best_where_the_run_goes_on_without(
-    corpus,  # noqa: F811
+    corpus,
     tmp_path,
     monkeypatch,
 ):
@@ -85,7 +88,7 @@ def test_the_folder_keeps_the_averaged_weights_that_scored_best_where_the_run_go
 
 
 @pytest.mark.slow
-def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):  # noqa: F811
+def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):
     run(corpus, tmp_path / "model", num_epochs=1, **FLAGS | {"save_steps": 1})
     output = tmp_path / "model"
     flags = GO_ON | {"save_steps": 1, "resume_from_checkpoint": output / "checkpoint-1"}
@@ -97,13 +100,13 @@ def test_another_batch_size_goes_on_at_the_same_users(corpus, tmp_path, capsys):
     assert "1 users of epoch 1 are seen a second time" in capsys.readouterr().out
 
 
-def test_fewer_steps_than_are_done_end_a_run_with_an_evaluation(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_fewer_steps_than_are_done_end_a_run_with_an_evaluation(corpus, tmp_path, monkeypatch):
     stopped_run(corpus, tmp_path / "model", 4, monkeypatch, **FLAGS)
     _, history = run(corpus, tmp_path / "model", max_steps=2, **GO_ON)
     assert [(record["step"], record["epoch"]) for record in history] == [(3, 0.75)]
 
 
-def test_a_run_that_is_written_over_leaves_nothing_of_it_beside_new_weights(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_that_is_written_over_leaves_nothing_of_it_beside_new_weights(corpus, tmp_path, monkeypatch):
     output = tmp_path / "model"
     run(corpus, output, **FLAGS)
     (output / "notes.txt").touch()
@@ -113,7 +116,7 @@ def test_a_run_that_is_written_over_leaves_nothing_of_it_beside_new_weights(corp
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_has_no_results_before_its_end(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_that_goes_on_has_no_results_before_its_end(corpus, tmp_path, monkeypatch):
     output = tmp_path / "model"
     run(corpus, output, **FLAGS)
     stopped_run(corpus, output, 2, monkeypatch, num_epochs=2, **GO_ON)
@@ -124,7 +127,7 @@ def test_a_run_that_goes_on_has_no_results_before_its_end(corpus, tmp_path, monk
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["curves.png", "confusion.png", "metrics.jsonl"])
-def test_pictures_that_a_kill_has_prevented_are_drawn_when_the_run_goes_on(corpus, tmp_path, lost):  # noqa: F811
+def test_pictures_that_a_kill_has_prevented_are_drawn_when_the_run_goes_on(corpus, tmp_path, lost):
     """Between the last checkpoint and the epoch's pictures."""
     output = tmp_path / "model"
     run(corpus, output, **FLAGS)
@@ -138,7 +141,7 @@ def test_pictures_that_a_kill_has_prevented_are_drawn_when_the_run_goes_on(corpu
 
 
 @pytest.mark.slow
-def test_a_corpus_that_lies_elsewhere_is_the_same_and_bad_flags_lose_nothing(corpus, tmp_path):  # noqa: F811
+def test_a_corpus_that_lies_elsewhere_is_the_same_and_bad_flags_lose_nothing(corpus, tmp_path):
     output = tmp_path / "model"
     run(corpus, output, **FLAGS)
     before = json.loads((output / "all_results.json").read_text())

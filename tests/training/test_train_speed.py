@@ -10,7 +10,7 @@ from systems.presets import tiny_processor
 from tests.tiny_corpus import SCHEMA
 from tests.tiny_models import tiny_model
 from tests.training.test_objectives import BLACK, batch_of_views
-from tests.training.test_train import base, corpus, run, same, train_only, weights  # noqa: F401
+from tests.training.test_train import run, same, train_only, weights
 from tests.training.test_train_resume import untimed
 from training.arguments import JointTrainingArguments
 from training.data import load_corpus, training_loader
@@ -34,7 +34,7 @@ def assert_gradients_close(ones, others):
 
 
 @pytest.mark.parametrize("group_by_length", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_batches_accumulated_are_one_batch(corpus, tmp_path, group_by_length):  # noqa: F811
+def test_batches_accumulated_are_one_batch(corpus, tmp_path, group_by_length):
     runs = []
     for batch_size in (4, 1):
         output, batches = tmp_path / str(batch_size), 4 // batch_size
@@ -48,14 +48,14 @@ def test_batches_accumulated_are_one_batch(corpus, tmp_path, group_by_length):  
         assert other[name] == pytest.approx(one[name], rel=1e-5)
 
 
-def test_a_last_step_of_fewer_batches_counts_its_tokens_as_the_others(corpus, tmp_path):  # noqa: F811
+def test_a_last_step_of_fewer_batches_counts_its_tokens_as_the_others(corpus, tmp_path):
     flags = {"batch_size": 2, "max_train_users": 2, "save_steps": 1}
     whole = train_only(corpus, tmp_path / "whole", **flags)
     part = train_only(corpus, tmp_path / "part", gradient_accumulation_steps=4, **flags)
     assert same(part, whole)
 
 
-def test_gradient_checkpointing_recomputes_and_changes_no_gradient(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_gradient_checkpointing_recomputes_and_changes_no_gradient(corpus, tmp_path, monkeypatch):
     calls = []
     enable = MMProfileForConditionalGeneration.activation_checkpointing_enable
     monkeypatch.setattr(
@@ -70,7 +70,7 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(corpus, tmp_p
 
 
 @pytest.mark.slow
-def test_a_frozen_vision_tower_keeps_its_weights_and_its_states_save_its_work(corpus, base, tmp_path, monkeypatch):  # noqa: F811
+def test_a_frozen_vision_tower_keeps_its_weights_and_its_states_save_its_work(corpus, base, tmp_path, monkeypatch):
     computed, forward = [], ViTModel.forward
 
     def counting(self, *args, **options):
@@ -96,7 +96,7 @@ def test_a_frozen_vision_tower_keeps_its_weights_and_its_states_save_its_work(co
     assert fusion and not any(torch.equal(before[name], after[name]) for name in fusion)
 
 
-def test_matmul_precision_is_for_the_run_that_asks_for_it(corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_matmul_precision_is_for_the_run_that_asks_for_it(corpus, tmp_path, monkeypatch):
     seen, forward = [], JointStep.forward
 
     def noting(self, batch):
@@ -109,13 +109,13 @@ def test_matmul_precision_is_for_the_run_that_asks_for_it(corpus, tmp_path, monk
     assert seen == ["high", "high", "highest", "highest"]
 
 
-def test_training_leaves_no_attention_to_cudnn(corpus, tmp_path, cudnn_attention):  # noqa: F811
+def test_training_leaves_no_attention_to_cudnn(corpus, tmp_path, cudnn_attention):
     assert cudnn_attention()
     train_only(corpus, tmp_path / "model")
     assert not cudnn_attention()
 
 
-def test_a_gpu_gets_batches_from_pinned_memory_and_workers_outlive_an_epoch(corpus, monkeypatch):  # noqa: F811
+def test_a_gpu_gets_batches_from_pinned_memory_and_workers_outlive_an_epoch(corpus, monkeypatch):
     words = ["--dataset", str(corpus), "--output_dir", "x", "--num_workers", "2"]
     arguments = parse_flags(JointTrainingArguments, words)
     split = load_corpus(arguments)["train"]

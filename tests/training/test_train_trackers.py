@@ -7,7 +7,7 @@ import yaml
 from trackio.sqlite_storage import SQLiteStorage
 
 from tests.training.test_trackers import BOTH, READ, logs_stay_here, trackio_run  # noqa: F401
-from tests.training.test_train import corpus, run  # noqa: F401
+from tests.training.test_train import run
 from tests.training.test_train_resume import TIMES, stopped_run
 from training import trackers
 from training.checkpoints import Checkpoints
@@ -25,7 +25,7 @@ def steps(values):
 
 
 @pytest.fixture(scope="module")
-def alone(corpus, tmp_path_factory):  # noqa: F811
+def alone(corpus, tmp_path_factory):
     """A run's folder, results, metrics and ports, and what its trackers read at its end."""
     output = tmp_path_factory.mktemp("tracked") / "alone"
     bound, bind = [], socket.socket.bind
@@ -69,7 +69,7 @@ def test_trackers_get_the_flags_as_what_they_are(alone):
         assert flags["objectives"] == "fusion text mask_image mask_profile"
 
 
-def test_what_a_resumed_run_logs_again_stands_once(corpus, alone):  # noqa: F811
+def test_what_a_resumed_run_logs_again_stands_once(corpus, alone):
     output, expected = alone[0], alone[-1]
     run(corpus, output, resume_from_checkpoint=output / "checkpoint-6", **FLAGS)
     assert_same(output, expected)
@@ -83,7 +83,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_is_done_again_is_logged_once(corpus, alone, tmp_path, monkeypatch):  # noqa: F811
+def test_an_evaluation_that_is_done_again_is_logged_once(corpus, alone, tmp_path, monkeypatch):
     def killed(self, state):
         raise Killed
 
