@@ -14,15 +14,17 @@ import json
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from .raw_files import BEGINNING, CUT_SHORT, Ledger, beginning, check_text
+from .remote_path import AnyPath
 
 NO_ROW = "no row of the CSV: other than as many values as the header has, or a broken quote"
 
 
-def columns_of(path: Path, delimiter: str) -> list[str]:
+def columns_of(path: AnyPath, delimiter: str) -> list[str]:
     """The names in the header.
 
     Raises:
@@ -40,7 +42,7 @@ def columns_of(path: Path, delimiter: str) -> list[str]:
     return names
 
 
-def csv_lines(path: Path, delimiter: str, scratch: Path, longest: int, ledger: Ledger) -> Path:
+def csv_lines(path: AnyPath, delimiter: str, scratch: Path, longest: int, ledger: Ledger) -> Path:
     """Writes the rows, all columns of each, into `scratch`.
 
     Raises:
@@ -86,8 +88,10 @@ def _is_broken(text: str) -> bool:
     return False
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore
+@contextmanager
+def _open(path: AnyPath) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as lines:
+        yield cast(IO[bytes], lines)
 
 
 def _lines(file: IO[bytes], label: str, longest: int, ledger: Ledger) -> Iterator[str]:

@@ -21,7 +21,7 @@ from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend as DuckDB
 
 from .engines import ATTRIBUTES, session_of, with_objects
-from .raw_folder import PARQUET, parts
+from .raw_folder import parts
 from .remote_path import AnyPath
 from .spark_session import spark_path
 
@@ -70,21 +70,32 @@ def copy_parquet(ducks: BaseBackend, path: AnyPath, lines: Path) -> None:
 
 
 def _schema(path: AnyPath) -> pa.Schema:
-    """Of the first part, once all are seen to be Parquet."""
-    for part in parts(path):
-        with part.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                raise ValueError(f"{part.name} of {path} is no Parquet file; its name ends in {PARQUET}")
-    with parts(path)[0].open("rb") as file:
-        try:
-            schema = pq.read_schema(file)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path.name} is no whole Parquet file: {error}") from None
+    """That of all parts, which have one; else an engine would read what the first has."""
+    names = {part: path.name if part == path else f"{path.name}/{part.name}" for part in parts(path)}
+    (first, schema), *others = ((name, _schema_of_file(part, name)) for part, name in names.items())
+    for name, other in others:
+        if not other.equals(schema):
+            raise ValueError(f"{name} has {_told(other)}; {first} has {_told(schema)}, as all parts must")
     by_letters = {name.lower(): name for name in schema.names}
     if alike := [name for name in schema.names if by_letters[name.lower()] != name]:
         both = f"{alike[0]} and {by_letters[alike[0].lower()]}"
         raise ValueError(f"{path.name} has the columns {both}: they must differ by more than capitals")
     return schema
+
+
+def _schema_of_file(part: AnyPath, name: str) -> pa.Schema:
+    with part.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError(f"{name} is no Parquet file")
+        file.seek(0)
+        try:
+            return pq.read_schema(file)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{name} is no whole Parquet file: {error}") from None
+
+
+def _told(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
 def _table(backend: BaseBackend, path: AnyPath, schema: pa.Schema, role: str, objects: Sequence[str]) -> ibis.Table:

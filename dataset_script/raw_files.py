@@ -151,7 +151,6 @@ def plain_lines(path: AnyPath, scratch: Path, longest: int, ledger: Ledger, copi
     memory and disk, nothing is kept. Both are counted.
 
     Args:
-        path: of this machine, if it is packed.
         copied: copy any file. In a copy, and what is unpacked, a line that ends with no object is `NO_RECORD`: behind
             one that ends where a value is to come, as `{"text":`, DuckDB takes the next line for none as well.
 
@@ -167,7 +166,6 @@ def plain_lines(path: AnyPath, scratch: Path, longest: int, ledger: Ledger, copi
     plain = scratch / (path.stem if packed else path.name)
     try:
         if packed:
-            assert isinstance(path, Path)
             _unpack(path, plain, longest, ledger)
         else:
             with path.open("rb") as marked, plain.open("wb") as lines:
@@ -257,7 +255,7 @@ def _copy_lines(source: IO[bytes], lines: IO[bytes], longest: int) -> None:
         is_part = goes_on
 
 
-def _unpack(path: Path, plain: Path, longest: int, ledger: Ledger) -> None:
+def _unpack(path: AnyPath, plain: Path, longest: int, ledger: Ledger) -> None:
     from datasets.utils import tqdm  # which takes seconds, and is for a build alone
 
     with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked, plain.open("wb") as lines:

@@ -95,6 +95,5 @@ class RawRecords:
                 copy_parquet(ducks, path, lines)
             return lines
         if self._raw.form(role) == "csv":
-            assert isinstance(path, Path)
             return csv_lines(path, self._raw.delimiter(role), place, MAX_LINE_BYTES, self._ledger)
         return plain_lines(path, place, MAX_LINE_BYTES, self._ledger, copied)

@@ -6,6 +6,9 @@ there is nothing to ship to them, neither this checkout nor a package, and they 
 A path without a scheme is of this machine's disk, whatever `fs.defaultFS` is. So is what the driver writes for the
 executors to read, rows and unpacked files. Where they do not see that disk, on other machines, all this is copied into
 the folder that the session's `SHARED` names, by an address of any file system that Hadoop knows.
+
+A session that is there keeps its settings and the names of its tables: a build has one beside it, over the same Spark.
+Several builds may so be at work at once.
 """
 
 # PySpark is there where somebody asks for it.
@@ -27,15 +30,15 @@ if TYPE_CHECKING:
 
 MASTER = r"yarn|local|local(-cluster)?\[[\d*, ]+\]|(spark|k8s|mesos)://.+"
 SHARED = "spark.mmprofile.shared"  # a name of Spark's own form, so that spark-submit passes it on
-# Of a folder in `SHARED`, made for this session.
-_OWN = "spark.mmprofile.sharedOfSession"
+# Of a folder in `SHARED`, made for a build's session.
+_OWN = "spark.mmprofile.sharedOfBuild"
 # Whatever spark-submit starts finds the way to its Java here.
 SUBMITTED = "PYSPARK_GATEWAY_PORT"
 
 
 @contextmanager
 def spark_session(engine: str, threads: int, scratch: Path) -> Iterator["SparkSession"]:
-    """A session, until the context ends: the one that is there, or a new one, which ends as well.
+    """A session, until the context ends: one beside that which is there, or a new one, whose Spark ends as well.
 
     Args:
         engine: a master, or `spark`: that of spark-submit, or this machine.
@@ -53,10 +56,13 @@ def spark_session(engine: str, threads: int, scratch: Path) -> Iterator["SparkSe
         from pyspark.sql import SparkSession
     except ImportError:
         raise ValueError(f"engine {engine!r} needs PySpark: pip install -r requirements-spark.txt") from None
-    present = SparkSession.getActiveSession()
+    present = _present_session()
     session = None
     try:
-        session = present or _new_session(SparkSession.builder.appName("mmprofile"), engine, threads, scratch)
+        if present is not None:
+            session = _beside(present)
+        else:
+            session = _new_session(SparkSession.builder.appName("mmprofile"), engine, threads, scratch)
         yield session
     except PySparkException as error:
         raise ValueError(f"Spark cannot go on: {error}") from None
@@ -67,6 +73,28 @@ def spark_session(engine: str, threads: int, scratch: Path) -> Iterator["SparkSe
             _remove_shared(session)
         if present is None and (started := SparkSession.getActiveSession()) is not None:
             started.stop()
+
+
+def _present_session() -> "SparkSession | None":
+    """That of this thread, or the one that another thread has started."""
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    try:
+        session = SparkSession.active()
+    except PySparkRuntimeError:
+        return None
+    return session if session.sparkContext._jsc is not None else None
+
+
+def _beside(present: "SparkSession") -> "SparkSession":
+    """A session over the same Spark, with what has been set in that which is there."""
+    session = present.newSession()
+    before = session.conf.getAll
+    for key, value in present.conf.getAll.items():
+        if before.get(key) != value:
+            session.conf.set(key, value)
+    return session
 
 
 def _new_session(builder: "SparkSession.Builder", engine: str, threads: int, scratch: Path) -> "SparkSession":

@@ -145,8 +145,9 @@ CHANGED = {
 }
 
 
-# These say how a corpus is made, and change nothing in it: see test_engines.py, and test_raw_folder.py of links.
-MACHINE = {"engine", "memory_limit", "threads", "scratch", "allow_links"}
+# These say how a corpus is made, and change nothing in it: see test_engines.py, of the master test_spark_session.py,
+# and of links test_raw_folder.py.
+MACHINE = {"engine", "spark_master", "memory_limit", "threads", "scratch", "allow_links"}
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -171,6 +172,7 @@ def test_all_users_keeps_who_would_not_be_drawn(raw):
     [
         ({"min_words": 0}, "min_words must be at least 1, got 0"),
         ({"min_words": 9, "max_words": 8}, "max_words must be at least min_words, got 8 and 9"),
+        ({"spark_master": "local[2]"}, r"spark_master 'local\[2\]' needs engine 'spark', got 'duckdb'"),
         ({"max_reviews": 2}, "max_reviews must be at least min_photo_reviews, got 2 and 3"),
         ({"min_reviews": "30"}, "min_reviews must be of type int, got '30'"),
         ({"max_words": 1000}, "max_words must be at most 999, got 1000"),

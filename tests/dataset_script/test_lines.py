@@ -144,9 +144,9 @@ ODD_NAME = "a b [1] {c,d} 100% ?x* #%20"
 
 
 @pytest.fixture(autouse=True)
-def pyspark(request):
+def one_spark(request):
     if "slow" in [mark.name for mark in request.node.iter_markers()]:
-        pytest.importorskip("pyspark")
+        request.getfixturevalue("spark")
 
 
 def read(engine: str, folder: Path, lines: list[bytes]) -> list[tuple]:
@@ -175,7 +175,6 @@ def test_a_line_is_a_record_or_a_row_of_nulls_or_blank(tmp_path, engine):
 
 @pytest.mark.slow
 def test_the_engines_count_alike_what_is_no_line(tmp_path):
-    pytest.importorskip("pyspark")
     raw = hand_written()
     raw.reviews += [raw.reviews[0] | {"review_id": f"odd {n}", "date": date} for n, date in enumerate(ODD_DATES)]
     folder = raw.write(tmp_path / "raw")
@@ -191,7 +190,6 @@ def test_the_engines_count_alike_what_is_no_line(tmp_path):
 
 @pytest.mark.slow
 def test_spark_ends_at_a_line_without_end(tmp_path):
-    pytest.importorskip("pyspark")
     folder = hand_written().write(tmp_path / "raw")
     with (folder / "yelp_business.json").open("ab") as file:
         file.write(b'{"business_id": "' + b"x" * (2 * MAX_LINE_BYTES) + b'"}\n')

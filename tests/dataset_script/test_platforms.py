@@ -63,9 +63,9 @@ def test_a_documented_schema_reads_its_platforms_files(tmp_path, platform, seed)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("spark")
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_spark_gives_duckdbs_rows_of_a_platform(tmp_path, platform):
-    pytest.importorskip("pyspark")
     schema, folder = example(platform, tmp_path), tmp_path / "raw"
     folder.mkdir()
     PLATFORMS[platform](folder, random.Random(2))

@@ -1,5 +1,7 @@
 """A raw folder by its address: on this machine's disk, and on whatever file system fsspec knows."""
 
+from tempfile import gettempdir
+
 import fsspec
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
@@ -67,11 +69,31 @@ def test_files_one_folder_deeper_are_found_far_away(far):
     assert fingerprint(plan("far://store/raw")) == HASH
 
 
+def test_an_address_that_no_protocol_of_fsspec_has_is_told():
+    with pytest.raises(ValueError, match="data_dir must be .* that fsspec reads, got 'nonsense://store': Protocol"):
+        find_raw_files("nonsense://store")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-12]), "^yelp_review.parquet is no whole Parquet file: "),
+        (lambda path: path.write_text("{}"), "^yelp_review.parquet is no Parquet file$"),
+        (lambda path: path.unlink(), "^far://store/raw must hold exactly one file named .*, found none$"),
+        (lambda path: (path.unlink(), path.mkdir()), "^far://store/raw/yelp_review.parquet must be a Parquet file"),
+        (lambda path: (path.parent / "photos").rename(path.parent / "x"), "^far://store/raw holds no folder 'photos'"),
+    ],
+)
+def test_an_error_of_a_far_file_has_no_path_of_this_machine(far, change, message):
+    change(write(far / "raw", typed) / "yelp_review.parquet")
+    with pytest.raises(ValueError, match=message) as told:
+        plan("far://store/raw")
+    assert gettempdir() not in str(told.value)
+
+
 def test_an_address_that_cannot_be_read_is_told(far):
     with pytest.raises(ValueError, match="data_dir must be a folder with the raw files, got 'far://store/nowhere'"):
         find_raw_files("far://store/nowhere")
-    with pytest.raises(ValueError, match="data_dir must be .* that fsspec reads, got 'nonsense://store': Protocol"):
-        find_raw_files("nonsense://store")
     hand_written().write(far / "raw")
     (far / "raw" / "yelp_review.json").unlink()
     with pytest.raises(ValueError, match="far://store/raw must hold exactly one file named .* found none"):

@@ -1,5 +1,6 @@
 """The builder file as a loading script, under the last `datasets` that runs scripts, in an environment of its own."""
 
+import ast
 import json
 import re
 import shlex
@@ -32,6 +33,19 @@ def test_the_cards_bounds_are_the_requirements():
     bounded = [package for package in PACKAGES if "<" in package and not package.startswith("datasets")]
     assert len(bounded) == 3 and set(bounded) <= required
     assert "datasets<4" in PACKAGES
+
+
+def modules_beside(path):
+    """Those that a file imports as it is loaded."""
+    statements = ast.parse(path.read_text(encoding="utf-8")).body
+    beside = [node for node in statements if isinstance(node, ast.ImportFrom) and node.level == 1]
+    return {node.module or alias.name for node in beside for alias in node.names}
+
+
+def test_the_script_imports_each_module_that_its_modules_import():
+    fetched = modules_beside(SCRIPT)
+    assert "engines" in fetched
+    assert set().union(*(modules_beside(SCRIPT.with_name(f"{name}.py")) for name in fetched)) <= fetched
 
 
 @pytest.mark.slow

@@ -75,8 +75,8 @@ def test_fields_stand_anywhere(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("spark")
 def test_spark_finds_fields_anywhere(tmp_path):
-    pytest.importorskip("pyspark")
     raw = nested()
     raw.reviews += ["garbage", '{"text":', raw.reviews[0] | {"rating": "1d"}]
     folder = raw.write(tmp_path / "raw")

@@ -51,7 +51,7 @@ REFUSED = [
     ),
     ({"review": ["x"]}, r"sources: review must have keys like file, form, delimiter, fields, got \['x'\]"),
     ({"review": {"fields": "x"}}, "sources: review: fields must have fields like review_id, .*, got 'x'"),
-    ({"review": {"form": "parquet"}}, "sources: review: form must be one of jsonl, csv, got 'parquet'"),
+    ({"review": {"form": "orc"}}, "sources: review: form must be one of jsonl, csv, parquet, got 'orc'"),
     ({"review": {"delimiter": "||"}}, r"delimiter must be one character, got '\|\|'"),
     ({"review": {"fields": {"text": ["a", "b"]}}}, r"sources: review: text must be a name, or several with dots"),
     ({"review": {"fields": {"text": 7}}}, "in quotes where YAML sees no text, got 7"),
