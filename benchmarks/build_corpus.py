@@ -132,7 +132,7 @@ def _write_photos(folder: Path, count: int, businesses: int, size: int, rng: np.
 # ---------------------------------------------------------------------------------------------------------------------
 # Steps and their stages
 
-# Who does what, by the stage that it is; "photos opened" and "shards" are those that photos take, not reviews.
+# Who does what, by the stage that it is.
 STAGES = {
     "photo lines": (corpus._Plan, "_photos"),
     "review lines": (corpus._Plan, "_histories"),
@@ -146,8 +146,9 @@ STAGES = {
     "rows": (corpus._Plan, "_rows"),
     "shards": (mmprofile_yelp, "write_split"),
     "figures": (corpus_figures, "write_figures"),
+    "digests": (mmprofile_yelp, "_source"),
 }
-OF_PHOTOS = ("photos opened", "shards", "figures")
+NO_DERIVATION = ("photos opened", "shards", "figures", "digests")
 
 
 class Meter:
@@ -250,7 +251,7 @@ def build(raw: Path, output: Path, engine: str, name: str, meter: Meter) -> dict
             stack.enter_context(patch.object(owner, method, _as_stage(meter, stage, getattr(owner, method))))
         built = mmprofile_yelp.build(raw, output, config=name, engine=engine)[name]
     photos_there = len(built.album.usable)
-    derivation = [stage for name, stage in meter.stages.items() if name not in OF_PHOTOS]
+    derivation = [stage for name, stage in meter.stages.items() if name not in NO_DERIVATION]
     return {
         "derivation_cpu_seconds": sum(stage["cpu_seconds"] for stage in derivation),
         "photos_opened": photos_there,
