@@ -146,12 +146,12 @@ def whole_rows(batches: Iterable[pa.RecordBatch], sizes: Mapping[str, int]) -> I
                 if len(batch):
                     yield split, batch
 
-    open_: list[pa.Table] = []  # of one row, with which the next batch may go on
+    open_: list[pa.Table] = []  # that the next batch may go on with
     for batch in batches:
         table = pa.Table.from_batches([batch]).select(REVIEWS.names).cast(REVIEWS)
         places = table.column("place").to_numpy()
         last = int(np.searchsorted(places, places[-1]))
-        if last or (open_ and open_[0].column("place")[0].as_py() != places[0]):
+        if last:
             yield from parted([*open_, table.slice(0, last)])
             open_ = []
         open_.append(table.slice(last))
