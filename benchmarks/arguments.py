@@ -13,12 +13,12 @@ def _parser(description: str | None) -> ArgumentParser:
 def corpus_parser(description: str | None) -> ArgumentParser:
     """Of build_corpus.py."""
     parser = _parser(description)
-    parser.add_argument("--output", required=True, help="JSON file for the figures")
-    parser.add_argument("--reviews", type=int, default=6_990_280)
-    parser.add_argument("--photos", type=int, default=2_000)
-    parser.add_argument("--photo_size", type=int, default=330, help="pixels a side")
-    parser.add_argument("--folder", help="where the raw files are written; a temporary folder by default")
-    parser.add_argument("--keep", action="store_true", help="keep the raw files")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures, which are added")
+    parser.add_argument("--reviews", type=int, nargs="+", default=[700_000, 7_000_000], help="of each raw folder")
+    parser.add_argument("--photos", type=int, default=100_000, help="of each raw folder")
+    parser.add_argument("--photo_size", type=int, default=64, help="pixels a side")
+    parser.add_argument("--engine", default="duckdb", help="that builds, as of the builder")
+    parser.add_argument("--folder", help="where raw files and corpora are written; a temporary folder by default")
     return parser
 
 

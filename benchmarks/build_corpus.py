@@ -1,12 +1,14 @@
-"""How long the corpus takes at Yelp's real size, beside the engine's bare scan and a plain loop of json.loads.
+"""How long the corpus takes and what memory, from Yelp's size to four times it, beside the engine's bare scan.
 
-    python benchmarks/build_corpus.py --output build_corpus.json
-    python benchmarks/build_corpus.py --output build_corpus.json --reviews 700000 --photos 2000 --photo_size 330
+    python benchmarks/build_corpus.py --output FILE
+    python benchmarks/build_corpus.py --output FILE --reviews 30000000
+    python benchmarks/build_corpus.py --output FILE --reviews 700000 --engine local[2]
 
-Writes a raw folder (5.3 GB for 7 million reviews; lengths of texts and activity of users as in Yelp's), then measures,
-each step in a process of its own: DuckDB's scan of review.json, the derivation (all but the photos) of the
-configurations `default` and `full`, the loop, and the derivation of a tenth of the reviews, which shows how the time
-grows. The folder is deleted unless --keep.
+Writes a raw folder (0.75 GB a million reviews; lengths of texts and activity of users as in Yelp's), then measures,
+each step in a process of its own: the engine's scan of review.json, and whole builds of the configurations `default`
+and `full`. FILE has, by engine and by number of reviews, what each step took: seconds, those of all cores, and the
+peak memory of the process and of those that it starts; and the same of a build's stages, with what lies on disk beside
+the raw files at the end of each. What FILE has of other runs stays.
 """
 
 import sys
@@ -22,22 +24,26 @@ if __name__ == "__main__":  # --help is there before what takes seconds to impor
 import io
 import json
 import multiprocessing
-import resource
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial, wraps
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import psutil
 from PIL import Image
 
-from dataset_script.corpus import plan_corpus
-from dataset_script.corpus_config import MMProfileYelpConfig
+from benchmarks.machine import cpu_name, tell
+from dataset_script import corpus, corpus_draw, corpus_figures, mmprofile_yelp, photos
 from dataset_script.engines import TEXT, connect, read_lines
-from dataset_script.photos import Album
 from dataset_script.profile_rules import read_rules
-from dataset_script.raw_files import Ledger, find_raw_files
+from dataset_script.raw_files import find_raw_files
 from dataset_script.sources import REVIEW_FIELDS
 
 SCHEMA = Path(__file__).resolve().parent.parent / "dataset_script" / "yelp_schema.yaml"
@@ -52,8 +58,8 @@ BLOCK = 100_000
 
 
 def write_raw(folder: Path, reviews: int, photos: int, photo_size: int) -> None:
-    """Writes a raw folder with so many reviews, and so many photos of `photo_size` pixels a side."""
-    (folder / "photos").mkdir(parents=True)
+    """Writes a raw folder with so many reviews, and so many photos of `photo_size` pixels a side; not those there."""
+    (folder / "photos").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     businesses = max(60, int(reviews * BUSINESSES_A_REVIEW))
     _write_businesses(folder / "yelp_business.json", businesses, rng)
@@ -118,111 +124,190 @@ def _write_photos(folder: Path, count: int, businesses: int, size: int, rng: np.
             # One of the places that are reviewed most.
             line = {"photo_id": f"P{n:021}", "business_id": f"B{n % (businesses // 4 + 1):021}", "caption": ""}
             file.write(json.dumps(line | {"label": "food"}) + "\n")
-            (folder / "photos" / f"P{n:021}.jpg").write_bytes(buffer.getvalue())
+            photo = folder / "photos" / f"P{n:021}.jpg"
+            if not photo.exists():  # of another size's
+                photo.write_bytes(buffer.getvalue())
 
 
-def measure(step: Callable[[Path], dict], folder: Path) -> dict[str, float]:
-    """Runs the step in a process of its own; its figures, `seconds`, and `peak_gib` of the process."""
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps and their stages
+
+# Who does what, by the stage that it is.
+STAGES = {
+    "photo lines": (corpus._Plan, "_photos"),
+    "review lines": (corpus._Plan, "_histories"),
+    "users with photos": (corpus._Plan, "_with_photos"),
+    "businesses": (corpus._Plan, "_evidence"),
+    "sums": (corpus._Plan, "_complete"),
+    "quantiles": (corpus._Plan, "_cuts"),
+    "draw": (corpus_draw.Draw, "draw"),
+    "photos opened": (photos.Album, "prove"),
+    "profiles": (corpus._Plan, "_profiles"),
+    "rows": (corpus._Plan, "_rows"),
+    "shards": (mmprofile_yelp, "write_split"),
+    "figures": (corpus_figures, "write_figures"),
+    "digests": (mmprofile_yelp, "_source"),
+}
+NO_DERIVATION = ("photos opened", "shards", "figures", "digests")
+
+
+class Meter:
+    """Wall and CPU seconds, peak memory and the disk in use at the end, of a whole and of its stages.
+
+    A stage within another is none of the other's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: of which the files are counted."""
+        self.stages: dict[str, dict[str, float]] = {}
+        self._folder, self._open = folder, ["rest"]
+        self._begin()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.end()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self.end()
+            self._open.pop()
+
+    def _begin(self) -> None:
+        for process in _processes():
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak is what there is
+        self._since = time.perf_counter(), _cpu_seconds()
+
+    def end(self) -> None:
+        """Of the stage that is open, which may go on."""
+        seconds, cpu = self._since
+        stage = self.stages.setdefault(self._open[-1], {"seconds": 0, "cpu_seconds": 0, "peak_gib": 0, "disk_gib": 0})
+        stage["seconds"] += time.perf_counter() - seconds
+        stage["cpu_seconds"] += _cpu_seconds() - cpu
+        stage["peak_gib"] = max(stage["peak_gib"], _peak_gib())
+        stage["disk_gib"] = max(stage["disk_gib"], _disk_gib(self._folder))
+        self._begin()
+
+    @property
+    def whole(self) -> dict[str, float]:
+        """Sums of seconds, and the largest peaks."""
+        of = {name: [stage[name] for stage in self.stages.values()] for name in self.stages["rest"]}
+        return {name: sum(values) if name.endswith("seconds") else max(values) for name, values in of.items()}
+
+
+def _processes() -> list[psutil.Process]:
+    process = psutil.Process()
+    return [process, *process.children(recursive=True)]
+
+
+def _cpu_seconds() -> float:
+    return sum(sum(process.cpu_times()[:4]) for process in _processes())  # with children that have ended
+
+
+def _peak_gib() -> float:
+    """The most that the processes had, in memory of their own or of files; not all at one time, perhaps."""
+    peaks = 0
+    for process in _processes():
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        peaks += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return peaks / 2**20
+
+
+def _disk_gib(folder: Path) -> float:
+    sizes = 0
+    for place, _folders, names in os.walk(folder):
+        sizes += sum(os.lstat(path).st_blocks * 512 for name in names if os.path.lexists(path := Path(place, name)))
+    return sizes / 2**30
+
+
+def measure(step: Callable[[Path, Meter], dict], raw: Path, folder: Path) -> dict:
+    """Runs the step in a process of its own; what it took, and its own figures. It reads files from the disk."""
+    for path in raw.glob("*.json"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_timed, step, folder).result()
+        return pool.submit(_measured, step, raw, folder).result()
 
 
-def _timed(step: Callable[[Path], dict], folder: Path) -> dict[str, float]:
-    start = time.perf_counter()
-    figures = step(folder)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20} | figures
+def _measured(step: Callable[[Path, Meter], dict], raw: Path, folder: Path) -> dict:
+    with redirect_stdout(sys.stderr):
+        meter = Meter(folder)
+        figures = step(raw, meter)
+        meter.end()
+    return meter.whole | figures
 
 
-def scan(folder: Path) -> dict:
+def scan(engine: str, raw: Path, meter: Meter) -> dict:
     """The engine reads every field that the derivation needs of every line, and keeps nothing."""
-    with tempfile.TemporaryDirectory() as scratch, connect("duckdb", "2.5GB", 0, Path(scratch)) as backend:
-        lines = read_lines(backend, find_raw_files(folder).review, dict.fromkeys(REVIEW_FIELDS, TEXT))
-        start = time.perf_counter()
-        lines.aggregate([lines[field].max().name(field) for field in REVIEW_FIELDS]).to_pyarrow()
-        return {"seconds": time.perf_counter() - start}
+    with tempfile.TemporaryDirectory() as scratch, connect(engine, "2.5GB", 0, Path(scratch)) as backend:
+        lines = read_lines(backend, find_raw_files(raw).review, dict.fromkeys(REVIEW_FIELDS, TEXT))
+        most = lines.aggregate([lines[field].max().name(field) for field in REVIEW_FIELDS])
+        with meter.stage("scan"):
+            most.to_pyarrow()
+    return meter.stages["scan"]
 
 
-def derive(folder: Path) -> dict:
-    """The rows of the paper's 4,000 users."""
-    return _derive(folder, MMProfileYelpConfig(name="default", version="1.0.0", scratch=str(folder)))
-
-
-def derive_full(folder: Path) -> dict:
-    """The rows of everybody."""
-    return _derive(folder, MMProfileYelpConfig(name="full", version="1.0.0", all_users=True, scratch=str(folder)))
-
-
-def _derive(folder: Path, config: MMProfileYelpConfig) -> dict:
-    """The rows, without the time that the photos take, which is told apart."""
-    proving = []
-
-    class TimedAlbum(Album):
-        def prove(self, photo_ids: Iterable[str], number: int, threads: int, ledger: Ledger) -> list[str]:
-            photo_ids = list(photo_ids)  # so that the engine's time is not the photos'
-            start = time.perf_counter()
-            bad = super().prove(photo_ids, number, threads, ledger)
-            proving.append((time.perf_counter() - start, len(photo_ids)))
-            return bad
-
-    raw = find_raw_files(folder)
-    album = TimedAlbum(raw, config.max_photo_bytes, config.max_photo_pixels)
-    start = time.perf_counter()
-    corpus = plan_corpus(raw, config, read_rules(SCHEMA), album)
-    (seconds, photos) = proving[0]
-    left = {f"left: {step}": count for step, count in corpus.ledger.left.items()}
-    total = time.perf_counter() - start - seconds
-    start = time.perf_counter()
-    size = sum(len(album.content(photo_id)) for photo_id in album.usable)
-    copying = time.perf_counter() - start
+def build(engine: str, name: str, output: Path, raw: Path, meter: Meter) -> dict:
+    """The whole build of a configuration, its shards written."""
+    with ExitStack() as stack:
+        for stage, (owner, method) in STAGES.items():
+            stack.enter_context(patch.object(owner, method, _as_stage(meter, stage, getattr(owner, method))))
+        built = mmprofile_yelp.build(raw, output, config=name, engine=engine)[name]
+    photos_there = len(built.album.usable)
+    derivation = [stage for name, stage in meter.stages.items() if name not in NO_DERIVATION]
     return {
-        "seconds": total,
-        "photos": photos,
-        "photo_bytes": size / max(photos, 1),
-        "photos_a_second_a_core": photos / (seconds * config.workers + copying),
-    } | left
+        "derivation_cpu_seconds": sum(stage["cpu_seconds"] for stage in derivation),
+        "photos_opened": photos_there,
+        "photos_a_cpu_second": photos_there / meter.stages["photos opened"]["cpu_seconds"],
+        "shards_gib": _disk_gib(output / "data"),
+        "left": built.ledger.left,
+        "stages": meter.stages,
+    }
 
 
-def loop(folder: Path) -> dict:
-    with find_raw_files(folder).review.open(encoding="utf-8") as file:  # faster than from bytes
-        for line in file:
-            json.loads(line)
-    return {}
+def _as_stage(meter: Meter, name: str, method: Callable) -> Callable:
+    @wraps(method)
+    def measured(*arguments: object, **named: object) -> object:
+        with meter.stage(name):
+            return method(*arguments, **named)
+
+    return measured
+
+
+def measure_size(raw: Path, output: Path, engine: str) -> dict:
+    """Of one raw folder."""
+    figures: dict[str, Any] = {"review_bytes": (raw / "yelp_review.json").stat().st_size}
+    figures["scan"] = measure(partial(scan, engine), raw, output.parent)
+    for name in ("default", "full"):
+        figures[name] = measure(partial(build, engine, name, output), raw, output.parent)
+        for seconds, ratio in (("derivation_cpu_seconds", "derivation_over_scan"), ("cpu_seconds", "build_over_scan")):
+            figures[name][ratio] = figures[name][seconds] / figures["scan"]["cpu_seconds"]
+        shutil.rmtree(output)
+    return figures
 
 
 def main(argv: list[str] | None = None) -> dict:
     arguments = corpus_parser(__doc__).parse_args(argv)
-    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
-    try:
-        for name, reviews in (("tenth", arguments.reviews // 10), ("whole", arguments.reviews)):
-            write_raw(folder / name, reviews, arguments.photos, arguments.photo_size)
-        size = (folder / "whole" / "yelp_review.json").stat().st_size
-        scanned, derived, full, looped = (
-            measure(step, folder / "whole") for step in (scan, derive, derive_full, loop)
-        )
-        tenth = measure(derive, folder / "tenth")
-    finally:
-        if not arguments.keep:
-            shutil.rmtree(folder)
-    figures = {
-        "reviews": arguments.reviews,
-        "review_bytes": size,
-        "derivation_seconds": derived["seconds"],
-        "derivation_over_scan": derived["seconds"] / scanned["seconds"],
-        "json_loop_over_derivation": looped["seconds"] / derived["seconds"],
-        "full_derivation_over_scan": full["seconds"] / scanned["seconds"],
-        "peak_gib": max(derived["peak_gib"], full["peak_gib"]),
-        "growth": derived["seconds"] / tenth["seconds"],
-        "photos_a_second_a_core": derived["photos_a_second_a_core"],
-        "scan": scanned,
-        "derivation": derived,
-        "full_derivation": full,
-        "json_loop": looped,
-        "derivation_of_a_tenth": tenth,
-    }
-    Path(arguments.output).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
+    file = arguments.output
+    figures = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    of_engine = figures.setdefault(arguments.engine, {})
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        raw, output = Path(folder, "raw"), Path(folder, "built", "corpus")
+        output.parent.mkdir()
+        for reviews in arguments.reviews:
+            write_raw(raw, reviews, arguments.photos, arguments.photo_size)
+            machine = {"cpu": cpu_name(), "cores": os.cpu_count()}
+            of_engine[str(reviews)] = machine | measure_size(raw, output, arguments.engine)
+            tell(_rounded(figures), file)
+    return _rounded(figures)
+
+
+def _rounded(figures: Any) -> Any:
+    if isinstance(figures, dict):
+        return {name: _rounded(value) for name, value in figures.items()}
+    return round(figures, 3) if isinstance(figures, float) else figures
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(), indent=2))
+    main()

@@ -7,14 +7,13 @@ sees the ids of the users who are left, and the reviews and photos of those who 
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -24,7 +23,7 @@ from ibis.backends import BaseBackend
 from . import derivation
 from .corpus_config import MMProfileYelpConfig
 from .corpus_draw import Draw
-from .corpus_rows import Photo, Review, RowFolder, RowReview, Rows, Tally, UserRow
+from .corpus_rows import REVIEWS, RowFolder, Rows, Tally, UserRow, whole_rows
 from .engines import ATTRIBUTES, TEXT, add_stream, connect, keep, stream
 from .photos import Album
 from .profile_rules import Rule, decide, sum_columns, told_columns, warn_of_constants
@@ -316,30 +315,18 @@ class _Plan:
     ) -> tuple[dict[str, Rows], Tally]:
         """Writes the rows, user after user as they were drawn, reviews from the newest to the oldest."""
         reviews = histories.join(chosen.drop("user_id"), "review_id").join(profiles, "user_id")
-        others = ("place", "profile", "wrote", "of", "photo_ids", "captions")
-        reviews = reviews.select(*Review._fields, "rank", *others).order_by("place", "rank").drop("rank")
-        tally = Tally()
+        reviews = reviews.select(*REVIEWS.names, "rank").order_by("place", "rank").drop("rank")
+        folder, tally, splits = RowFolder(self.config.scratch), Tally(), {}
 
-        def rows() -> Iterator[UserRow]:
-            lines = (line for batch in stream(self.backend, reviews) for line in batch.to_pylist())
-            for _place, several in groupby(lines, itemgetter("place")):
-                shown = list(several)
-                first = shown[0]
-                row = UserRow(first["user_id"], tuple(map(_row_review, shown)), json.loads(first["profile"]))
-                tally.add(row, first["wrote"], first["of"])
-                yield row
+        def counted(batches: Iterable[tuple[str, pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+            for _split, batch in batches:
+                tally.add(batch)
+                yield batch
 
-        folder, every = RowFolder(self.config.scratch), rows()
-        splits = {}
-        for split, size in sizes.items():
+        for split, batches in groupby(whole_rows(stream(self.backend, reviews), sizes), itemgetter(0)):
             splits[split] = Rows(folder, split)
-            splits[split].write(islice(every, size))
+            splits[split].write(counted(batches))
         return splits, tally
-
-
-def _row_review(line: Mapping[str, Any]) -> RowReview:
-    photos = map(Photo, line["photo_ids"], line["captions"])
-    return RowReview(Review(*(line[name] for name in Review._fields)), tuple(photos))
 
 
 def _numbers(*expressions: ibis.expr.types.IntegerScalar) -> list[int]:

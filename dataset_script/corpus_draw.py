@@ -7,10 +7,12 @@ been opened before anybody was drawn.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import ibis
 import pyarrow as pa
+import pyarrow.compute as pc
 from ibis import _
 from ibis.backends import BaseBackend
 
@@ -106,15 +108,15 @@ class Draw:
     def _choices(self, shown: ibis.Table) -> Iterator[pa.RecordBatch]:
         """Each review of the rows with its photos, chosen among all that belong to it."""
         for batch in stream(self.backend, derivation.with_photos(shown, self.photos, self.ties)):
-            columns = batch.to_pydict()
-            owned = zip(*(columns[f"photos_{tie}"] for tie in self.ties), strict=True)
+            owned = zip(*(_listed(batch.column(f"photos_{tie}")) for tie in self.ties), strict=True)
             photo_ids, captions = [], []
-            for user, several in zip(columns["user_id"], owned, strict=True):
-                found = {photo["photo_id"]: photo["caption"] for photos in several for photo in photos or ()}
+            for user, several in zip(batch.column("user_id").to_pylist(), owned, strict=True):
+                found = dict(chain.from_iterable(several))
                 photo_ids.append(choose_photos(user, found, self.config.max_images_per_review))
                 captions.append([found[photo_id].strip() for photo_id in photo_ids[-1]])
-            kept = [columns[name] for name in CHOSEN.names[:4]]
-            yield pa.record_batch([*kept, photo_ids, captions], CHOSEN)
+            kept = [batch.column(name) for name in CHOSEN.names[:4]]
+            lists = [pa.array(several, _STRINGS) for several in (photo_ids, captions)]
+            yield pa.record_batch([*kept, *lists], CHOSEN)
 
     def _unusable(self, chosen: ibis.Table) -> ibis.Table | None:
         """Those of the photos that do not decode; None if all do."""
@@ -126,6 +128,14 @@ class Draw:
 
     def _add(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> ibis.Table:
         return add_stream(self.backend, batches, schema, self.scratch)
+
+
+def _listed(photos: pa.Array) -> Iterator[list[tuple[str, str]]]:
+    """Of each list of photos the ids and captions; of a null none."""
+    lengths = pc.fill_null(pc.list_value_length(photos), 0).to_pylist()
+    every = photos.flatten()
+    pairs = zip(*(every.field(name).to_pylist() for name in ("photo_id", "caption")), strict=True)
+    return (list(islice(pairs, length)) for length in lengths)
 
 
 def _any(table: ibis.Table) -> bool:

@@ -5,18 +5,20 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .profile_rules import Profile
 
-# Of the file: so many rows are read at once, or fewer where their texts have more characters.
-GROUP_ROWS, GROUP_CHARACTERS = 100, 2**24
+# Of the file: so many rows are read at once, or fewer where their texts have more bytes.
+GROUP_ROWS, GROUP_BYTES = 100, 2**24
 
 Item = TypeVar("Item")
 
@@ -58,6 +60,9 @@ _REVIEW |= {"photo_ids": _STRINGS, "captions": _STRINGS}
 _SCHEMA = pa.schema(
     {"user_id": pa.string(), "reviews": pa.list_(pa.struct(list(_REVIEW.items()))), "profile": pa.string()}
 )
+# Reviews, and with each what is its row's: the place among all rows, and two figures of a `Tally`.
+_OF_ROW = {"place": pa.int64(), "profile": pa.string(), "wrote": pa.int64(), "of": pa.int64()}
+REVIEWS = pa.schema(_REVIEW | _OF_ROW)
 
 
 class RowFolder:
@@ -76,11 +81,16 @@ class Rows:
         self._folder = folder  # kept as long as this
         self._path = folder.path / f"{split}.parquet"
 
-    def write(self, rows: Iterable[UserRow]) -> None:
-        """Takes the rows, a group at a time."""
+    def write(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Takes reviews, `REVIEWS` by their places, in batches that part no row."""
         with pq.ParquetWriter(self._path, _SCHEMA) as file:
-            for group in bounded(rows, _characters, GROUP_ROWS, GROUP_CHARACTERS):
-                file.write_table(pa.Table.from_pylist([_record(row) for row in group], _SCHEMA))
+            for reviews in batches:
+                starts = _starts(reviews)
+                rows, sizes = _as_rows(reviews, starts), _sums(pc.binary_length(reviews.column("text")), starts)
+                start = 0
+                for group in bounded(sizes, int, GROUP_ROWS, GROUP_BYTES):
+                    file.write_table(rows.slice(start, len(group)))
+                    start += len(group)
 
     def __len__(self) -> int:
         return pq.read_metadata(self._path).num_rows
@@ -119,17 +129,51 @@ def bounded(items: Iterable[Item], size: Callable[[Item], int], count: int, tota
         yield some
 
 
-def _characters(row: UserRow) -> int:
-    return sum(len(shown.review.text) for shown in row.reviews)
+def whole_rows(batches: Iterable[pa.RecordBatch], sizes: Mapping[str, int]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The reviews, `REVIEWS` by their places, in batches that part no row; with each the split that its rows are of.
+
+    Args:
+        sizes: rows of each split.
+    """
+    ends, lengths = np.cumsum(list(sizes.values())), list(sizes.values())
+
+    def parted(tables: list[pa.Table]) -> Iterator[tuple[str, pa.RecordBatch]]:
+        table = pa.concat_tables(tables).combine_chunks()
+        places = table.column("place").to_numpy()
+        starts, stops = np.searchsorted(places, ends - lengths), np.searchsorted(places, ends)
+        for split, start, stop in zip(sizes, starts.tolist(), stops.tolist(), strict=True):
+            for batch in table.slice(start, stop - start).to_batches():
+                if len(batch):
+                    yield split, batch
+
+    open_: list[pa.Table] = []  # that the next batch may go on with
+    for batch in batches:
+        table = pa.Table.from_batches([batch]).select(REVIEWS.names).cast(REVIEWS)
+        places = table.column("place").to_numpy()
+        last = int(np.searchsorted(places, places[-1]))
+        if last:
+            yield from parted([*open_, table.slice(0, last)])
+            open_ = []
+        open_.append(table.slice(last))
+    if open_:
+        yield from parted(open_)
 
 
-def _record(row: UserRow) -> dict:
-    reviews = [
-        shown.review._asdict()
-        | {"photo_ids": [photo.photo_id for photo in shown.photos], "captions": [p.caption for p in shown.photos]}
-        for shown in row.reviews
-    ]
-    return {"user_id": row.user_id, "reviews": reviews, "profile": json.dumps(row.profile)}
+def _starts(reviews: pa.RecordBatch) -> np.ndarray:
+    """Where each row's reviews begin."""
+    return np.flatnonzero(np.diff(reviews.column("place").to_numpy(), prepend=-1))
+
+
+def _sums(numbers: pa.Array, starts: np.ndarray) -> list[int]:
+    """Of the reviews' numbers, those of each row."""
+    return np.add.reduceat(numbers.to_numpy(zero_copy_only=False).astype(np.int64), starts).tolist()
+
+
+def _as_rows(reviews: pa.RecordBatch, starts: np.ndarray) -> pa.Table:
+    struct = pa.StructArray.from_arrays([reviews.column(name) for name in _REVIEW], list(_REVIEW))
+    lists = pa.ListArray.from_arrays(pa.array([*starts, len(reviews)], pa.int32()), struct)
+    user_ids, profiles = (reviews.column(name).take(pa.array(starts)) for name in ("user_id", "profile"))
+    return pa.Table.from_arrays([user_ids, lists, profiles], schema=_SCHEMA)
 
 
 def _row(record: dict) -> UserRow:
@@ -162,20 +206,16 @@ class Tally:
     written: int = 0
     with_photo: int = 0
 
-    def add(self, row: UserRow, written: int = 0, with_photo: int = 0) -> None:
-        self.users += 1
-        for key, label in row.profile.items():
-            self.values.setdefault(key, Counter()).update(label if isinstance(label, list) else [label])
-        self.words.update(len(shown.review.text.split()) for shown in row.reviews)
-        self.reviews[len(row.reviews)] += 1
-        self.photos[sum(len(shown.photos) for shown in row.reviews)] += 1
-        self.written += written
-        self.with_photo += with_photo
-
-    @classmethod
-    def of(cls, rows: Sequence[UserRow]) -> "Tally":
-        """Of rows without what else their users wrote."""
-        tally = cls()
-        for row in rows:
-            tally.add(row)
-        return tally
+    def add(self, reviews: pa.RecordBatch) -> None:
+        """Takes reviews as `Rows.write` does."""
+        starts = _starts(reviews)
+        firsts = reviews.take(pa.array(starts))
+        self.users += len(starts)
+        for profile in firsts.column("profile").to_pylist():
+            for key, label in json.loads(profile).items():
+                self.values.setdefault(key, Counter()).update(label if isinstance(label, list) else [label])
+        self.words.update(len(text.split()) for text in reviews.column("text").to_pylist())
+        self.reviews.update(np.diff(starts, append=len(reviews)).tolist())
+        self.photos.update(_sums(pc.list_value_length(reviews.column("photo_ids")), starts))
+        self.written += sum(firsts.column("wrote").to_pylist())
+        self.with_photo += sum(firsts.column("of").to_pylist())

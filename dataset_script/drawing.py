@@ -13,7 +13,10 @@ def hash_order(*parts: str | int) -> bytes:
 
 def choose_photos(user_id: str, photo_ids: Iterable[str], limit: int) -> tuple[str, ...]:
     """Up to `limit` photos, by a hash of (user_id, photo_id)."""
-    return tuple(sorted(set(photo_ids), key=lambda photo_id: hash_order(user_id, photo_id))[:limit])
+    different = list(set(photo_ids))
+    if len(different) > 1:  # of one no hash is needed, which costs more than all else
+        different.sort(key=lambda photo_id: hash_order(user_id, photo_id))
+    return tuple(different[:limit])
 
 
 def split_users(

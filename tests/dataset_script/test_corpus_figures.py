@@ -1,15 +1,17 @@
 """The figures of a corpus: drawn for any schema, any size and any photo, by the looks of the training's figures."""
 
 import io
+import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import ExifTags, Image
 
 from dataset_script import corpus_figures
 from dataset_script.corpus import Corpus
 from dataset_script.corpus_figures import draw_sheet, plot_attributes, plot_lengths, write_figures
-from dataset_script.corpus_rows import Photo, Review, RowReview, Tally, UserRow
+from dataset_script.corpus_rows import REVIEWS, Photo, Review, RowReview, Tally, UserRow
 from dataset_script.photos import Rejected
 from dataset_script.profile_rules import Rule, read_rules
 from dataset_script.raw_files import Ledger
@@ -46,7 +48,19 @@ def corpus_of(photos, rules=(), profiles=({},), words=5):
     review = Review("r", "u", "b", "2020-01-01 00:00:00", 5.0, " ".join(["word"] * words))
     rows = tuple(UserRow(f"u{n}", (RowReview(review, shown),), profile) for n, profile in enumerate(profiles))
     dates = ("2012-01-01", "2021-12-31")
-    return Corpus(tuple(rules), {"train": rows}, Shoebox(photos), {}, Ledger(), {}, dates, Tally.of(rows))
+    return Corpus(tuple(rules), {"train": rows}, Shoebox(photos), {}, Ledger(), {}, dates, tally_of(rows))
+
+
+def tally_of(rows):
+    """Of users with one review each."""
+    lines = []
+    for place, (_user_id, ((review, photos),), profile) in enumerate(rows):
+        photo_ids, captions = [photo.photo_id for photo in photos], [photo.caption for photo in photos]
+        of_row = {"place": place, "profile": json.dumps(profile), "wrote": 0, "of": 0}
+        lines.append(review._asdict() | of_row | {"photo_ids": photo_ids, "captions": captions})
+    tally = Tally()
+    tally.add(pa.RecordBatch.from_pylist(lines, REVIEWS))
+    return tally
 
 
 def sheet(tmp_path, photos):
