@@ -63,7 +63,7 @@ from .provenance import Source, raw_files, synthetic_arguments
 from .raw_files import RawFolder, find_raw_files
 from .raw_folder import ALLOW_LINKS
 from .raw_records import RawRecords
-from .remote_path import any_path
+from .remote_path import RemotePath, any_path
 from .schema_rule import SchemaRule
 from .source_lines import source_records
 from .sources import read_sources
@@ -217,8 +217,9 @@ def build(
         fitting = ", ".join(option.name for option in options())
         raise ValueError(f"unknown thresholds {', '.join(sorted(unknown))}; there are {fitting}")
     output = Path(os.path.abspath(output))
-    raw = any_path(data_dir)
-    if isinstance(raw, Path) and (output.resolve().is_relative_to(raw) or raw.is_relative_to(output.resolve())):
+    raw, resolved = any_path(data_dir), output.resolve()
+    # `datasets` puts a class of its own in the place of this module's Path, once there is a builder.
+    if not isinstance(raw, RemotePath) and (resolved.is_relative_to(raw) or raw.is_relative_to(resolved)):
         raise ValueError(f"output must be a folder apart from the raw data, got {output} for data_dir {raw}")
 
     with build_folder(output) as place:

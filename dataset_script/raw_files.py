@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from .raw_folder import PARQUET, find_file, find_folder, unpack_command
-from .remote_path import AnyPath, any_path
+from .remote_path import AnyPath, RemotePath, any_path
 from .sources import EXTENSION, RoleSource, Sources
 
 FILE_PATTERNS = {
@@ -122,7 +122,7 @@ def find_raw_files(data_dir: str | Path, sources: Sources | None = None, allow_l
 
 def _find_raw_files(root: AnyPath, given: str, sources: Sources | None, allow_links: bool) -> RawFolder:
     if not root.is_dir():
-        is_archive = isinstance(root, Path) and root.is_file()
+        is_archive = not isinstance(root, RemotePath) and root.is_file()
         command = unpack_command(Path(given), Path(given).parent) if is_archive else None
         hint = f"; this unpacks the archive:\n\n    {command}\n" if command else ""
         raise ValueError(f"data_dir must be a folder with the raw files, got {given!r}{hint}")

@@ -59,7 +59,7 @@ class RawRecords:
         """Where an engine reads it: Spark where it lies, DuckDB, and whatever must be unpacked, on this machine."""
         path = self._raw.file(role)
         is_read_there = self._backend.name != "duckdb" and role not in self._raw.sources
-        if isinstance(path, Path) or (is_read_there and path.suffix != ".gz"):
+        if not isinstance(path, RemotePath) or (is_read_there and path.suffix != ".gz"):
             return path
         if path not in self._near:
             self._near[path] = self._fetched(path, self._scratch / f"near_{len(self._near)}")

@@ -101,7 +101,7 @@ def test_an_output_that_is_there_is_refused_unless_overwritten(raw, tmp_path, lo
     assert [path.name for path in tmp_path.iterdir() if path.name != "hf"] == ["corpus"]
 
 
-def test_overwrite_replaces_nothing_but_an_earlier_build(raw, tmp_path):
+def test_overwrite_replaces_nothing_but_an_earlier_build_whatever_was_built_before(raw, built, tmp_path):
     (tmp_path / "thesis").mkdir()
     with pytest.raises(ValueError, match="overwrite replaces an earlier build"):
         build(raw, tmp_path / "thesis", overwrite=True)
