@@ -146,7 +146,7 @@ def _shared_folder(session: "SparkSession") -> str | None:
 
 
 def _remove_shared(session: "SparkSession") -> None:
-    own = None if session.sparkContext._jsc.sc().isStopped() else session.conf.get(_OWN, None)
+    own = None if _context(session)._jsc.sc().isStopped() else session.conf.get(_OWN, None)
     if own is not None:
         files, folder = _hadoop(session, own)
         files.delete(folder, True)
@@ -156,8 +156,13 @@ def _remove_shared(session: "SparkSession") -> None:
 def _hadoop(session: "SparkSession", address: str) -> tuple[Any, Any]:
     """The file system of the address, and the address, as Hadoop has them."""
     path = _hadoop_path(session, address)
-    return path.getFileSystem(session.sparkContext._jsc.hadoopConfiguration()), path
+    return path.getFileSystem(_context(session)._jsc.hadoopConfiguration()), path
 
 
 def _hadoop_path(session: "SparkSession", address: str) -> Any:
-    return session.sparkContext._jvm.org.apache.hadoop.fs.Path(address)
+    return _context(session)._jvm.org.apache.hadoop.fs.Path(address)
+
+
+def _context(session: "SparkSession") -> Any:
+    """With what Java has, which PySpark's types do not tell."""
+    return session.sparkContext
